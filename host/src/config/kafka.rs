@@ -1,0 +1,198 @@
+//! `[kafka]`: librdkafka's own properties, passed on as they are, but for those that delivery sets itself.
+//!
+//! A dotted key is a nested table in TOML: here it becomes one name again. Values are never shown: they may be secrets.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use crate::plan::{Guarantee, Properties};
+
+use super::delivery;
+use super::section::Section;
+use super::spelling;
+use super::value::{self, Value, Written, kind};
+
+/// Property → its value and where it stands.
+type Found = BTreeMap<String, (String, Range<usize>)>;
+
+#[rustfmt::skip]
+const REFUSED: &[(&[&str], &str)] = &[
+    (&["metadata.broker.list"], "write bootstrap.servers, its other name"),
+    (&["group.id"], "every loop has its own group: set [input] group and [feedback] group"),
+    (&["group.instance.id"], "each worker is a member of its own, and one id for all would fence them: leave it out"),
+    (&["group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
+        "the assignor is chosen for each loop: cooperative-sticky for the main loop, range for feedback, which co-partitions"),
+    (&["transactional.id"], "it is made of pipeline, loop, instance and slot, so that exactly the predecessor is fenced"),
+    (&["transaction.timeout.ms"], "set [delivery] transaction_timeout"),
+    (&["max.poll.interval.ms"], "set [delivery] max_poll_interval"),
+    (&["enable.auto.commit", "auto.commit.enable", "auto.commit.interval.ms", "enable.auto.offset.store",
+       "offset.store.method", "offset.store.path", "offset.store.sync.interval.ms"],
+        "offsets are committed with the outputs that they stand for: set [delivery] commit_interval"),
+    (&["isolation.level"], "input is always read committed: what was aborted was never written"),
+    (&["auto.offset.reset"], "set [input] start"),
+    (&["enable.partition.eof"], "the ends of partitions are not read as events"),
+    (&["enable.idempotence", "enable.gapless.guarantee", "acks", "request.required.acks", "retries",
+       "message.send.max.retries", "max.in.flight", "max.in.flight.requests.per.connection", "queuing.strategy"],
+        "delivery needs an idempotent producer that waits for all replicas: set [delivery] guarantee"),
+    (&["delivery.report.only.error", "produce.offset.report", "enabled_events"], "the producer's reports are read by Sandpiper itself"),
+    (&["partitioner", "msg_order_cmp", "sticky.partitioning.linger.ms"], "set [output] partition: \"input\", or \"key\" (murmur2, as Java's clients do)"),
+    (&["queued.max.messages.kbytes"], "it is part of a worker's memory: set [limits] fetch_queue"),
+    (&["queued.min.messages"], "the fetch queue is limited by bytes: set [limits] fetch_queue"),
+    (&["queue.buffering.max.kbytes"], "it is part of a worker's memory: set [limits] producer_queue"),
+    (&["queue.buffering.max.messages"], "the producer's queue is limited by bytes: set [limits] producer_queue"),
+    (&["allow.auto.create.topics", "auto.create.topics.enable"],
+        "topics are never created silently: `sandpiper check --connect` prints the commands that create them"),
+    (&["topic.blacklist"], "name the topics to read under [input] topics"),
+    (&["plugin.library.paths", "interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
+        "it loads native code into the daemon"),
+    (&["opaque", "default_topic_conf", "internal.termination.signal", "log.queue", "builtin.features", "consume.callback.max.messages"],
+        "it belongs to the program that calls librdkafka, not to its configuration"),
+    (&["ssl_key", "ssl_certificate", "ssl_ca"], "it takes a value in memory: write ssl.key.pem, ssl.certificate.pem or ssl.ca.pem"),
+    (&["test.mock.num.brokers", "test.mock.broker.rtt"], "librdkafka's mock broker keeps no data: `sandpiper demo` has one for looking"),
+    // Java's names, which people paste.
+    (&["max.poll.records"], "it is a name of Java's client: set [limits] batch_records"),
+    (&["sasl.jaas.config"], "it is a name of Java's client: write sasl.username and sasl.password"),
+    (&["ssl.truststore.location", "ssl.truststore.password", "ssl.truststore.type"], "it is a name of Java's client: write ssl.ca.location, a PEM file"),
+    (&["key.serializer", "value.serializer", "key.deserializer", "value.deserializer"], "records are bytes here: a plugin reads them"),
+    (&["auto.register.schemas", "schema.registry.url"], "records are bytes here: a plugin reads them"),
+];
+
+pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>) -> Option<Properties> {
+    let mut found = Found::new();
+    for (name, value) in section.entries() {
+        flatten(section, name.get_ref(), value, &mut found);
+    }
+    for (name, (value, at)) in &found {
+        if let Some(reason) = refusal(name, value) {
+            section.file.mistake(
+                at,
+                section.key(name),
+                format!("cannot be set here: {reason}"),
+            );
+        }
+    }
+    check_servers(section, &found);
+    if let Some(delivery) = delivery {
+        check_times(section, &found, delivery);
+    }
+    let properties = found.into_iter().map(|(name, (value, _))| (name, value));
+    Some(Properties(properties.collect()))
+}
+
+fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Found) {
+    let at = value.span();
+    let text = match value.get_ref() {
+        DeValue::Table(table) => {
+            for (part, value) in table.iter() {
+                flatten(section, &format!("{name}.{}", part.get_ref()), value, found);
+            }
+            return;
+        }
+        DeValue::Boolean(value) => Some(value.to_string()),
+        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) => {
+            let read = value::number(section.file, value, &section.key(name), |text| {
+                Ok(text.to_owned())
+            });
+            read.right().map(|text| text.value)
+        }
+        DeValue::Array(_) | DeValue::Datetime(_) => {
+            let message = format!(
+                "found {}: expected a string, a number or a boolean; librdkafka's lists are one string, as \"a:9092,b:9092\"",
+                kind(value)
+            );
+            section.file.mistake(&at, section.key(name), message);
+            None
+        }
+    };
+    // A value that is wrong still counts as given, or it would be called missing too.
+    let text = text.unwrap_or_else(|| "?".to_owned());
+    if found.insert(name.to_owned(), (text, at.clone())).is_some() {
+        section.file.mistake(
+            &at,
+            section.key(name),
+            "is given twice: as a dotted key and as one in quotes",
+        );
+    }
+}
+
+fn refusal(name: &str, value: &str) -> Option<&'static str> {
+    if name == "group.protocol" {
+        let reason = "librdkafka before 2.15 does not do transactions safely under the protocol \"consumer\": only \"classic\"";
+        return (!value.eq_ignore_ascii_case("classic")).then_some(reason);
+    }
+    if name.ends_with("_cb") {
+        return Some(
+            "a callback belongs to the program that calls librdkafka, not to its configuration",
+        );
+    }
+    REFUSED
+        .iter()
+        .find(|(names, _)| names.contains(&name))
+        .map(|(_, reason)| *reason)
+}
+
+fn check_servers(section: &Section<'_>, found: &Found) {
+    const KEY: &str = "bootstrap.servers";
+    if let Some((servers, at)) = found.get(KEY) {
+        if servers.split(',').any(|server| server.trim().is_empty()) {
+            section.file.mistake(
+                at,
+                section.key(KEY),
+                "names no broker: write \"host:9092\", or several with commas between",
+            );
+        }
+        return;
+    }
+    if found.contains_key("metadata.broker.list") {
+        return;
+    }
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    let hint = spelling::nearest(KEY, &names)
+        .map_or_else(String::new, |near| format!(" ({near} is no property)"));
+    section.file.absent(
+        &section.at,
+        section.key(KEY),
+        format!("missing{hint}: write bootstrap.servers = \"127.0.0.1:9092\""),
+    );
+}
+
+/// What librdkafka demands of its times when the client is made, said here with both names.
+fn check_times(section: &Section<'_>, found: &Found, delivery: &delivery::Read) {
+    let transactional = delivery
+        .guarantee
+        .as_ref()
+        .is_some_and(|written| written.value == Guarantee::ExactlyOnce);
+    let limit = |key: &'static str, limit: &Option<Written<Duration>>, limit_key: &str| {
+        let (Some((value, at)), Some(limit)) = (found.get(key), limit) else {
+            return;
+        };
+        let Some(millis) = value.parse().ok().map(Duration::from_millis) else {
+            return;
+        };
+        if millis > limit.value {
+            let given = section.file.shown(at);
+            let message = format!(
+                "is {given} (ms) and must be at most [delivery] {limit_key}, which is {}",
+                limit.shown
+            );
+            section.file.mistake(at, section.key(key), message);
+        }
+    };
+    limit(
+        "session.timeout.ms",
+        &delivery.max_poll_interval,
+        "max_poll_interval",
+    );
+    if transactional {
+        for key in [
+            "socket.timeout.ms",
+            "message.timeout.ms",
+            "delivery.timeout.ms",
+        ] {
+            limit(key, &delivery.transaction_timeout, "transaction_timeout");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `[limits]`: threads, memory and time, and whether a worker's parts fit into its memory.
+
+use std::time::Duration;
+
+use crate::plan::Limits;
+
+use super::delivery;
+use super::section::Section;
+use super::stage::Count;
+use super::unit::{GIB, KIB, MIB, show_size};
+use super::value::Written;
+
+/// librdkafka's most for a queue is 2,097,151 KiB.
+const LARGEST_QUEUE: usize = 2047 * MIB;
+/// Of each plugin, while a swap is staged: the release that runs and the one that waits.
+const STAGED: usize = 2;
+
+pub(super) fn read(
+    section: &Section<'_>,
+    delivery: Option<&delivery::Read>,
+    stages: Count,
+) -> Option<Limits> {
+    let workers = section.count("workers", 1, 1..=256);
+    let plugin_memory = section.size("plugin_memory", 64 * MIB, MIB..=4 * GIB);
+    let deadline = section.duration(
+        "deadline",
+        Duration::from_millis(500),
+        Duration::from_millis(10)..=Duration::from_secs(86_400),
+    );
+    let batch_records = section.count("batch_records", 1024, 1..=1024);
+    let batch_bytes = section.size("batch_bytes", 4 * MIB, KIB..=4 * MIB);
+    let fetch_queue = section.size("fetch_queue", 4 * MIB, 64 * KIB..=LARGEST_QUEUE);
+    let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
+    let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
+    section.finish();
+
+    let budget = delivery.and_then(|delivery| delivery.budget.as_ref());
+    if let (Some(deadline), Some(budget)) = (&deadline, budget)
+        && deadline.value >= budget.value
+        && let Some(at) = deadline.at.as_ref().or(budget.at.as_ref())
+    {
+        let message = format!(
+            "deadline is {} and must be less than [delivery] budget, which is {}: one plugin call must not use up its transaction",
+            deadline.shown, budget.shown
+        );
+        section.file.mistake(at, section.key("deadline"), message);
+    }
+    if let (Some(batch), Some(memory)) = (&batch_bytes, &plugin_memory)
+        && batch.value >= memory.value
+        && let Some(at) = batch.at.as_ref().or(memory.at.as_ref())
+    {
+        let message = format!(
+            "batch_bytes is {} and must be less than plugin_memory, which is {}: a plugin holds its whole batch",
+            batch.shown, memory.shown
+        );
+        section
+            .file
+            .mistake(at, section.key("batch_bytes"), message);
+    }
+    let max_bytes = delivery.and_then(|delivery| delivery.max_bytes.as_ref());
+    if let (Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) = (
+        &fetch_queue,
+        &producer_queue,
+        max_bytes,
+        &plugin_memory,
+        &worker_memory,
+    ) {
+        check_memory(
+            section,
+            [
+                ("fetch_queue", fetch),
+                ("producer_queue", produce),
+                ("[delivery] max_bytes", transaction),
+            ],
+            plugin,
+            stages,
+            worker,
+        );
+    }
+    Some(Limits {
+        workers: workers?.value,
+        plugin_memory: plugin_memory?.value,
+        deadline: deadline?.value,
+        batch_records: batch_records?.value,
+        batch_bytes: batch_bytes?.value,
+        fetch_queue: fetch_queue?.value,
+        producer_queue: producer_queue?.value,
+        worker_memory: worker_memory?.value,
+    })
+}
+
+/// The feedback loop is a worker of its own, with the same queues and one plugin: it fits wherever this one does.
+fn check_memory(
+    section: &Section<'_>,
+    buffers: [(&str, &Written<usize>); 3],
+    plugin: &Written<usize>,
+    stages: Count,
+    worker: &Written<usize>,
+) {
+    let plugins = stages.plugins();
+    let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
+    let needed =
+        buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(STAGED));
+    if needed <= worker.value {
+        return;
+    }
+    let written = worker.at.as_ref().or(plugin.at.as_ref());
+    let at = written
+        .or_else(|| buffers.iter().find_map(|(_, size)| size.at.as_ref()))
+        .unwrap_or(&section.at);
+    let terms = buffers
+        .map(|(name, size)| format!("{name} {}", size.shown))
+        .join(" + ");
+    let fits = show_size(needed.div_ceil(MIB).saturating_mul(MIB));
+    let message = format!(
+        "worker_memory is {}, and a worker needs {}: {terms} + {plugins} plugins × plugin_memory {} × {STAGED} (two releases are \
+         open while a swap is staged); set worker_memory = \"{fits}\" or lower one of these",
+        worker.shown,
+        show_size(needed),
+        plugin.shown,
+    );
+    section
+        .file
+        .mistake(at, section.key("worker_memory"), message);
+}

@@ -1,0 +1,161 @@
+//! The rules for names: pipelines, topics, groups, record ids, JSON pointers.
+//!
+//! An error completes a sentence that begins with the value as found, and so does not repeat it.
+
+use crate::plan::RecordId;
+
+/// Topics of the control plane: a pipeline neither reads nor writes them.
+const CONTROL_TOPICS: [&str; 3] = [
+    "sandpiper.commands",
+    "sandpiper.deployments",
+    "sandpiper.artifacts",
+];
+
+fn plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
+}
+
+/// A pipeline's name.
+pub(super) fn pipeline(text: &str) -> Result<String, String> {
+    if (1..=100).contains(&text.len()) && text.chars().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("is no pipeline name: 1 to 100 letters, digits, '.', '_' and '-'".into())
+}
+
+/// A topic's name, by Kafka's rule.
+pub(super) fn topic(text: &str) -> Result<String, String> {
+    if text.starts_with('^') {
+        return Err("is a pattern, and topics are named one by one: co-partitioning, positions and the check for \
+                    missing topics need a list that cannot grow under a running pipeline"
+            .into());
+    }
+    if CONTROL_TOPICS.contains(&text) {
+        return Err("belongs to Sandpiper's control plane".into());
+    }
+    if matches!(
+        text,
+        "__consumer_offsets" | "__transaction_state" | "__cluster_metadata" | "__share_group_state"
+    ) {
+        return Err("belongs to Kafka itself".into());
+    }
+    if (1..=249).contains(&text.len()) && text.chars().all(plain) && text != "." && text != ".." {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "is no topic name: 1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\""
+            .into(),
+    )
+}
+
+pub(super) fn group(text: &str) -> Result<String, String> {
+    if (1..=249).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control)
+    {
+        return Ok(text.to_owned());
+    }
+    Err(
+        "is no consumer group: 1 to 249 bytes without control characters or spaces at its ends"
+            .into(),
+    )
+}
+
+/// `key`, `header:NAME`, `json:/pointer`, `position`.
+pub(super) fn record_id(text: &str) -> Result<RecordId, String> {
+    match text.split_once(':') {
+        Some(("header", name)) if !name.is_empty() => Ok(RecordId::Header(name.to_owned())),
+        Some(("json", pointer)) => json_pointer(pointer).map(RecordId::Json),
+        _ => match text {
+            "key" => Ok(RecordId::Key),
+            "position" => Ok(RecordId::Position),
+            _ => Err(
+                "is not allowed: \"key\", \"header:NAME\", \"json:/pointer\" or \"position\""
+                    .into(),
+            ),
+        },
+    }
+}
+
+/// `json:/pointer`, as the pointer alone.
+pub(super) fn json(text: &str) -> Result<String, String> {
+    match text.strip_prefix("json:") {
+        Some(pointer) => json_pointer(pointer),
+        None => Err("is not allowed: \"json:/pointer\"; leave the key out when the value itself is the class name".into()),
+    }
+}
+
+/// RFC 6901: empty, or steps that begin with '/', with `~0` for '~' and `~1` for '/'.
+fn json_pointer(pointer: &str) -> Result<String, String> {
+    let escapes = pointer
+        .split('~')
+        .skip(1)
+        .all(|after| after.starts_with(['0', '1']));
+    if escapes && (pointer.is_empty() || pointer.starts_with('/')) {
+        return Ok(pointer.to_owned());
+    }
+    Err("is no JSON pointer: each step begins with '/', as \"json:/order/id\"; a '~' is written ~0, a '/' in a name ~1".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_obeys_kafkas_rule() {
+        for right in ["iris.measurements", "a", "A_b-9", "...", &"x".repeat(249)] {
+            assert!(topic(right).is_ok(), "{right}");
+        }
+        for wrong in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "é",
+            "a/b",
+            "^iris",
+            "__consumer_offsets",
+            "sandpiper.commands",
+            &"x".repeat(250),
+        ] {
+            assert!(topic(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_pipeline_name_fits_into_group_and_transactional_ids() {
+        assert!(pipeline(&"x".repeat(100)).is_ok());
+        for wrong in ["", "a b", "ä", "a/b", &"x".repeat(101)] {
+            assert!(pipeline(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_group_has_no_stray_spaces() {
+        assert!(group("fraud team").is_ok());
+        for wrong in ["", " a", "a\n"] {
+            assert!(group(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_id_has_four_forms() {
+        assert_eq!(record_id("key"), Ok(RecordId::Key));
+        assert_eq!(record_id("position"), Ok(RecordId::Position));
+        assert_eq!(record_id("header:a:b"), Ok(RecordId::Header("a:b".into())));
+        assert_eq!(
+            record_id("json:/a/0~1b"),
+            Ok(RecordId::Json("/a/0~1b".into()))
+        );
+        for wrong in [
+            "",
+            "Key",
+            "header:",
+            "header",
+            "json:a",
+            "json:/a~2",
+            "json:/a~",
+            "offset",
+        ] {
+            assert!(record_id(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A plugin's `config`: a TOML table, told to the plugin as a JSON object.
+
+use serde_json::{Map, Number, Value as Json};
+use toml::de::{DeTable, DeValue};
+
+use super::file::File;
+use super::section::Section;
+use super::unit;
+use super::value::{self, Value, kind};
+
+/// The section's `config`, an empty object when it has none.
+pub(super) fn read(section: &Section<'_>) -> Option<Json> {
+    let Some(value) = section.get("config") else {
+        return Some(Json::Object(Map::new()));
+    };
+    let key = section.key("config");
+    let Some(table) = value.get_ref().as_table() else {
+        let message = format!(
+            "found {}: write a table, as config = {{ columns = [\"a\", \"b\"] }}",
+            kind(value)
+        );
+        section.file.mistake(&value.span(), key, message);
+        return None;
+    };
+    object(section.file, &key, table)
+}
+
+/// The keys stay in the parser's order, which is alphabetic: lines that change places make no new release.
+fn object(file: &File<'_>, key: &str, table: &DeTable<'_>) -> Option<Json> {
+    let members = table.iter().map(|(name, value)| {
+        let name = name.get_ref().to_string();
+        json(file, &format!("{key}.{name}"), value).map(|value| (name, value))
+    });
+    super::all(members.collect()).map(|members| Json::Object(members.into_iter().collect()))
+}
+
+/// JSON has no dates, no NaN and no infinity.
+fn json(file: &File<'_>, key: &str, value: &Value<'_>) -> Option<Json> {
+    let wrong = |reason: &str| {
+        let at = value.span();
+        file.mistake(&at, key, format!("{} {reason}", file.shown(&at)));
+        None
+    };
+    match value.get_ref() {
+        DeValue::String(_) => {
+            let text = value::text(file, value, key, |text| Ok(Json::from(text)));
+            text.right().map(|text| text.value)
+        }
+        DeValue::Boolean(value) => Some(Json::Bool(*value)),
+        DeValue::Integer(number) => {
+            let number = unit::integer(number).map(Json::from);
+            number.or_else(|| wrong("is too large: a plugin's whole numbers have 64 bits"))
+        }
+        DeValue::Float(number) => {
+            let number = number.as_str().parse().ok().and_then(Number::from_f64);
+            let number = number.map(Json::Number);
+            number.or_else(|| {
+                wrong("has no form in JSON, which a plugin's config is: finite numbers only")
+            })
+        }
+        DeValue::Datetime(_) => {
+            wrong("is a date, and JSON, which a plugin's config is, has none: put it in quotes")
+        }
+        DeValue::Array(items) => {
+            let items = items.iter().enumerate();
+            let items = items.map(|(at, item)| json(file, &format!("{key}[{at}]"), item));
+            super::all(items.collect()).map(Json::Array)
+        }
+        DeValue::Table(table) => object(file, key, table),
+    }
+}

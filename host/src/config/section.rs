@@ -1,0 +1,201 @@
+//! A typed reader of one TOML table that notes each mistake and goes on.
+//!
+//! Reading a key makes it known; `finish` refuses the keys that nobody read.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::file::File;
+use super::spelling;
+use super::value::{Found, Value, Written, kind};
+
+pub(super) struct Section<'a> {
+    pub file: &'a File<'a>,
+    /// `[input]`; empty for the top of the file. A key is spoken of as `{title} {key}`.
+    title: String,
+    /// Before a nested table's keys: `score.`.
+    prefix: String,
+    table: Option<&'a DeTable<'a>>,
+    /// Its header; the file's start when it is absent.
+    pub at: Range<usize>,
+    known: RefCell<Vec<&'static str>>,
+    refused: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Section<'a> {
+    pub fn top(file: &'a File<'a>, table: &'a DeTable<'a>) -> Self {
+        Self::new(file, String::new(), String::new(), Some(table), 0..0)
+    }
+
+    fn new(
+        file: &'a File<'a>,
+        title: String,
+        prefix: String,
+        table: Option<&'a DeTable<'a>>,
+        at: Range<usize>,
+    ) -> Self {
+        Self {
+            file,
+            title,
+            prefix,
+            table,
+            at,
+            known: RefCell::default(),
+            refused: RefCell::default(),
+        }
+    }
+
+    /// The section of that name, empty when the file has none; `None` when it is no table.
+    pub fn section(&self, name: &'static str, example: &str) -> Option<Section<'a>> {
+        let title = format!("[{name}]");
+        let Some(value) = self.get(name) else {
+            return Some(Self::new(self.file, title, String::new(), None, 0..0));
+        };
+        let table = self.table_of(
+            value,
+            &title,
+            &format!("write [{name}], and below it {example}"),
+        )?;
+        Some(Self::new(
+            self.file,
+            title,
+            String::new(),
+            Some(table),
+            value.span(),
+        ))
+    }
+
+    /// The sections `[[name]]`; `None` when it is something else.
+    pub fn sections(&self, name: &'static str) -> Option<Vec<Section<'a>>> {
+        let Some(value) = self.get(name) else {
+            return Some(Vec::new());
+        };
+        let title = format!("[[{name}]]");
+        let advice = format!("write [[{name}]], once for each");
+        let DeValue::Array(items) = value.get_ref() else {
+            self.file.mistake(
+                &value.span(),
+                title,
+                format!("found {}: {advice}", kind(value)),
+            );
+            return None;
+        };
+        let mut sections = Vec::new();
+        for (number, item) in items.iter().enumerate() {
+            let title = format!("[[{name}]] {}", number + 1);
+            let table = self.table_of(item, &title, &advice)?;
+            sections.push(Self::new(
+                self.file,
+                title,
+                String::new(),
+                Some(table),
+                item.span(),
+            ));
+        }
+        Some(sections)
+    }
+
+    /// A table under a key of this section: `Some(None)` when absent, `None` when it is no table.
+    pub fn table(&self, key: &'static str, example: &str) -> Option<Option<Section<'a>>> {
+        let Some(value) = self.get(key) else {
+            return Some(None);
+        };
+        let table = self.table_of(
+            value,
+            &self.key(key),
+            &format!("write a table, as {example}"),
+        )?;
+        let prefix = format!("{}{key}.", self.prefix);
+        Some(Some(Self::new(
+            self.file,
+            self.title.clone(),
+            prefix,
+            Some(table),
+            value.span(),
+        )))
+    }
+
+    fn table_of(&self, value: &'a Value<'a>, key: &str, advice: &str) -> Option<&'a DeTable<'a>> {
+        let table = value.get_ref().as_table();
+        if table.is_none() {
+            self.file.mistake(
+                &value.span(),
+                key,
+                format!("found {}: {advice}", kind(value)),
+            );
+        }
+        table
+    }
+
+    pub fn is_present(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// How messages name a key of this section.
+    pub fn key(&self, key: &str) -> String {
+        let space = if self.title.is_empty() { "" } else { " " };
+        format!("{}{space}{}{key}", self.title, self.prefix)
+    }
+
+    pub fn get(&self, key: &'static str) -> Option<&'a Value<'a>> {
+        self.known.borrow_mut().push(key);
+        self.value(key)
+    }
+
+    fn value(&self, key: &str) -> Option<&'a Value<'a>> {
+        self.table?
+            .iter()
+            .find(|(name, _)| name.get_ref() == key)
+            .map(|(_, value)| value)
+    }
+
+    pub fn entries(
+        &self,
+    ) -> impl Iterator<Item = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Value<'a>)> {
+        self.table.into_iter().flat_map(|table| table.iter())
+    }
+
+    /// Notes that a required key is absent, and says what to write.
+    pub fn required<T>(
+        &self,
+        key: &'static str,
+        found: Found<T>,
+        advice: &str,
+    ) -> Option<Written<T>> {
+        if let Found::Absent = found {
+            self.file
+                .absent(&self.at, self.key(key), format!("missing: {advice}"));
+        }
+        found.right()
+    }
+
+    /// Refuses a key of this section, with the reason.
+    pub fn refuse(&self, key: &'static str, reason: &str) {
+        if let Some(value) = self.value(key) {
+            self.file.mistake(&value.span(), self.key(key), reason);
+        }
+        self.refused.borrow_mut().push(key);
+    }
+
+    /// Refuses every key that nobody read.
+    pub fn finish(&self) {
+        let refused = self.refused.borrow();
+        let mut allowed = self.known.borrow().clone();
+        allowed.retain(|key| !refused.contains(key));
+        allowed.sort_unstable();
+        allowed.dedup();
+        for (name, _) in self.entries() {
+            let name_text = name.get_ref().as_ref();
+            if allowed.contains(&name_text) || refused.contains(&name_text) {
+                continue;
+            }
+            let hint = spelling::hint(name_text, &allowed);
+            let message = format!("unknown key{hint} Allowed here: {}", allowed.join(", "));
+            self.file
+                .mistake(&name.span(), self.key(name_text), message);
+        }
+    }
+}

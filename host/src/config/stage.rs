@@ -1,0 +1,182 @@
+//! What a stage runs: a plugin, its configuration and, for a classifier, its model.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value as Json};
+
+use crate::plan::{PluginRef, Stage, Transform};
+
+use super::section::Section;
+use super::value::{self, Found, Written};
+use super::{name, plugin_config, spelling};
+
+/// The stages of a worker's main loop, for the memory that their plugins take.
+#[derive(Clone, Copy)]
+pub(super) struct Count {
+    pub transforms: usize,
+    /// It comes with a parser.
+    pub classifier: bool,
+}
+
+impl Count {
+    pub fn plugins(self) -> usize {
+        self.transforms + if self.classifier { 2 } else { 0 }
+    }
+}
+
+pub(super) struct Transformer {
+    stage: Stage,
+    /// Output's name, the key that messages name, its topic.
+    pub outputs: Vec<(String, String, Written<String>)>,
+}
+
+impl Transformer {
+    pub fn plan(self) -> Transform {
+        let outputs = self
+            .outputs
+            .into_iter()
+            .map(|(name, _, topic)| (name, topic.value));
+        Transform {
+            stage: self.stage,
+            outputs: outputs.collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
+
+pub(super) fn transform(section: &Section<'_>) -> Option<Transformer> {
+    let outputs = outputs(section);
+    section.refuse(
+        "model",
+        "only a classifier has a model: what a transform needs goes into its config",
+    );
+    let stage = stage(section, None);
+    section.finish();
+    Some(Transformer {
+        outputs: outputs?,
+        stage: stage?,
+    })
+}
+
+pub(super) fn parser(section: &Section<'_>) -> Option<Stage> {
+    section.refuse(
+        "model",
+        "only a classifier has a model: write it under [classify]",
+    );
+    let stage = stage(section, None);
+    section.finish();
+    stage
+}
+
+pub(super) fn classifier(section: &Section<'_>) -> Option<Stage> {
+    let model = match section.text("model", |text| file(section, text)) {
+        Found::Absent => Some(None),
+        found => found.right().map(|model| Some(model.value)),
+    };
+    let stage = stage(section, None);
+    section.finish();
+    Some(Stage {
+        model: model?,
+        ..stage?
+    })
+}
+
+/// `score = { … }` under `[feedback]`: the plugin `loss` unless another is named.
+pub(super) fn scorer(section: Option<&Section<'_>>) -> Option<Stage> {
+    let loss = PluginRef::Stock("loss".into());
+    let error = Json::Object(Map::from_iter([("metric".to_owned(), Json::from("error"))]));
+    let Some(section) = section else {
+        return Some(Stage {
+            plugin: loss,
+            model: None,
+            config: error,
+        });
+    };
+    section.refuse(
+        "model",
+        "only a classifier has a model: what a scorer needs goes into its config",
+    );
+    let named = section.get("plugin").is_some();
+    let configured = section.get("config").is_some();
+    let mut stage = stage(section, Some(loss));
+    section.finish();
+    if let Some(stage) = &mut stage
+        && !named
+        && !configured
+    {
+        stage.config = error;
+    }
+    stage
+}
+
+fn stage(section: &Section<'_>, default: Option<PluginRef>) -> Option<Stage> {
+    let found = section.text("plugin", |text| plugin(section, text));
+    let plugin = match (found, default) {
+        (Found::Absent, Some(default)) => Some(default),
+        (found, _) => {
+            let advice =
+                "name a stock plugin, as \"csv\", or a component file, as \"plugins/mine.wasm\"";
+            section
+                .required("plugin", found, advice)
+                .map(|plugin| plugin.value)
+        }
+    };
+    let config = plugin_config::read(section);
+    Some(Stage {
+        plugin: plugin?,
+        model: None,
+        config: config?,
+    })
+}
+
+fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
+    if text.contains("://") {
+        return Err("is not supported yet: plugins come from files; fetch the component and give its path, \
+                    as \"plugins/mine.wasm\""
+            .into());
+    }
+    if text.contains('/') || text.ends_with(".wasm") {
+        return file(section, text).map(PluginRef::Path);
+    }
+    let stock = section.file.stock;
+    if stock.contains(&text) {
+        return Ok(PluginRef::Stock(text.to_owned()));
+    }
+    let hint = spelling::hint(text, stock);
+    let stock = stock.join(", ");
+    Err(format!(
+        "is no stock plugin{hint} There are: {stock}; a component file is written with its path, as \"./mine.wasm\""
+    ))
+}
+
+/// A path, relative to the pipeline file's folder, at which a file is.
+fn file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
+    let path = section.file.resolve(text);
+    let folder = section.file.resolve("");
+    let folder = if folder.as_os_str().is_empty() {
+        ".".to_owned()
+    } else {
+        folder.display().to_string()
+    };
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() => Ok(path),
+        Ok(_) => Err(format!(
+            "is no file (a relative path starts at the pipeline file's folder, {folder})"
+        )),
+        Err(error) => Err(format!(
+            "cannot be found: {error} (a relative path starts at the pipeline file's folder, {folder})"
+        )),
+    }
+}
+
+fn outputs(section: &Section<'_>) -> Option<Vec<(String, String, Written<String>)>> {
+    let Some(table) = section.table("outputs", "outputs = { large = \"orders.large\" }")? else {
+        return Some(Vec::new());
+    };
+    let outputs = table.entries().map(|(output, topic)| {
+        let key = table.key(output.get_ref());
+        let topic = value::text(section.file, topic, &key, name::topic).right()?;
+        Some((output.get_ref().to_string(), key, topic))
+    });
+    super::all(outputs.collect())
+}

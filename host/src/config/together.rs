@@ -1,0 +1,165 @@
+//! Several pipelines in one daemon: what each may do alone, and two must not do at once.
+//!
+//! A plan no longer knows lines, so these mistakes stand at line 1 of the later pipeline's file.
+
+use std::collections::BTreeSet;
+
+use crate::plan::Plan;
+
+use super::mistake::Mistake;
+
+/// Clashing names, groups and topics, and loops from a pipeline back to its own input.
+pub fn check_together(plans: &[Plan]) -> Vec<Mistake> {
+    let mut mistakes = Vec::new();
+    for (number, plan) in plans.iter().enumerate() {
+        let earlier = plans.get(..number).unwrap_or_default();
+        for other in earlier {
+            check_names(other, plan, &mut mistakes);
+        }
+        for other in earlier.iter().filter(|other| share_brokers(other, plan)) {
+            check_groups(other, plan, &mut mistakes);
+            check_predictions(other, plan, &mut mistakes);
+        }
+        check_loop(earlier, plan, &mut mistakes);
+    }
+    mistakes
+}
+
+fn check_names(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
+    if plan.name == earlier.name {
+        let message = format!(
+            "{:?} is the name of {} too: each pipeline has its own",
+            plan.name,
+            earlier.file.display()
+        );
+        mistakes.push(mistake(plan, "name", message));
+    }
+}
+
+/// Two loops in one group would take each other's partitions.
+fn check_groups(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
+    for (key, group) in groups(plan) {
+        for (elsewhere, _) in groups(earlier).filter(|(_, other)| *other == group) {
+            let there = earlier.file.display();
+            let message = format!(
+                "{group:?} is {elsewhere} of {there} too, on the same brokers: each loop has its own"
+            );
+            mistakes.push(mistake(plan, key, message));
+        }
+    }
+}
+
+/// The feedback loop takes all that stands in its output topic for its own pipeline's predictions.
+fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
+    for (reader, writer) in [(earlier, plan), (plan, earlier)] {
+        let topic = reader.output.topic.as_str();
+        if reader.feedback.is_some() && written(writer).any(|other| other == topic) {
+            let (reader, writer) = (reader.file.display(), writer.file.display());
+            let message = format!(
+                "{topic:?} is written by {writer}, and [feedback] of {reader} reads its own predictions there"
+            );
+            mistakes.push(mistake(plan, "[output] topic", message));
+            return;
+        }
+    }
+}
+
+/// Follows outputs from pipeline to pipeline among the earlier ones and this. Dead letters are not followed: a pipeline
+/// that mends them and writes them back is meant to.
+fn check_loop(earlier: &[Plan], plan: &Plan, mistakes: &mut Vec<Mistake>) {
+    let mut reached: BTreeSet<&str> = outputs(plan).collect();
+    let mut through: Vec<&Plan> = Vec::new();
+    loop {
+        let reads = |other: &Plan| {
+            other
+                .input
+                .topics
+                .iter()
+                .any(|topic| reached.contains(topic.as_str()))
+        };
+        let known = |other: &Plan| through.iter().any(|seen| std::ptr::eq(*seen, other));
+        let Some(next) = earlier
+            .iter()
+            .find(|other| share_brokers(other, plan) && reads(other) && !known(other))
+        else {
+            break;
+        };
+        reached.extend(outputs(next));
+        through.push(next);
+    }
+    let Some(topic) = plan
+        .input
+        .topics
+        .iter()
+        .find(|topic| reached.contains(topic.as_str()))
+    else {
+        return;
+    };
+    let through: Vec<String> = through
+        .iter()
+        .map(|other| other.file.display().to_string())
+        .collect();
+    let through = if through.is_empty() {
+        String::new()
+    } else {
+        format!(" through {}", through.join(", "))
+    };
+    let message = format!(
+        "{topic:?} is read by this pipeline, and its output comes back to it{through}: a loop without end"
+    );
+    mistakes.push(mistake(plan, "[input] topics", message));
+}
+
+fn groups(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
+    let feedback = plan
+        .feedback
+        .as_ref()
+        .map(|feedback| ("[feedback] group", feedback.group.as_str()));
+    std::iter::once(("[input] group", plan.input.group.as_str())).chain(feedback)
+}
+
+fn outputs(plan: &Plan) -> impl Iterator<Item = &str> {
+    let transforms = plan
+        .transforms
+        .iter()
+        .flat_map(|transform| transform.outputs.values());
+    transforms
+        .map(String::as_str)
+        .chain([plan.output.topic.as_str()])
+}
+
+fn written(plan: &Plan) -> impl Iterator<Item = &str> {
+    let scores = plan
+        .feedback
+        .as_ref()
+        .map(|feedback| feedback.scores.as_str());
+    outputs(plan)
+        .chain([plan.dead_letters.as_str()])
+        .chain(scores)
+}
+
+/// Whether the two name a broker in common; that two lists without one mean the same cluster is not seen here.
+fn share_brokers(one: &Plan, other: &Plan) -> bool {
+    let servers = |plan: &Plan| -> BTreeSet<String> {
+        let servers = plan
+            .kafka
+            .0
+            .get("bootstrap.servers")
+            .map_or("", String::as_str);
+        servers
+            .split(',')
+            .map(|server| server.trim().to_ascii_lowercase())
+            .collect()
+    };
+    !servers(one).is_disjoint(&servers(other))
+}
+
+fn mistake(plan: &Plan, key: &str, message: String) -> Mistake {
+    Mistake {
+        file: plan.file.clone(),
+        line: 1,
+        column: 1,
+        key: key.to_owned(),
+        message,
+    }
+}

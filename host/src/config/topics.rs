@@ -1,0 +1,93 @@
+//! A pipeline's topics must not make a loop, and must not mix what their readers cannot tell apart.
+
+use super::file::File;
+use super::stage::Transformer;
+use super::value::Written;
+use super::{feedback, input, output};
+
+#[derive(Clone, Copy)]
+enum Role {
+    Input,
+    TransformOutput,
+    Output,
+    DeadLetters,
+    Labels,
+    Scores,
+}
+
+/// Why one topic cannot be both; the roles in the order of the enum.
+fn reason(one: Role, other: Role, feeds_back: bool) -> Option<&'static str> {
+    use Role::{DeadLetters, Input, Labels, Output, Scores, TransformOutput};
+    match (one, other) {
+        (Input, Input) => Some("name it once"),
+        (Input, TransformOutput | Output | DeadLetters | Scores) => {
+            Some("the pipeline would read what it writes, without end")
+        }
+        (TransformOutput | Output | DeadLetters, Labels) | (Labels, Scores) => {
+            Some("the pipeline would write its own ground truth")
+        }
+        (TransformOutput | Output, DeadLetters) | (DeadLetters, Scores) => {
+            Some("dead letters need a topic of their own")
+        }
+        (TransformOutput | Output, Scores) => Some("scores need a topic of their own"),
+        (TransformOutput, Output) if feeds_back => {
+            Some("[feedback] reads predictions there, and a transform's output is none")
+        }
+        // A labelled stream may be its own labels; outputs of two transforms may flow together.
+        (Input, Labels) | (TransformOutput, TransformOutput | Output) => None,
+        // The other pairs do not come up: each role but the first two stands once, and in this order.
+        _ => None,
+    }
+}
+
+pub(super) fn check(
+    file: &File<'_>,
+    input: Option<&input::Read>,
+    transforms: &[Transformer],
+    output: Option<&output::Read>,
+    dead_letters: Option<&Written<String>>,
+    feedback: Option<&feedback::Read>,
+) {
+    let mut uses: Vec<(Role, &str, &Written<String>)> = Vec::new();
+    let inputs = input.into_iter().flat_map(|input| &input.topics);
+    uses.extend(inputs.map(|topic| (Role::Input, "[input] topics", topic)));
+    let outputs = transforms.iter().flat_map(|transform| &transform.outputs);
+    uses.extend(outputs.map(|(_, key, topic)| (Role::TransformOutput, key.as_str(), topic)));
+    uses.extend(output.map(|output| (Role::Output, "[output] topic", &output.topic)));
+    uses.extend(dead_letters.map(|topic| (Role::DeadLetters, "[errors] dead_letters", topic)));
+    uses.extend(feedback.map(|feedback| (Role::Labels, "[feedback] labels", &feedback.labels)));
+    uses.extend(feedback.map(|feedback| (Role::Scores, "[feedback] scores", &feedback.scores)));
+
+    for (number, one) in uses.iter().enumerate() {
+        for other in uses
+            .iter()
+            .skip(number + 1)
+            .filter(|other| other.2.value == one.2.value)
+        {
+            if let Some(reason) = reason(one.0, other.0, feedback.is_some()) {
+                clash(file, (one.1, one.2), (other.1, other.2), reason);
+            }
+        }
+    }
+}
+
+/// Told at the later of the two, or at the one that is written.
+fn clash(
+    file: &File<'_>,
+    one: (&str, &Written<String>),
+    other: (&str, &Written<String>),
+    reason: &str,
+) {
+    let ((key, topic), (elsewhere, there)) = match (&one.1.at, &other.1.at) {
+        (Some(first), Some(second)) if first.start > second.start => (one, other),
+        (Some(_), None) => (one, other),
+        _ => (other, one),
+    };
+    let line = there.at.as_ref().map_or("by default".to_owned(), |at| {
+        format!("line {}", file.line(at))
+    });
+    if let Some(at) = &topic.at {
+        let message = format!("{} is {elsewhere} too ({line}): {reason}", topic.shown);
+        file.mistake(at, key, message);
+    }
+}

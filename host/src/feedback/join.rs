@@ -1,0 +1,294 @@
+//! Predictions and labels of one partition, joined by id, bounded by stream time and entries.
+//!
+//! Everything since the last commit can be undone. Entries are forgotten only at a commit, oldest first.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::tally::Kind;
+use crate::wasm::bindings::Outcome;
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Milliseconds of stream time.
+    pub wait_ms: i64,
+    /// Ids of one partition.
+    pub entries: usize,
+}
+
+/// A prediction as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    pub id: String,
+    /// Index into `classes`.
+    pub predicted: u32,
+    pub scores: Vec<f32>,
+    pub classes: Vec<String>,
+    pub revision: u64,
+    /// Where the record that it is for was consumed.
+    pub origin: String,
+}
+
+/// Ground truth as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Label {
+    pub class: String,
+    pub source: String,
+}
+
+/// A prediction and its truth.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    pub prediction: Prediction,
+    /// Index into the prediction's classes.
+    pub truth: u32,
+    pub source: String,
+    pub delay_ms: u64,
+    /// The label came first.
+    pub early: bool,
+}
+
+impl Joined {
+    pub fn outcome(&self) -> Outcome {
+        Outcome {
+            id: self.prediction.id.clone(),
+            predicted: self.prediction.predicted,
+            scores: self.prediction.scores.clone(),
+            truth: self.truth,
+            source: self.source.clone(),
+            delay_ms: self.delay_ms,
+            revision: self.prediction.revision,
+        }
+    }
+}
+
+/// What a record did.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Arrival {
+    Joined(Joined),
+    Counted(Kind),
+    /// It waits for its other half.
+    Held,
+}
+
+/// One id.
+#[derive(Clone, Debug)]
+enum Entry {
+    Predicted(Prediction, i64),
+    Labelled(Label, i64),
+    /// Joined, with that class: a later label is told duplicate from conflicting by it.
+    Judged(String),
+}
+
+/// Entries that were forgotten before their other half came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Forgotten {
+    pub labels: u64,
+    pub predictions: u64,
+}
+
+/// One partition's state.
+pub struct Join {
+    bounds: Bounds,
+    entries: HashMap<String, Entry>,
+    /// Ids by arrival, with their time.
+    order: VecDeque<(i64, String)>,
+    /// The latest timestamp met: stream time.
+    latest: i64,
+    /// What entries were before the open transaction touched them, in order.
+    undo: Vec<(String, Option<Entry>)>,
+}
+
+impl Join {
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, entries: HashMap::new(), order: VecDeque::new(), latest: i64::MIN, undo: Vec::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn prediction(&mut self, prediction: Prediction, time: i64) -> Arrival {
+        self.latest = self.latest.max(time);
+        match self.entries.get(&prediction.id).cloned() {
+            Some(Entry::Labelled(label, labelled)) => self.join(prediction, time, &label, labelled, true),
+            // The id came again: what is predicted last is what a label will be for.
+            Some(Entry::Predicted(..)) => {
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), time);
+                Arrival::Counted(Kind::Repeated)
+            }
+            Some(Entry::Judged(_)) => Arrival::Counted(Kind::Repeated),
+            None => {
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), time);
+                Arrival::Held
+            }
+        }
+    }
+
+    pub fn label(&mut self, id: &str, label: Label, time: i64) -> Arrival {
+        self.latest = self.latest.max(time);
+        match self.entries.get(id).cloned() {
+            Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time, false),
+            Some(Entry::Labelled(before, _)) => Arrival::Counted(agreement(&before.class, &label.class)),
+            Some(Entry::Judged(class)) => Arrival::Counted(agreement(&class, &label.class)),
+            None => {
+                self.set(id.to_owned(), Entry::Labelled(label, time), time);
+                Arrival::Held
+            }
+        }
+    }
+
+    fn join(&mut self, prediction: Prediction, predicted: i64, label: &Label, labelled: i64, early: bool) -> Arrival {
+        let Some(truth) = prediction.classes.iter().position(|class| *class == label.class) else {
+            // An early label that cannot be right gives way to the prediction, which waits for a right one.
+            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), predicted);
+            return Arrival::Counted(Kind::UnknownClass);
+        };
+        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), labelled);
+        Arrival::Joined(Joined {
+            prediction,
+            truth: truth as u32,
+            source: label.source.clone(),
+            delay_ms: (labelled - predicted).max(0) as u64,
+            early,
+        })
+    }
+
+    fn set(&mut self, id: String, entry: Entry, time: i64) {
+        let before = self.entries.insert(id.clone(), entry);
+        if before.is_none() {
+            self.order.push_back((time, id.clone()));
+        }
+        self.undo.push((id, before));
+    }
+
+    /// Makes the open transaction's effects final and forgets what is too old or too much.
+    pub fn commit(&mut self) -> Forgotten {
+        self.undo.clear();
+        let mut forgotten = Forgotten::default();
+        while let Some((time, _)) = self.order.front() {
+            let old = self.latest.saturating_sub(*time) > self.bounds.wait_ms;
+            if !old && self.order.len() <= self.bounds.entries {
+                break;
+            }
+            let Some((_, id)) = self.order.pop_front() else { break };
+            match self.entries.remove(&id) {
+                Some(Entry::Labelled(..)) => forgotten.labels += 1,
+                Some(Entry::Predicted(..)) => forgotten.predictions += 1,
+                Some(Entry::Judged(_)) | None => {}
+            }
+        }
+        forgotten
+    }
+
+    /// Undoes everything since the last commit.
+    pub fn abort(&mut self) {
+        for (id, before) in std::mem::take(&mut self.undo).into_iter().rev() {
+            match before {
+                Some(entry) => drop(self.entries.insert(id, entry)),
+                None => {
+                    self.entries.remove(&id);
+                    // New ids stand at the back in the order in which they came.
+                    self.order.pop_back();
+                }
+            }
+        }
+    }
+}
+
+fn agreement(before: &str, now: &str) -> Kind {
+    if before == now { Kind::Duplicate } else { Kind::Conflicting }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join() -> Join {
+        Join::new(Bounds { wait_ms: 1_000, entries: 3 })
+    }
+
+    fn prediction(id: &str) -> Prediction {
+        Prediction {
+            id: id.into(),
+            predicted: 1,
+            scores: vec![0.25, 0.75],
+            classes: vec!["cat".into(), "dog".into()],
+            revision: 7,
+            origin: "pets/0@1".into(),
+        }
+    }
+
+    fn label(class: &str) -> Label {
+        Label { class: class.into(), source: "vet".into() }
+    }
+
+    #[test]
+    fn a_label_meets_its_prediction_in_either_order() {
+        let mut join = join();
+        assert_eq!(join.prediction(prediction("a"), 100), Arrival::Held);
+        let Arrival::Joined(joined) = join.label("a", label("cat"), 350) else { panic!("not joined") };
+        assert_eq!((joined.truth, joined.delay_ms, joined.early), (0, 250, false));
+        assert_eq!(join.label("b", label("dog"), 10), Arrival::Held);
+        let Arrival::Joined(joined) = join.prediction(prediction("b"), 20) else { panic!("not joined") };
+        assert_eq!((joined.truth, joined.delay_ms, joined.early), (1, 0, true));
+    }
+
+    #[test]
+    fn a_second_label_is_counted_and_never_scored() {
+        let mut join = join();
+        join.prediction(prediction("a"), 0);
+        join.label("a", label("cat"), 1);
+        assert_eq!(join.label("a", label("cat"), 2), Arrival::Counted(Kind::Duplicate));
+        assert_eq!(join.label("a", label("dog"), 3), Arrival::Counted(Kind::Conflicting));
+        join.label("b", label("cat"), 4);
+        assert_eq!(join.label("b", label("dog"), 5), Arrival::Counted(Kind::Conflicting));
+    }
+
+    #[test]
+    fn a_class_that_the_model_does_not_know_is_counted_and_the_prediction_waits_on() {
+        let mut join = join();
+        join.prediction(prediction("a"), 0);
+        assert_eq!(join.label("a", label("cow"), 1), Arrival::Counted(Kind::UnknownClass));
+        assert!(matches!(join.label("a", label("cat"), 2), Arrival::Joined(_)));
+    }
+
+    #[test]
+    fn what_waited_too_long_is_forgotten_and_counted_at_a_commit() {
+        let mut join = join();
+        join.label("early", label("cat"), 0);
+        join.prediction(prediction("a"), 5);
+        assert_eq!(join.commit(), Forgotten::default());
+        join.prediction(prediction("b"), 1_003);
+        assert_eq!(join.commit(), Forgotten { labels: 1, predictions: 0 });
+        assert_eq!(join.len(), 2);
+    }
+
+    #[test]
+    fn entries_beyond_the_bound_are_forgotten_oldest_first() {
+        let mut join = join();
+        for id in ["a", "b", "c", "d", "e"] {
+            join.prediction(prediction(id), 0);
+        }
+        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 2 });
+        assert_eq!(join.label("a", label("cat"), 1), Arrival::Held);
+        assert!(matches!(join.label("c", label("cat"), 1), Arrival::Joined(_)));
+    }
+
+    #[test]
+    fn an_abort_leaves_no_trace() {
+        let mut join = join();
+        join.prediction(prediction("a"), 0);
+        join.commit();
+        join.label("a", label("cat"), 1);
+        join.label("b", label("cat"), 2);
+        join.prediction(prediction("c"), 3);
+        join.abort();
+        assert_eq!((join.len(), join.order.len()), (1, 1));
+        assert!(matches!(join.label("a", label("dog"), 1), Arrival::Joined(_)));
+    }
+}

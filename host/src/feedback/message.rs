@@ -1,0 +1,95 @@
+//! The messages that the feedback loop reads and writes: predictions as the host wrote them, labels as they come,
+//! scores.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::join::{Joined, Label, Prediction};
+use crate::pipeline::pointed;
+use crate::record::Batch;
+use crate::wasm::bindings::Judgement;
+
+#[derive(Deserialize)]
+struct Written<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    class: Cow<'a, str>,
+    probabilities: serde_json::Map<String, serde_json::Value>,
+    revision: u64,
+    #[serde(borrow)]
+    origin: Cow<'a, str>,
+}
+
+/// A prediction of ours, if it is one.
+pub fn prediction(value: &[u8]) -> Option<Prediction> {
+    let written: Written<'_> = serde_json::from_slice(value).ok()?;
+    let scores = written.probabilities.values().map(|score| score.as_f64().map(|score| score as f32)).collect::<Option<Vec<_>>>()?;
+    let classes: Vec<String> = written.probabilities.into_iter().map(|(class, _)| class).collect();
+    let predicted = classes.iter().position(|class| *class == written.class)? as u32;
+    Some(Prediction {
+        id: written.id.into_owned(),
+        predicted,
+        scores,
+        classes,
+        revision: written.revision,
+        origin: written.origin.into_owned(),
+    })
+}
+
+/// A label: its class and who says so.
+pub fn label(batch: &Batch, row: usize, class: Option<&str>) -> Result<Label, String> {
+    let Some(value) = batch.value(row) else { return Err("the label is null".into()) };
+    let class = match class {
+        Some(pointer) => pointed(pointer, value)?,
+        None => std::str::from_utf8(value).map_err(|error| format!("the label is not UTF-8: {error}"))?.trim().to_owned(),
+    };
+    if class.is_empty() {
+        return Err("the label is empty".into());
+    }
+    let headers = batch.rows.get(row).and_then(|facts| facts.headers.as_deref());
+    let source = headers.into_iter().flatten().rev().find(|(name, _)| name == "source").and_then(|(_, value)| value.as_deref());
+    Ok(Label { class, source: source.map(|source| String::from_utf8_lossy(source).into_owned()).unwrap_or_default() })
+}
+
+#[derive(Serialize)]
+struct Score<'a> {
+    id: &'a str,
+    predicted: &'a str,
+    truth: &'a str,
+    correct: bool,
+    loss: f64,
+    weight: f64,
+    accepted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    source: &'a str,
+    delay_ms: u64,
+    origin: &'a str,
+    revision: u64,
+    role: &'a str,
+}
+
+/// Appends a score as JSON.
+pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement) {
+    let prediction = &joined.prediction;
+    let class = |index: u32| prediction.classes.get(index as usize).map_or("", String::as_str);
+    let score = Score {
+        id: &prediction.id,
+        predicted: class(prediction.predicted),
+        truth: class(joined.truth),
+        correct: prediction.predicted == joined.truth,
+        loss: judgement.loss,
+        weight: judgement.weight,
+        accepted: judgement.accepted,
+        reason: judgement.reason.as_deref(),
+        source: &joined.source,
+        delay_ms: joined.delay_ms,
+        origin: &prediction.origin,
+        revision: prediction.revision,
+        role: "champion",
+    };
+    // Writing numbers and strings into memory cannot fail.
+    let _ = serde_json::to_writer(out, &score);
+}

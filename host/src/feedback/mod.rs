@@ -1,0 +1,211 @@
+//! The second loop: predictions and the labels that arrive for them, joined by id, judged, tallied by revision.
+//!
+//! Its state is in memory and bounded; what a transaction does to it is undone when the transaction aborts. It is not
+//! restored after a restart: a label whose prediction was read before it counts as unknown.
+
+mod join;
+mod message;
+mod tally;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use join::{Bounds, Join};
+pub use tally::{Kind, Release, Tally};
+
+use crate::dead_letter::{Letterhead, Reason};
+use crate::isolate::isolate;
+use crate::output::{Output, Outputs};
+use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT};
+use crate::plan::{Feedback as Plan, RecordId};
+use crate::record::Batch;
+use crate::source::TopicPartition;
+use crate::stage::Score;
+use crate::wasm::bindings::{Judgement, Outcome};
+use crate::worker::Process;
+use join::{Arrival, Joined};
+
+/// Index of the predictions among the loop's input topics; the labels are the other one.
+const PREDICTIONS: u16 = 0;
+
+/// What a feedback loop is made of.
+pub struct Settings {
+    pub labels_id: RecordId,
+    /// JSON pointer to the class; `None`: the value is the class.
+    pub class: Option<String>,
+    pub bounds: Bounds,
+    pub deadline: Duration,
+    pub budget: Duration,
+    pub letterhead: Letterhead,
+    /// The scorer's release, for dead letters.
+    pub release: String,
+}
+
+impl Settings {
+    pub fn new(plan: &Plan, pipeline: &crate::plan::Plan, instance: &str, release: String) -> Self {
+        Self {
+            labels_id: plan.id.clone(),
+            class: plan.class.clone(),
+            bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries },
+            deadline: pipeline.limits.deadline,
+            budget: pipeline.delivery.budget,
+            letterhead: Letterhead { pipeline: pipeline.name.clone(), instance: instance.to_owned(), topic: DEAD_LETTERS },
+            release,
+        }
+    }
+}
+
+/// The loop's process.
+pub struct Feedback {
+    settings: Settings,
+    scorer: Box<dyn Score>,
+    /// By partition number: both topics have the same.
+    joins: BTreeMap<i32, Join>,
+    tally: Tally,
+    /// Of the open transaction.
+    staged: Tally,
+    published: Arc<Tally>,
+}
+
+impl Feedback {
+    pub fn new(settings: Settings, scorer: Box<dyn Score>) -> Self {
+        Self { settings, scorer, joins: BTreeMap::new(), tally: Tally::default(), staged: Tally::default(), published: Arc::default() }
+    }
+
+    /// One record's effect on the join; what is joined now, or why it cannot be.
+    fn arrive(&mut self, batch: &Batch, row: usize) -> Result<Option<Joined>, Reason> {
+        let Some(facts) = batch.rows.get(row) else { return Ok(None) };
+        let wrong = |code: &str, message: String| Reason::of_host("feedback", code, message);
+        let time = facts.timestamp.unwrap_or_default();
+        let bounds = self.settings.bounds;
+        let join = self.joins.entry(facts.origin.partition).or_insert_with(|| Join::new(bounds));
+        let arrival = if facts.origin.topic == PREDICTIONS {
+            match batch.value(row).and_then(message::prediction) {
+                Some(prediction) => join.prediction(prediction, time),
+                // A tombstone that was passed, or somebody else's record: nothing that a label can be for.
+                None => Arrival::Counted(Kind::Foreign),
+            }
+        } else {
+            let id = crate::pipeline::id_of(&self.settings.labels_id, batch, row).map_err(|message| wrong("no-id", message))?;
+            let label = message::label(batch, row, self.settings.class.as_deref()).map_err(|message| wrong("malformed-label", message))?;
+            join.label(&id, label, time)
+        };
+        Ok(match arrival {
+            Arrival::Joined(joined) => Some(joined),
+            Arrival::Counted(kind) => {
+                self.staged.count(kind);
+                None
+            }
+            Arrival::Held => None,
+        })
+    }
+
+    /// Judges what was joined in one batch, by list of classes.
+    fn judge(&mut self, batch: &Batch, joined: &[(usize, Joined)], now: i64, outputs: &mut Outputs) {
+        let mut rest = joined;
+        while let Some((_, first)) = rest.first() {
+            let same = rest.iter().take_while(|(_, other)| other.prediction.classes == first.prediction.classes).count();
+            let (group, behind) = rest.split_at(same);
+            rest = behind;
+            let classes = &first.prediction.classes;
+            let outcomes: Vec<Outcome> = group.iter().map(|(_, joined)| joined.outcome()).collect();
+            let isolated = isolate(outcomes.len(), self.settings.deadline, self.settings.budget, |range, deadline| {
+                self.scorer.score(classes, outcomes.get(range).unwrap_or_default(), deadline)
+            });
+            for (range, judgements) in isolated.answers {
+                for judgement in judgements {
+                    if let Some((row, joined)) = group.get(range.start + judgement.row as usize) {
+                        self.score(batch, *row, joined, &judgement, outputs);
+                    }
+                }
+            }
+            let failures = isolated.poison.into_iter().chain(isolated.undecided);
+            for (at, failure) in failures {
+                let Some((row, joined)) = group.get(at) else { continue };
+                let reason = Reason {
+                    code: failure.kind.code().into(),
+                    message: failure.message,
+                    log: failure.log,
+                    stage: "score".into(),
+                    release: Some(self.settings.release.clone()),
+                };
+                let (id, revision) = (&joined.prediction.id, joined.prediction.revision);
+                self.settings.letterhead.write(outputs, batch, *row, Some(id), revision, &reason, true, now);
+            }
+        }
+    }
+
+    fn score(&mut self, batch: &Batch, row: usize, joined: &Joined, judgement: &Judgement, outputs: &mut Outputs) {
+        let Some(facts) = batch.rows.get(row) else { return };
+        self.staged.judged(joined, judgement);
+        let key = batch.rows.key(facts).map(|key| outputs.put(key));
+        let value = outputs.write(|out| message::write_score(out, joined, judgement));
+        outputs.records.push(Output {
+            origin: facts.origin,
+            topic: OUTPUT,
+            key,
+            value: Some(value),
+            timestamp: facts.timestamp,
+            headers: None,
+            last_resort: false,
+        });
+        outputs.counts.emitted += 1;
+        outputs.counts.records += 1;
+    }
+}
+
+impl Process for Feedback {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        outputs.clear();
+        let mut joined = Vec::new();
+        let revision = self.revision();
+        for (row, facts) in batch.rows.iter().enumerate() {
+            let (arrived, with_value) = match forced.get(&facts.origin) {
+                Some(refusal) => (Err(Reason::of_host("output", "refused-by-broker", &refusal.message)), refusal.with_value),
+                None => (self.arrive(batch, row), true),
+            };
+            match arrived {
+                Ok(Some(pair)) => joined.push((row, pair)),
+                Ok(None) => {}
+                Err(reason) => self.settings.letterhead.write(outputs, batch, row, None, revision, &reason, with_value, now),
+            }
+        }
+        self.judge(batch, &joined, now, outputs);
+        if !outputs.records.is_sorted_by_key(|output| output.origin) {
+            outputs.records.sort_by_key(|output| output.origin);
+        }
+    }
+
+    fn committed(&mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        self.tally.add(&staged);
+        for join in self.joins.values_mut() {
+            let unknown = join.commit();
+            self.tally.add_kind(Kind::Unknown, unknown.labels);
+            self.tally.add_kind(Kind::Expired, unknown.predictions);
+        }
+        self.tally.waiting = self.joins.values().map(|join| join.len() as u64).sum();
+        self.published = Arc::new(self.tally.clone());
+    }
+
+    fn aborted(&mut self) {
+        self.staged = Tally::default();
+        self.joins.values_mut().for_each(Join::abort);
+    }
+
+    fn unassigned(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.joins.remove(&partition.partition);
+        }
+    }
+
+    /// A scorer is not swapped: the revision is the prediction's own.
+    fn revision(&self) -> u64 {
+        0
+    }
+
+    fn tally(&self) -> Option<Arc<Tally>> {
+        Some(self.published.clone())
+    }
+}

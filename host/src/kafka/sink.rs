@@ -1,0 +1,588 @@
+//! A producer for one worker: transactional for exactly-once, idempotent for at-least-once.
+
+use std::ffi::{CString, c_void};
+use std::mem;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rd::rd_kafka_resp_err_t as Code;
+
+use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, verdict};
+use super::source::Group;
+use super::topics;
+use crate::fault::{Fault, Refused};
+use crate::output::{Output, Outputs};
+use crate::plan::Properties;
+use crate::record::Origin;
+use crate::sink::Sink;
+use crate::source::{Position, TopicPartition};
+
+/// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
+const INIT: Duration = Duration::from_secs(30);
+/// A wait for room or for the last acknowledgement, before failed deliveries are looked at again.
+const SLICE: Duration = Duration::from_millis(20);
+/// Fenced again within this time, without a timeout of our own, means two holders of one id.
+const FENCED_TWICE: Duration = Duration::from_secs(300);
+
+/// Where the records of an output topic go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Placement {
+    /// The input's partition number; counts must be equal.
+    Input,
+    /// The input's partition number modulo the count: for dead letters, whose topic may be smaller.
+    Folded,
+    /// murmur2 of the key, as Java's clients do; a null key goes where `Folded` would.
+    Key,
+}
+
+/// An output topic by name.
+#[derive(Clone, Debug)]
+pub struct SinkTopic {
+    pub name: String,
+    pub placement: Placement,
+}
+
+pub struct KafkaSink {
+    /// `None` only while a recovery that failed waits to be tried again.
+    producer: Option<Producer>,
+    settings: SinkSettings,
+    /// Where each record of the open transaction came from; a delivery report names its index.
+    sent: Vec<(Origin, bool)>,
+    in_transaction: bool,
+    fenced: Option<Instant>,
+}
+
+/// What a producer is made of.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    pub properties: Properties,
+    /// `None` is at-least-once.
+    pub transactional_id: Option<String>,
+    pub topics: Vec<SinkTopic>,
+    /// The loop's input topics, whose partition counts an output's must equal.
+    pub inputs: Vec<String>,
+}
+
+struct Producer {
+    // Topics and queue go before the client.
+    topics: Vec<Topic>,
+    queue: Queue,
+    client: Client,
+}
+
+struct Topic {
+    handle: *mut rd::rd_kafka_topic_t,
+    partitions: i32,
+    /// `max.message.bytes`: the broker refuses whole batches above it, so each record is measured here.
+    max_bytes: usize,
+}
+
+// SAFETY: topic handles may be used from any thread.
+unsafe impl Send for Topic {}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: made once by rd_kafka_topic_new, and the client is still alive.
+        unsafe { rd::rd_kafka_topic_destroy(self.handle) }
+    }
+}
+
+impl Producer {
+    fn new(settings: &SinkSettings) -> Result<Self, Fault> {
+        let mut properties = topics::client_properties(&settings.properties);
+        if let Some(id) = &settings.transactional_id {
+            properties.0.insert("transactional.id".into(), id.clone());
+        }
+        let names: Vec<&str> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let limits = topics::max_message_bytes(&properties, &names);
+        // A batch that outgrew one topic's limit would be refused with every record in it.
+        if let Some(least) = limits.values().min() {
+            let batch = properties.0.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(1_000_000).min(*least);
+            properties.0.insert("batch.size".into(), batch.to_string());
+            let most = limits.values().max().unwrap_or(least);
+            properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
+        }
+        let client = Client::new(Kind::Producer, &properties, rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR)?;
+        let mut topics = Vec::new();
+        for topic in &settings.topics {
+            let name = CString::new(topic.name.as_str())
+                .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
+            // SAFETY: client and name are alive.
+            let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
+            let max_bytes = limits.get(&topic.name).copied().unwrap_or(usize::MAX);
+            topics.push(Topic { handle, partitions: 0, max_bytes });
+        }
+        let mut producer = Self { topics, queue: Queue::main(&client), client };
+        if settings.transactional_id.is_some() {
+            producer.init_transactions()?;
+        }
+        producer.count_partitions(settings)?;
+        Ok(producer)
+    }
+
+    fn init_transactions(&mut self) -> Result<(), Fault> {
+        let deadline = Instant::now() + INIT;
+        loop {
+            // SAFETY: the client is alive and transactional.
+            let error = unsafe { rd::rd_kafka_init_transactions(self.client.ptr(), millis_until(deadline)) };
+            match verdict(error) {
+                None => return Ok(()),
+                Some(Verdict::Again(_)) if Instant::now() < deadline => {}
+                Some(Verdict::Again(message) | Verdict::Fenced(message)) => return Err(Fault::Unknown(message)),
+                Some(Verdict::Fault(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    fn count_partitions(&mut self, settings: &SinkSettings) -> Result<topics::Partitions, Fault> {
+        let names = settings.topics.iter().map(|topic| topic.name.as_str());
+        let names: Vec<&str> = names.chain(settings.inputs.iter().map(String::as_str)).collect();
+        let found = topics::partitions_by(&self.client, &names)?;
+        for (topic, target) in self.topics.iter_mut().zip(&settings.topics) {
+            topic.partitions = found.get(&target.name).copied().flatten().ok_or_else(|| {
+                Fault::Configuration(format!("topic {} does not exist; `sandpiper check --connect` says how to create it", target.name))
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Looks at failed deliveries and errors; the first that matters is the transaction's.
+    fn serve(&self, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+        let mut fault = Ok(());
+        while let Some(event) = self.queue.poll(Duration::ZERO) {
+            fault = both(fault, match event.kind() {
+                rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
+                rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => Err(Fault::Configuration(event.message())),
+                rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(event.message())),
+                _ => Ok(()),
+            });
+        }
+        fault
+    }
+
+    /// Waits until everything is acknowledged.
+    fn flush(&self, sent: &[(Origin, bool)], deadline: Instant) -> Result<(), Fault> {
+        loop {
+            // SAFETY: the client is alive.
+            let code = unsafe { rd::rd_kafka_flush(self.client.ptr(), millis_until(deadline).min(SLICE.as_millis() as i32)) };
+            self.serve(sent)?;
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Unknown("the brokers did not acknowledge the outputs in time".into()));
+            }
+        }
+    }
+}
+
+/// What two results of one transaction come to: refused records are gathered and go before an abort without a
+/// reason, anything graver goes before them.
+fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Result<(), Fault> {
+    match (first, second) {
+        (Err(Fault::Refused(mut all)), Err(Fault::Refused(more))) => {
+            all.extend(more);
+            Err(Fault::Refused(all))
+        }
+        (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
+        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
+        (first, _) => first,
+    }
+}
+
+/// The failed deliveries of an event.
+fn reports(event: &super::raw::QueueEvent, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+    let mut fault = Ok(());
+    loop {
+        // SAFETY: the event is alive and owns its messages.
+        let message = unsafe { rd::rd_kafka_event_message_next(event.ptr()) };
+        if message.is_null() {
+            return fault;
+        }
+        // SAFETY: as above; the opaque value is the index that was given, never a pointer.
+        let (code, index) = unsafe { ((*message).err, (*message)._private as usize) };
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            fault = both(fault, Err(refused(code, sent.get(index.wrapping_sub(1)).copied())));
+        }
+    }
+}
+
+/// What a delivery's error means for its transaction.
+fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<(Origin, bool)>) -> Fault {
+    let for_this_record = [
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        Code::RD_KAFKA_RESP_ERR_INVALID_MSG,
+        Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE,
+        Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+        Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
+        Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
+    ];
+    let message = describe(code);
+    match sent {
+        Some((origin, last_resort)) if for_this_record.contains(&code) => {
+            Fault::Refused(vec![Refused { origin, message, last_resort }])
+        }
+        _ if is_configuration(code) => Fault::Configuration(message),
+        _ => Fault::Abortable(format!("an output was not delivered: {message}")),
+    }
+}
+
+impl KafkaSink {
+    /// Connects; a transaction that an earlier holder of the id left open is resolved when this returns.
+    ///
+    /// # Errors
+    /// `Configuration` when librdkafka or the broker refuses the settings or a topic is missing, `Unknown` when no
+    /// broker answers in time.
+    pub fn new(settings: SinkSettings) -> Result<Self, Fault> {
+        let producer = Producer::new(&settings)?;
+        Ok(Self { producer: Some(producer), settings, sent: Vec::new(), in_transaction: false, fenced: None })
+    }
+
+    /// The same call until it is done, failed or out of time.
+    fn repeat(&mut self, what: &str, deadline: Instant, mut call: impl FnMut(&Producer) -> *mut rd::rd_kafka_error_t) -> Result<(), Fault> {
+        loop {
+            let producer = self.producer()?;
+            match verdict(call(producer)) {
+                None => return Ok(()),
+                Some(Verdict::Fault(fault)) => {
+                    // The reason for an abort may be a refused record, which says more than the abort itself.
+                    producer.serve(&self.sent)?;
+                    return Err(fault);
+                }
+                Some(Verdict::Fenced(message)) => return Err(self.note_fencing(message)),
+                Some(Verdict::Again(message)) if Instant::now() >= deadline => {
+                    return Err(Fault::Unknown(format!("{what} did not come to an end in time: {message}")));
+                }
+                Some(Verdict::Again(_)) => std::thread::sleep(SLICE),
+            }
+        }
+    }
+
+    fn producer(&self) -> Result<&Producer, Fault> {
+        self.producer.as_ref().ok_or_else(|| Fault::Unknown("the producer is not connected".into()))
+    }
+
+    fn note_fencing(&mut self, message: String) -> Fault {
+        let id = self.settings.transactional_id.clone().unwrap_or_default();
+        let before = self.fenced.replace(Instant::now());
+        if before.is_some_and(|before| before.elapsed() < FENCED_TWICE) {
+            return Fault::Configuration(format!(
+                "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
+                 instance id; give each its own with --instance or its own state directory with --state"
+            ));
+        }
+        Fault::Unknown(format!("the transactional id {id} was taken over: {message}"))
+    }
+
+    /// Where a record goes.
+    fn place(&self, producer: &Producer, outputs: &Outputs, output: &Output) -> i32 {
+        let index = usize::from(output.topic);
+        let (Some(topic), Some(target)) = (producer.topics.get(index), self.settings.topics.get(index)) else { return 0 };
+        match (target.placement, output.key) {
+            (Placement::Input, _) => output.origin.partition,
+            (Placement::Key, Some(key)) => {
+                let key = outputs.bytes(key);
+                // SAFETY: the key's pointer and length belong together; the other arguments are not looked at.
+                unsafe {
+                    rd::rd_kafka_msg_partitioner_murmur2(
+                        topic.handle,
+                        key.as_ptr().cast(),
+                        key.len(),
+                        topic.partitions,
+                        ptr::null_mut(),
+                        ptr::null_mut(),
+                    )
+                }
+            }
+            (Placement::Folded | Placement::Key, _) => output.origin.partition % topic.partitions.max(1),
+        }
+    }
+
+    /// Hands over records that carry neither header nor timestamp: one call for all of a topic.
+    fn send_plain(&mut self, outputs: &Outputs, records: &[Output], deadline: Instant) -> Result<(), Fault> {
+        let first = self.sent.len();
+        self.sent.extend(records.iter().map(|output| (output.origin, output.last_resort)));
+        let producer = self.producer()?;
+        let mut messages: Vec<rd::rd_kafka_message_t> = Vec::with_capacity(records.len());
+        for (at, output) in records.iter().enumerate() {
+            let (payload, len) = raw(outputs, output.value);
+            let (key, key_len) = raw(outputs, output.key);
+            // SAFETY: a message of zeros is librdkafka's empty message.
+            let mut message: rd::rd_kafka_message_t = unsafe { mem::zeroed() };
+            (message.payload, message.len) = (payload, len);
+            (message.key, message.key_len) = (key, key_len);
+            message.partition = self.place(producer, outputs, output);
+            message._private = (first + at + 1) as *mut c_void;
+            messages.push(message);
+        }
+        let topic = records.first().and_then(|output| producer.topics.get(usize::from(output.topic)));
+        let Some(handle) = topic.map(|topic| topic.handle) else { return Ok(()) };
+        let mut rest = messages.as_mut_slice();
+        loop {
+            // SAFETY: handle and messages are alive; librdkafka copies key and value.
+            let taken = unsafe {
+                rd::rd_kafka_produce_batch(
+                    handle,
+                    -1,
+                    rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION,
+                    rest.as_mut_ptr(),
+                    rest.len() as i32,
+                )
+            };
+            if taken as usize == rest.len() {
+                return Ok(());
+            }
+            // A full queue fails this message and all behind it, so their order holds when they are sent again.
+            let failed = rest.iter().position(|message| message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap_or(rest.len());
+            let Some(message) = rest.get(failed) else { return Ok(()) };
+            if message.err != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
+                let index = message._private as usize;
+                return Err(refused(message.err, self.sent.get(index.wrapping_sub(1)).copied()));
+            }
+            self.wait_for_room(producer, deadline)?;
+            rest = rest.get_mut(failed..).unwrap_or_default();
+        }
+    }
+
+    fn send_one(&mut self, outputs: &Outputs, output: &Output, deadline: Instant) -> Result<(), Fault> {
+        use rd::rd_kafka_vtype_t as Type;
+        self.sent.push((output.origin, output.last_resort));
+        let opaque = self.sent.len();
+        let producer = self.producer()?;
+        let Some(topic) = producer.topics.get(usize::from(output.topic)) else { return Ok(()) };
+        let partition = self.place(producer, outputs, output);
+        loop {
+            // SAFETY: zeroed unions are valid, and each is filled by its type below.
+            let mut fields: [rd::rd_kafka_vu_t; 8] = unsafe { mem::zeroed() };
+            let mut count = 0;
+            let mut field = |kind: Type, fill: &dyn Fn(&mut rd::rd_kafka_vu_s__bindgen_ty_1)| {
+                if let Some(field) = fields.get_mut(count) {
+                    field.vtype = kind;
+                    fill(&mut field.u);
+                    count += 1;
+                }
+            };
+            field(Type::RD_KAFKA_VTYPE_RKT, &|u| u.rkt = topic.handle);
+            field(Type::RD_KAFKA_VTYPE_PARTITION, &|u| u.i32_ = partition);
+            field(Type::RD_KAFKA_VTYPE_MSGFLAGS, &|u| u.i = rd::RD_KAFKA_MSG_F_COPY);
+            field(Type::RD_KAFKA_VTYPE_OPAQUE, &|u| u.ptr = opaque as *mut c_void);
+            let (value, value_len) = raw(outputs, output.value);
+            let (key, key_len) = raw(outputs, output.key);
+            field(Type::RD_KAFKA_VTYPE_VALUE, &|u| u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: value, size: value_len });
+            field(Type::RD_KAFKA_VTYPE_KEY, &|u| u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: key, size: key_len });
+            if let Some(timestamp) = output.timestamp {
+                field(Type::RD_KAFKA_VTYPE_TIMESTAMP, &|u| u.i64_ = timestamp);
+            }
+            let headers = output.headers.as_deref().map(|headers| native_headers(headers));
+            if let Some(headers) = headers {
+                field(Type::RD_KAFKA_VTYPE_HEADERS, &|u| u.headers = headers);
+            }
+            // SAFETY: all pointers are alive; librdkafka copies key and value and owns the headers when it succeeds.
+            let error = unsafe { rd::rd_kafka_produceva(producer.client.ptr(), fields.as_ptr(), count) };
+            if error.is_null() {
+                return Ok(());
+            }
+            // SAFETY: the call failed, so the headers are still ours; the error is read and freed.
+            let code = unsafe {
+                if let Some(headers) = headers {
+                    rd::rd_kafka_headers_destroy(headers);
+                }
+                let code = rd::rd_kafka_error_code(error);
+                rd::rd_kafka_error_destroy(error);
+                code
+            };
+            if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
+                return Err(refused(code, Some((output.origin, output.last_resort))));
+            }
+            self.wait_for_room(producer, deadline)?;
+        }
+    }
+
+    /// The records that are above their topic's limit.
+    fn too_large(&self, outputs: &Outputs, records: &[Output]) -> Result<Option<Vec<Refused>>, Fault> {
+        let producer = self.producer()?;
+        let limit = |output: &Output| producer.topics.get(usize::from(output.topic)).map_or(usize::MAX, |topic| topic.max_bytes);
+        let refused: Vec<Refused> = (records.iter())
+            .filter(|output| size(outputs, output) > limit(output))
+            .map(|output| Refused {
+                origin: output.origin,
+                message: format!("its {} bytes are more than max.message.bytes = {} of its topic", size(outputs, output), limit(output)),
+                last_resort: output.last_resort,
+            })
+            .collect();
+        Ok(if refused.is_empty() { None } else { Some(refused) })
+    }
+
+    fn wait_for_room(&self, producer: &Producer, deadline: Instant) -> Result<(), Fault> {
+        if Instant::now() >= deadline {
+            return Err(Fault::Unknown("the brokers take the outputs too slowly: the producer's queue stayed full".into()));
+        }
+        // SAFETY: the client is alive. It ends as soon as the queue is empty.
+        unsafe { rd::rd_kafka_flush(producer.client.ptr(), SLICE.as_millis() as i32) };
+        producer.serve(&self.sent)
+    }
+}
+
+/// A batch's header and a record's own fields, at most.
+const OVERHEAD: usize = 61 + 25;
+
+/// Bytes of a batch that holds this record alone.
+fn size(outputs: &Outputs, output: &Output) -> usize {
+    let span = |span: Option<crate::output::Span>| span.map_or(0, |span| outputs.bytes(span).len());
+    let header = |(name, value): &(String, Option<Vec<u8>>)| name.len() + value.as_ref().map_or(0, Vec::len) + 10;
+    let headers: usize = output.headers.iter().flat_map(|headers| headers.iter()).map(header).sum();
+    OVERHEAD + span(output.key) + span(output.value) + headers
+}
+
+fn is_plain(output: &Output) -> bool {
+    output.headers.is_none() && output.timestamp.is_none()
+}
+
+/// Pointer and length as librdkafka takes them: a null pointer is null, an empty slice is empty.
+fn raw(outputs: &Outputs, span: Option<crate::output::Span>) -> (*mut c_void, usize) {
+    match span {
+        None => (ptr::null_mut(), 0),
+        Some(span) => {
+            let bytes = outputs.bytes(span);
+            (bytes.as_ptr().cast_mut().cast(), bytes.len())
+        }
+    }
+}
+
+fn native_headers(headers: &crate::record::Headers) -> *mut rd::rd_kafka_headers_t {
+    // SAFETY: names and values are given with their lengths and copied; the list is the caller's.
+    unsafe {
+        let native = rd::rd_kafka_headers_new(headers.len());
+        for (name, value) in headers {
+            let (start, size) = value.as_ref().map_or((ptr::null(), 0), |value| (value.as_ptr(), value.len()));
+            rd::rd_kafka_header_add(native, name.as_ptr().cast(), name.len() as isize, start.cast(), size as isize);
+        }
+        native
+    }
+}
+
+impl Sink for KafkaSink {
+    type Group = Group;
+
+    fn is_transactional(&self) -> bool {
+        self.settings.transactional_id.is_some()
+    }
+
+    fn check(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        let Some(producer) = &mut self.producer else { return Err(Fault::Unknown("the producer is not connected".into())) };
+        let found = producer.count_partitions(&self.settings)?;
+        for (topic, target) in producer.topics.iter().zip(&self.settings.topics) {
+            if target.placement != Placement::Input {
+                continue;
+            }
+            for partition in partitions {
+                let Some(input) = self.settings.inputs.get(usize::from(partition.topic)) else { continue };
+                let inputs = found.get(input).copied().flatten().unwrap_or_default();
+                if topic.partitions != inputs {
+                    return Err(Fault::Configuration(format!(
+                        "topic {} has {} partitions and {input} has {inputs}: an output keeps its input's partition number; \
+                         make them equal, or set [output] partition = \"key\"",
+                        target.name, topic.partitions
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self) -> Result<(), Fault> {
+        self.sent.clear();
+        if self.is_transactional() {
+            // SAFETY: the client is alive; this is local, no request.
+            self.repeat("begin", Instant::now(), |producer| unsafe { rd::rd_kafka_begin_transaction(producer.client.ptr()) })?;
+        }
+        self.in_transaction = true;
+        Ok(())
+    }
+
+    fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault> {
+        self.producer()?.serve(&self.sent)?;
+        let mut refused = Ok(());
+        let mut rest = outputs.records.as_slice();
+        while let Some(first) = rest.first() {
+            let run = rest.iter().take_while(|output| is_plain(output) && output.topic == first.topic).count().max(1);
+            let (records, behind) = rest.split_at(run);
+            rest = behind;
+            if let Some(too_large) = self.too_large(outputs, records)? {
+                refused = both(refused, Err(Fault::Refused(too_large)));
+            } else if refused.is_err() {
+                // The transaction is lost already; only what else is refused is still of interest.
+            } else if is_plain(first) {
+                refused = self.send_plain(outputs, records, deadline);
+            } else {
+                refused = self.send_one(outputs, first, deadline);
+            }
+            if !matches!(refused, Ok(()) | Err(Fault::Refused(_))) {
+                return refused;
+            }
+        }
+        refused
+    }
+
+    fn commit(&mut self, positions: &[Position], metadata: &str, group: &Group, deadline: Instant) -> Result<(), Fault> {
+        self.producer()?.flush(&self.sent, deadline)?;
+        if self.is_transactional() {
+            let mut list = List::new();
+            for position in positions {
+                let topic = self.settings.inputs.get(usize::from(position.partition.topic));
+                let name = topic.and_then(|topic| CString::new(topic.as_str()).ok()).unwrap_or_default();
+                list.add(&name, position.partition.partition, position.offset, metadata);
+            }
+            self.repeat("sending the offsets", deadline, |producer| {
+                // SAFETY: client, list and group are alive.
+                unsafe {
+                    rd::rd_kafka_send_offsets_to_transaction(producer.client.ptr(), list.ptr(), group.ptr(), millis_until(deadline))
+                }
+            })?;
+            self.repeat("the commit", deadline, |producer| {
+                // SAFETY: the client is alive.
+                unsafe { rd::rd_kafka_commit_transaction(producer.client.ptr(), millis_until(deadline)) }
+            })?;
+        }
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    fn abort(&mut self, deadline: Instant) -> Result<(), Fault> {
+        if !mem::take(&mut self.in_transaction) {
+            return Ok(());
+        }
+        if self.is_transactional() {
+            // SAFETY: the client is alive.
+            self.repeat("the abort", deadline, |producer| unsafe {
+                rd::rd_kafka_abort_transaction(producer.client.ptr(), millis_until(deadline))
+            })?;
+        }
+        // The purged and refused records of this transaction are reported now, and are nobody's fault any more.
+        let producer = self.producer()?;
+        let _ = producer.flush(&self.sent, deadline);
+        while producer.queue.poll(Duration::ZERO).is_some() {}
+        self.sent.clear();
+        Ok(())
+    }
+
+    fn recover(&mut self) -> Result<(), Fault> {
+        self.in_transaction = false;
+        self.sent.clear();
+        // The new producer resolves the old one's transaction: the old one must not act any more.
+        if let Some(old) = self.producer.take() {
+            old.purge();
+        }
+        self.producer = Some(Producer::new(&self.settings)?);
+        Ok(())
+    }
+}
+
+impl Producer {
+    fn purge(&self) {
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_purge(self.client.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) };
+    }
+}

@@ -1,0 +1,543 @@
+//! A group member that reads through one queue of its own.
+//!
+//! Every assigned partition's queue is forwarded to it before the assignment starts: a record can then arrive
+//! nowhere else. Rebalances and errors come as events of the consumer's queue; the loop asks for them.
+
+use std::collections::VecDeque;
+use std::ffi::{CStr, CString};
+use std::ptr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rd::rd_kafka_resp_err_t as Code;
+
+use super::raw::{Client, Kind, List, Queue, describe, is_configuration, millis_until, view};
+use crate::fault::Fault;
+use crate::plan::{Properties, Start};
+use crate::record::{BatchBuilder, Headers, Origin};
+use crate::source::{Committed, Event, Position, Source, TopicPartition};
+
+/// How often events are looked at while records flow, and at most how long the loop waits for a record.
+const EVENTS: Duration = Duration::from_millis(5);
+/// Time for one request about offsets.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// A batch's bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLimits {
+    pub records: usize,
+    /// Bytes of values; a single larger record makes a batch of its own.
+    pub bytes: usize,
+}
+
+pub struct KafkaSource {
+    // Queues go before the client, in the order of the fields.
+    records: Queue,
+    events: Queue,
+    client: Client,
+    topics: Arc<[String]>,
+    names: Vec<CString>,
+    /// librdkafka's topic handles as they were met, with our index.
+    handles: Vec<(*mut rd::rd_kafka_topic_t, u16)>,
+    start: Start,
+    limits: BatchLimits,
+    /// Read but not handed out: what did not fit into the last batch.
+    held: VecDeque<Message>,
+    buffer: Vec<*mut rd::rd_kafka_message_t>,
+    assigned: Vec<TopicPartition>,
+    looked: Instant,
+    closed: bool,
+}
+
+// SAFETY: messages and topic handles may be used from any thread; the source is owned by one at a time.
+unsafe impl Send for KafkaSource {}
+
+/// A message, destroyed when dropped.
+struct Message(*mut rd::rd_kafka_message_t);
+
+impl Drop for Message {
+    fn drop(&mut self) {
+        // SAFETY: taken from a queue once, destroyed once.
+        unsafe { rd::rd_kafka_message_destroy(self.0) }
+    }
+}
+
+impl Message {
+    fn facts(&self) -> &rd::rd_kafka_message_t {
+        // SAFETY: alive until dropped; nobody writes to it.
+        unsafe { &*self.0 }
+    }
+
+    fn value(&self) -> Option<&[u8]> {
+        bytes(self.facts().payload, self.facts().len)
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        bytes(self.facts().key, self.facts().key_len)
+    }
+
+    fn timestamp(&self) -> Option<i64> {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive.
+        let timestamp = unsafe { rd::rd_kafka_message_timestamp(self.0, &mut kind) };
+        (kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0).then_some(timestamp)
+    }
+
+    fn headers(&self) -> Option<Box<Headers>> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: the message is alive and keeps the headers.
+        if unsafe { rd::rd_kafka_message_headers(self.0, &mut raw) } != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let mut headers = Headers::new();
+        loop {
+            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+            // SAFETY: the headers are alive; name and value point into them.
+            unsafe {
+                let found = rd::rd_kafka_header_get_all(raw, headers.len(), &mut name, &mut value, &mut size);
+                if found != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                    return if headers.is_empty() { None } else { Some(Box::new(headers)) };
+                }
+                let value = bytes(value.cast_mut(), size).map(<[u8]>::to_vec);
+                headers.push((CStr::from_ptr(name).to_string_lossy().into_owned(), value));
+            }
+        }
+    }
+}
+
+/// librdkafka's null and empty, told apart.
+fn bytes<'a>(start: *mut std::ffi::c_void, size: usize) -> Option<&'a [u8]> {
+    if start.is_null() {
+        return None;
+    }
+    // SAFETY: librdkafka gives pointer and length of memory that lives as long as the message that is borrowed.
+    Some(unsafe { std::slice::from_raw_parts(start.cast::<u8>(), size) })
+}
+
+impl KafkaSource {
+    /// Subscribes; partitions come as events.
+    ///
+    /// # Errors
+    /// `Configuration` when librdkafka refuses the properties.
+    pub fn new(properties: &Properties, topics: Arc<[String]>, start: Start, limits: BatchLimits) -> Result<Self, Fault> {
+        let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
+        let client = Client::new(Kind::Consumer, properties, events)?;
+        let mut names = Vec::new();
+        let mut subscription = List::new();
+        for topic in topics.iter() {
+            let name = CString::new(topic.as_str()).map_err(|_| Fault::Configuration(format!("topic {topic:?} holds a NUL byte")))?;
+            subscription.add(&name, -1, 0, "");
+            names.push(name);
+        }
+        // SAFETY: the client is alive; the main queue's events join the consumer's.
+        unsafe { rd::rd_kafka_poll_set_consumer(client.ptr()) };
+        let source = Self {
+            records: Queue::own(&client),
+            events: Queue::of_consumer(&client),
+            client,
+            topics,
+            names,
+            handles: Vec::new(),
+            start,
+            limits,
+            held: VecDeque::new(),
+            buffer: vec![ptr::null_mut(); limits.records.max(1)],
+            assigned: Vec::new(),
+            looked: Instant::now(),
+            closed: false,
+        };
+        // SAFETY: client and list are alive.
+        match unsafe { rd::rd_kafka_subscribe(source.client.ptr(), subscription.ptr()) } {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(source),
+            code => Err(Fault::Configuration(format!("cannot subscribe to {:?}: {}", source.topics, describe(code)))),
+        }
+    }
+
+    fn event(&mut self, wait: Duration) -> Result<Option<Event>, Fault> {
+        self.looked = Instant::now();
+        let Some(event) = self.events.poll(wait) else { return Ok(None) };
+        let code = event.error();
+        match event.kind() {
+            rd::RD_KAFKA_EVENT_REBALANCE => {
+                // SAFETY: the event is alive and owns the list.
+                let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
+                let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
+                if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+                    return Ok(Some(Event::Assigned(partitions)));
+                }
+                // SAFETY: the client is alive.
+                let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.ptr()) } != 0;
+                Ok(Some(Event::Revoked { partitions, lost }))
+            }
+            rd::RD_KAFKA_EVENT_ERROR if is_configuration(code) => Err(Fault::Configuration(event.message())),
+            rd::RD_KAFKA_EVENT_ERROR if code == Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(event.message())),
+            rd::RD_KAFKA_EVENT_ERROR => Ok(Some(Event::Trouble(event.message()))),
+            _ => Ok(None),
+        }
+    }
+
+    fn ours<'a>(&self, partitions: impl Iterator<Item = (&'a str, i32)>) -> Vec<TopicPartition> {
+        partitions
+            .filter_map(|(name, partition)| {
+                let topic = self.topics.iter().position(|topic| topic == name)? as u16;
+                Some(TopicPartition { topic, partition })
+            })
+            .collect()
+    }
+
+    fn name(&self, topic: u16) -> &CStr {
+        self.names.get(usize::from(topic)).map_or(c"", CString::as_c_str)
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = (TopicPartition, i64)>, metadata: &str) -> List {
+        let mut list = List::new();
+        for (partition, offset) in partitions {
+            list.add(self.name(partition.topic), partition.partition, offset, metadata);
+        }
+        list
+    }
+
+    fn positions(&self, positions: &[Position], metadata: &str) -> List {
+        self.list(positions.iter().map(|position| (position.partition, position.offset)), metadata)
+    }
+
+    fn plain(&self, partitions: &[TopicPartition]) -> List {
+        self.list(partitions.iter().map(|partition| (*partition, rd::RD_KAFKA_OFFSET_INVALID.into())), "")
+    }
+
+    fn is_cooperative(&self) -> bool {
+        // SAFETY: the client is alive; the answer is a static string or null.
+        unsafe {
+            let protocol = rd::rd_kafka_rebalance_protocol(self.client.ptr());
+            !protocol.is_null() && CStr::from_ptr(protocol) == c"COOPERATIVE"
+        }
+    }
+
+    /// Takes what is there, waiting for the first record only: the batch call alone would wait to be filled.
+    fn read(&mut self, wait: Duration) {
+        if self.drain() > 0 || wait.is_zero() {
+            return;
+        }
+        // SAFETY: the queue is alive; a message that is not null is ours.
+        let message = unsafe { rd::rd_kafka_consume_queue(self.records.ptr(), wait.as_millis().max(1) as i32) };
+        if !message.is_null() {
+            self.held.push_back(Message(message));
+            self.drain();
+        }
+    }
+
+    fn drain(&mut self) -> usize {
+        // SAFETY: the buffer has room for that many pointers; librdkafka's count says how many it wrote.
+        let count = unsafe {
+            rd::rd_kafka_consume_batch_queue(self.records.ptr(), 0, self.buffer.as_mut_ptr(), self.buffer.len())
+        };
+        let count = count.max(0) as usize;
+        self.held.extend(self.buffer.iter().take(count).map(|message| Message(*message)));
+        count
+    }
+
+    fn topic_of(&mut self, message: &rd::rd_kafka_message_t) -> u16 {
+        if let Some((_, topic)) = self.handles.iter().find(|(handle, _)| *handle == message.rkt) {
+            return *topic;
+        }
+        // SAFETY: the message's topic handle is alive, its name terminated.
+        let name = unsafe { CStr::from_ptr(rd::rd_kafka_topic_name(message.rkt)) };
+        let topic = self.names.iter().position(|ours| ours.as_c_str() == name).unwrap_or_default() as u16;
+        self.handles.push((message.rkt, topic));
+        topic
+    }
+
+    /// What is held as a batch, or the error that stands first in it.
+    fn batch(&mut self) -> Result<Option<Event>, Fault> {
+        if self.held.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.held.iter().take(self.limits.records).map(|message| message.facts().len).sum::<usize>();
+        let mut builder =
+            BatchBuilder::with_capacity(self.topics.clone(), self.held.len().min(self.limits.records), bytes.min(self.limits.bytes));
+        while let Some(message) = self.held.pop_front() {
+            let facts = message.facts();
+            let topic = self.topic_of(facts);
+            if facts.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                if !builder.is_empty() {
+                    self.held.push_front(message);
+                    break;
+                }
+                return self.error(&message, topic);
+            }
+            let fits = builder.len() < self.limits.records && builder.bytes() + facts.len <= self.limits.bytes;
+            if !fits && !builder.is_empty() {
+                self.held.push_front(message);
+                break;
+            }
+            let origin = Origin { topic, partition: facts.partition, offset: facts.offset };
+            builder.push(origin, message.timestamp(), message.key(), message.value(), message.headers());
+        }
+        Ok(if builder.is_empty() { None } else { Some(Event::Batch(builder.finish())) })
+    }
+
+    fn error(&self, message: &Message, topic: u16) -> Result<Option<Event>, Fault> {
+        let facts = message.facts();
+        let text = message.value().map(String::from_utf8_lossy).unwrap_or_default();
+        let text = format!("{}: {text}", describe(facts.err));
+        match facts.err {
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
+                Ok(Some(Event::OutOfRange(TopicPartition { topic, partition: facts.partition })))
+            }
+            code if is_configuration(code) => Err(Fault::Configuration(text)),
+            Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
+            _ => Ok(Some(Event::Trouble(text))),
+        }
+    }
+}
+
+impl Source for KafkaSource {
+    type Group = Group;
+
+    fn next(&mut self, wait: Duration) -> Result<Event, Fault> {
+        if self.looked.elapsed() >= EVENTS
+            && let Some(event) = self.event(Duration::ZERO)?
+        {
+            return Ok(event);
+        }
+        if self.held.is_empty() {
+            self.read(wait.min(EVENTS));
+        }
+        Ok(self.batch()?.unwrap_or(Event::Idle))
+    }
+
+    fn assign(&mut self, positions: &[Position]) -> Result<(), Fault> {
+        for position in positions {
+            let partition = position.partition;
+            // SAFETY: the client and our queue are alive; the partition's queue is let go after it was forwarded.
+            unsafe {
+                let name = self.name(partition.topic).as_ptr();
+                let queue = rd::rd_kafka_queue_get_partition(self.client.ptr(), name, partition.partition);
+                if queue.is_null() {
+                    return Err(Fault::Unknown(format!("partition {} of {:?} has no queue", partition.partition, self.topics)));
+                }
+                rd::rd_kafka_queue_forward(queue, self.records.ptr());
+                rd::rd_kafka_queue_destroy(queue);
+            }
+        }
+        let list = self.positions(positions, "");
+        self.assigned.extend(positions.iter().map(|position| position.partition));
+        if self.is_cooperative() {
+            // SAFETY: client and list are alive; librdkafka copies the list.
+            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()) }) {
+                None => Ok(()),
+                Some(_) => Err(Fault::Unknown("the assignment was refused".into())),
+            };
+        }
+        // SAFETY: client and list are alive; librdkafka copies the list.
+        result("assign", unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) })
+    }
+
+    fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        let gone = |partition: TopicPartition| partitions.contains(&partition);
+        // Those that were announced but never started are unknown to librdkafka.
+        let started: Vec<TopicPartition> = self.assigned.iter().copied().filter(|partition| gone(*partition)).collect();
+        self.assigned.retain(|partition| !gone(*partition));
+        let held = std::mem::take(&mut self.held);
+        for message in held {
+            let topic = self.topic_of(message.facts());
+            if !gone(TopicPartition { topic, partition: message.facts().partition }) {
+                self.held.push_back(message);
+            }
+        }
+        // A topic's handle may go with its last partition, and its address come back as another's.
+        self.handles.clear();
+        if self.is_cooperative() {
+            let list = self.plain(&started);
+            // SAFETY: client and list are alive.
+            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr()) }) {
+                None => Ok(()),
+                Some(_) => Err(Fault::Unknown("the revocation was refused".into())),
+            };
+        }
+        // SAFETY: the client is alive; a null list is the empty assignment.
+        result("unassign", unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) })
+    }
+
+    fn seek(&mut self, positions: &[Position]) -> Result<(), Fault> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let sought: Vec<TopicPartition> = positions.iter().map(|position| position.partition).collect();
+        let held = std::mem::take(&mut self.held);
+        for message in held {
+            let topic = self.topic_of(message.facts());
+            if !sought.contains(&TopicPartition { topic, partition: message.facts().partition }) {
+                self.held.push_back(message);
+            }
+        }
+        let list = self.positions(positions, "");
+        // SAFETY: client and list are alive.
+        let error = unsafe { rd::rd_kafka_seek_partitions(self.client.ptr(), list.ptr(), REQUEST.as_millis() as i32) };
+        if super::raw::verdict(error).is_some() {
+            return Err(Fault::Unknown("the partitions could not be sought".into()));
+        }
+        match list.elements().iter().find(|element| element.error != Code::RD_KAFKA_RESP_ERR_NO_ERROR) {
+            None => Ok(()),
+            Some(element) => Err(Fault::Unknown(format!(
+                "{}/{} could not be sought: {}",
+                element.topic,
+                element.partition,
+                describe(element.error)
+            ))),
+        }
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        let list = self.plain(partitions);
+        // SAFETY: client and list are alive.
+        result("pause", unsafe { rd::rd_kafka_pause_partitions(self.client.ptr(), list.ptr()) })
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        let list = self.plain(partitions);
+        // SAFETY: client and list are alive.
+        result("resume", unsafe { rd::rd_kafka_resume_partitions(self.client.ptr(), list.ptr()) })
+    }
+
+    fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, Fault> {
+        let list = self.plain(partitions);
+        let deadline = Instant::now() + REQUEST;
+        // SAFETY: client and list are alive; the answer is written into the list.
+        result("read the committed offsets", unsafe {
+            rd::rd_kafka_committed(self.client.ptr(), list.ptr(), millis_until(deadline))
+        })?;
+        let mut committed = Vec::new();
+        for element in list.elements() {
+            result("read the committed offsets", element.error)?;
+            for partition in self.ours(std::iter::once((element.topic.as_str(), element.partition))) {
+                let offset = (element.offset >= 0).then_some(element.offset);
+                committed.push(Committed { partition, offset, metadata: element.metadata.clone() });
+            }
+        }
+        Ok(committed)
+    }
+
+    fn start_of(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
+        let mut positions = Vec::new();
+        for partition in partitions {
+            let (mut low, mut high) = (0, 0);
+            // SAFETY: the client is alive, the name terminated.
+            result("find the start", unsafe {
+                rd::rd_kafka_query_watermark_offsets(
+                    self.client.ptr(),
+                    self.name(partition.topic).as_ptr(),
+                    partition.partition,
+                    &mut low,
+                    &mut high,
+                    REQUEST.as_millis() as i32,
+                )
+            })?;
+            let offset = match self.start {
+                Start::Earliest => low,
+                Start::Latest => high,
+            };
+            positions.push(Position { partition: *partition, offset });
+        }
+        Ok(positions)
+    }
+
+    fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let list = self.positions(positions, metadata);
+        // SAFETY: client and list are alive.
+        let code = unsafe { rd::rd_kafka_commit(self.client.ptr(), list.ptr(), 0) };
+        match code {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            code if is_configuration(code) => Err(Fault::Configuration(describe(code))),
+            code => Err(Fault::Abortable(format!("the offsets could not be committed: {}", describe(code)))),
+        }
+    }
+
+    fn group(&mut self) -> Result<Group, Fault> {
+        // SAFETY: the client is alive; the metadata is owned by Group from here on.
+        unsafe {
+            if rd::rd_kafka_assignment_lost(self.client.ptr()) != 0 {
+                return Err(Fault::Abortable("the assignment is lost".into()));
+            }
+            let group = Group(rd::rd_kafka_consumer_group_metadata(self.client.ptr()));
+            if group.0.is_null() {
+                return Err(Fault::Abortable("there is no group membership".into()));
+            }
+            let member = CStr::from_ptr(rd::rd_kafka_consumer_group_metadata_member_id(group.0));
+            if rd::rd_kafka_consumer_group_metadata_generation_id(group.0) < 0 || member.is_empty() {
+                return Err(Fault::Abortable("this member is not in the group at the moment".into()));
+            }
+            Ok(group)
+        }
+    }
+
+    fn end(&self, partition: TopicPartition) -> Option<i64> {
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: the client is alive; the answer is what it last heard, without a request.
+        let code = unsafe {
+            rd::rd_kafka_get_watermark_offsets(
+                self.client.ptr(),
+                self.name(partition.topic).as_ptr(),
+                partition.partition,
+                &mut low,
+                &mut high,
+            )
+        };
+        (code == Code::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+    }
+
+    fn close(&mut self) {
+        self.held.clear();
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        // SAFETY: the client and its queue are alive; an error means that there is nothing to close.
+        let error = unsafe { rd::rd_kafka_consumer_close_queue(self.client.ptr(), self.events.ptr()) };
+        if super::raw::verdict(error).is_some() {
+            return;
+        }
+        let deadline = Instant::now() + REQUEST;
+        // SAFETY: the client is alive.
+        while unsafe { rd::rd_kafka_consumer_closed(self.client.ptr()) } == 0 && Instant::now() < deadline {
+            if let Ok(Some(Event::Revoked { partitions, .. })) = self.event(Duration::from_millis(50)) {
+                let _ = self.unassign(&partitions);
+            }
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn result(what: &str, code: rd::rd_kafka_resp_err_t) -> Result<(), Fault> {
+    match code {
+        Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code if is_configuration(code) => Err(Fault::Configuration(format!("cannot {what}: {}", describe(code)))),
+        code => Err(Fault::Unknown(format!("cannot {what}: {}", describe(code)))),
+    }
+}
+
+/// A member's identity in its group at one moment.
+pub struct Group(*mut rd::rd_kafka_consumer_group_metadata_t);
+
+impl Group {
+    pub fn ptr(&self) -> *const rd::rd_kafka_consumer_group_metadata_t {
+        self.0
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: owned here.
+            unsafe { rd::rd_kafka_consumer_group_metadata_destroy(self.0) }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What the cluster says of topics: whether they exist and how many partitions they have.
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rd::rd_kafka_resp_err_t as Code;
+
+use super::raw::{Client, Kind, describe, is_configuration};
+use crate::fault::Fault;
+use crate::plan::{Partition, Plan, Properties};
+
+/// Time for one look at the cluster.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// Partition counts by topic; `None` for a topic that does not exist.
+pub type Partitions = BTreeMap<String, Option<i32>>;
+
+/// Asks for those topics by an existing client.
+///
+/// # Errors
+/// `Unknown` when no broker answers in time, `Configuration` when it refuses us.
+pub fn partitions_by(client: &Client, topics: &[&str]) -> Result<Partitions, Fault> {
+    let mut found = Partitions::new();
+    for name in topics {
+        let count = partitions_of(client, name)?;
+        found.insert((*name).to_owned(), count);
+    }
+    Ok(found)
+}
+
+fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
+    let terminated = CString::new(name).map_err(|_| Fault::Configuration(format!("topic {name:?} holds a NUL byte")))?;
+    // SAFETY: client and name are alive; handle and answer are freed below, the answer copied before.
+    unsafe {
+        let handle = rd::rd_kafka_topic_new(client.ptr(), terminated.as_ptr(), ptr::null_mut());
+        let mut answer = ptr::null();
+        let code = rd::rd_kafka_metadata(client.ptr(), 0, handle, &mut answer, REQUEST.as_millis() as i32);
+        rd::rd_kafka_topic_destroy(handle);
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            let message = format!("the brokers do not answer: {}", describe(code));
+            return Err(if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) });
+        }
+        let topic = if (*answer).topic_cnt > 0 { Some(&*(*answer).topics) } else { None };
+        let result = match topic {
+            None => Ok(None),
+            Some(topic) => match topic.err {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(topic.partition_cnt)),
+                Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => Ok(None),
+                code if is_configuration(code) => Err(Fault::Configuration(format!("topic {name}: {}", describe(code)))),
+                code => Err(Fault::Unknown(format!("topic {name}: {}", describe(code)))),
+            },
+        };
+        rd::rd_kafka_metadata_destroy(answer);
+        result
+    }
+}
+
+/// `max.message.bytes` by topic, for those that tell us; a broker may not let us ask.
+pub fn max_message_bytes(properties: &Properties, topics: &[&str]) -> BTreeMap<String, usize> {
+    use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+    let config: rdkafka::ClientConfig = (properties.0.iter())
+        .filter(|(name, _)| !PRODUCER_ONLY.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let ask = || -> anyhow::Result<BTreeMap<String, usize>> {
+        let admin: AdminClient<_> = config.create()?;
+        let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let answers = runtime.block_on(admin.describe_configs(&resources, &options))?;
+        let limit = |answer: &rdkafka::admin::ConfigResource| answer.get("max.message.bytes")?.value.as_ref()?.parse().ok();
+        Ok((topics.iter().zip(&answers))
+            .filter_map(|(topic, answer)| Some(((*topic).to_owned(), limit(answer.as_ref().ok()?)?)))
+            .collect())
+    };
+    ask().unwrap_or_else(|error| {
+        tracing::warn!(%error, "the topics' max.message.bytes are unknown; a record above it takes its neighbours along");
+        BTreeMap::new()
+    })
+}
+
+/// Properties that an admin client warns about.
+const PRODUCER_ONLY: [&str; 4] = ["transactional.id", "transaction.timeout.ms", "enable.idempotence", "delivery.report.only.error"];
+
+/// All topics of a pipeline, in the order input, output, dead letters, named outputs, labels, scores.
+pub fn of(plan: &Plan) -> Vec<&str> {
+    let mut topics: Vec<&str> = plan.input.topics.iter().map(String::as_str).collect();
+    topics.extend([plan.output.topic.as_str(), plan.dead_letters.as_str()]);
+    topics.extend(plan.transforms.iter().flat_map(|transform| transform.outputs.values()).map(String::as_str));
+    if let Some(feedback) = &plan.feedback {
+        topics.extend([feedback.labels.as_str(), feedback.scores.as_str()]);
+    }
+    let mut seen = std::collections::HashSet::new();
+    topics.retain(|topic| seen.insert(*topic));
+    topics
+}
+
+/// What the cluster lacks for a pipeline, each with its fix.
+///
+/// # Errors
+/// When no broker answers in time, or refuses us.
+pub fn problems(plan: &Plan) -> Result<Vec<String>, Fault> {
+    let mut properties = client_properties(&plan.kafka);
+    properties.0.insert("allow.auto.create.topics".into(), "false".into());
+    let client = Client::new(Kind::Producer, &properties, 0)?;
+    let found = partitions_by(&client, &of(plan))?;
+    Ok(problems_of(plan, &found))
+}
+
+fn problems_of(plan: &Plan, found: &Partitions) -> Vec<String> {
+    let count = |topic: &str| found.get(topic).copied().flatten();
+    let wanted = plan.input.topics.iter().find_map(|topic| count(topic)).unwrap_or(1);
+    let brokers = plan.kafka.0.get("bootstrap.servers").map_or("HOST:PORT", String::as_str);
+    let mut problems = Vec::new();
+    for topic in of(plan) {
+        if count(topic).is_none() {
+            problems.push(format!(
+                "topic {topic} does not exist; create it with: kafka-topics.sh --bootstrap-server {brokers} --create \
+                 --topic {topic} --partitions {wanted}"
+            ));
+        }
+    }
+    let mut same = |topic: &str, as_topic: &str, why: &str| {
+        if let (Some(have), Some(want)) = (count(topic), count(as_topic))
+            && have != want
+        {
+            problems.push(format!("topic {topic} has {have} partitions and {as_topic} has {want}: {why}"));
+        }
+    };
+    if plan.output.partition == Partition::Input {
+        let outputs = plan.transforms.iter().flat_map(|transform| transform.outputs.values());
+        for output in std::iter::once(&plan.output.topic).chain(outputs) {
+            for input in &plan.input.topics {
+                same(output, input, "an output keeps its input's partition number; make them equal, or set [output] partition = \"key\"");
+            }
+        }
+    }
+    if let Some(feedback) = &plan.feedback {
+        same(
+            &feedback.labels,
+            &plan.output.topic,
+            "a label meets its prediction on the partition of the same number; make them equal",
+        );
+        same(&feedback.scores, &plan.output.topic, "a score keeps its prediction's partition number; make them equal");
+    }
+    problems
+}
+
+/// What every client of ours is given: the user's properties and what they must not change.
+pub fn client_properties(properties: &Properties) -> Properties {
+    let mut properties = properties.clone();
+    let mut default = |name: &str, value: &str| {
+        properties.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    default("client.id", "sandpiper");
+    // The broker may need a while to come back; the client need not ask every 100 ms for ever.
+    default("reconnect.backoff.max.ms", "2000");
+    properties
+}

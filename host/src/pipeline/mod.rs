@@ -1,0 +1,302 @@
+//! A deployment opened for one worker: a batch in, its outputs and dead letters out. Knows no Kafka.
+//!
+//! Every input record gets exactly one outcome: emitted, dropped or dead-lettered. A record of which any part
+//! is dead-lettered emits nothing, so that replaying the letter cannot double it.
+
+pub(crate) mod id;
+mod model;
+mod transform;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use id::{of as id_of, pointed};
+pub use model::ModelStage;
+pub use transform::TransformStage;
+
+use crate::dead_letter::{Letterhead, Reason};
+use crate::output::{Output, Outputs, Span};
+use crate::plan::{Plan, RecordId, Stamp, Timestamp, Tombstones};
+use crate::prediction;
+use crate::record::{Batch, Headers, Origin};
+use crate::wasm::bindings::Rejection;
+
+/// Index of the output topic among the sink's topics.
+pub const OUTPUT: u16 = 0;
+/// Index of the dead-letter topic among the sink's topics.
+pub const DEAD_LETTERS: u16 = 1;
+
+/// Records whose outcome is fixed beforehand, since the broker refused what became of them.
+pub type Forced = HashMap<Origin, Refusal>;
+
+/// Why the broker refused a record, and whether its dead letter still carries the value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal {
+    pub message: String,
+    pub with_value: bool,
+}
+
+/// What a pipeline does with records, whatever it runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub id: RecordId,
+    pub tombstones: Tombstones,
+    pub stamp: Stamp,
+    pub timestamp: Timestamp,
+    /// Time of one plugin call.
+    pub deadline: Duration,
+    /// Time that narrowing down one failing batch may take.
+    pub budget: Duration,
+    /// Bytes of the largest value that reaches a plugin.
+    pub max_value: usize,
+    pub letterhead: Letterhead,
+}
+
+impl Settings {
+    pub fn new(plan: &Plan, instance: &str) -> Self {
+        Self {
+            id: plan.input.id.clone(),
+            tombstones: plan.input.tombstones,
+            stamp: plan.output.stamp,
+            timestamp: plan.output.timestamp,
+            deadline: plan.limits.deadline,
+            budget: plan.delivery.budget,
+            max_value: plan.limits.batch_bytes,
+            letterhead: Letterhead { pipeline: plan.name.clone(), instance: instance.to_owned(), topic: DEAD_LETTERS },
+        }
+    }
+}
+
+/// The stages of one revision, opened.
+pub struct Pipeline {
+    pub revision: u64,
+    settings: Arc<Settings>,
+    transforms: Vec<TransformStage>,
+    /// Parser and classifier, where the pipeline predicts.
+    model: Option<ModelStage>,
+}
+
+impl Pipeline {
+    pub fn new(revision: u64, settings: Arc<Settings>, transforms: Vec<TransformStage>, model: Option<ModelStage>) -> Self {
+        Self { revision, settings, transforms, model }
+    }
+
+    /// Processes one batch; `outputs` is cleared first. `now` is milliseconds since the Unix epoch.
+    pub fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        outputs.clear();
+        let mut run = Run {
+            revision: self.revision,
+            settings: &self.settings,
+            input: batch,
+            now,
+            marks: vec![Mark::Open; batch.len()],
+            outputs,
+        };
+        let admitted = run.admit(forced);
+        let mut work = match admitted {
+            None => Work::whole(batch),
+            Some(rows) => Work::selected(batch, rows),
+        };
+        for stage in &mut self.transforms {
+            work = stage.run(&mut run, &work);
+        }
+        match &mut self.model {
+            Some(model) => model.run(&mut run, &work),
+            None => run.emit_all(&work),
+        }
+        run.finish();
+    }
+}
+
+/// Records on their way between two stages.
+struct Work<'a> {
+    batch: std::borrow::Cow<'a, Batch>,
+    /// For each row the input row that it came from; `None` when they are the same.
+    sources: Option<Vec<u32>>,
+}
+
+impl<'a> Work<'a> {
+    fn whole(batch: &'a Batch) -> Self {
+        Self { batch: std::borrow::Cow::Borrowed(batch), sources: None }
+    }
+
+    fn selected(batch: &Batch, rows: Vec<u32>) -> Self {
+        let selection = batch.select(rows.iter().map(|row| *row as usize));
+        Self { batch: std::borrow::Cow::Owned(selection), sources: Some(rows) }
+    }
+
+    fn source(&self, row: usize) -> usize {
+        match &self.sources {
+            None => row,
+            Some(sources) => sources.get(row).map_or(row, |source| *source as usize),
+        }
+    }
+
+    /// Those rows of it, still tied to the input.
+    fn select(&self, rows: &[usize]) -> Work<'static> {
+        let sources = rows.iter().map(|row| self.source(*row) as u32).collect();
+        Work { batch: std::borrow::Cow::Owned(self.batch.select(rows.iter().copied())), sources: Some(sources) }
+    }
+}
+
+/// What has become of an input row so far.
+#[derive(Clone, Copy, PartialEq)]
+enum Mark {
+    Open,
+    Emitted,
+    Dead,
+}
+
+/// One batch on its way through the stages.
+struct Run<'a> {
+    revision: u64,
+    settings: &'a Settings,
+    input: &'a Batch,
+    now: i64,
+    /// By input row.
+    marks: Vec<Mark>,
+    outputs: &'a mut Outputs,
+}
+
+impl Run<'_> {
+    /// Ends the rows whose outcome is fixed before any stage; the others, or `None` for all of them.
+    fn admit(&mut self, forced: &Forced) -> Option<Vec<u32>> {
+        let oversize = |row: usize| self.input.bytes(row).is_some_and(|value| value.len() > self.settings.max_value);
+        // The sum bounds each: only a batch that is as large as one value may be needs a look at its rows.
+        if forced.is_empty() && self.input.raw.payload.len() <= self.settings.max_value {
+            return None;
+        }
+        let mut admitted = Vec::with_capacity(self.input.len());
+        let mut ended = Vec::new();
+        for (at, row) in self.input.rows.iter().enumerate() {
+            if let Some(refusal) = forced.get(&row.origin) {
+                ended.push((at, Reason::of_host("output", "refused-by-broker", &refusal.message), refusal.with_value));
+            } else if oversize(at) {
+                let size = self.input.bytes(at).map_or(0, <[u8]>::len);
+                let message = format!("the value has {size} bytes, more than limits.batch_bytes = {}", self.settings.max_value);
+                ended.push((at, Reason::of_host("input", "too-large", message), true));
+            } else {
+                admitted.push(at as u32);
+            }
+        }
+        for (at, reason, with_value) in ended {
+            self.dead_letter_with(at, &reason, with_value);
+        }
+        Some(admitted)
+    }
+
+    /// Makes an input row a dead letter, once.
+    fn dead_letter(&mut self, source: usize, reason: &Reason) {
+        self.dead_letter_with(source, reason, true);
+    }
+
+    fn dead_letter_with(&mut self, source: usize, reason: &Reason, with_value: bool) {
+        match self.marks.get_mut(source) {
+            Some(mark) if *mark != Mark::Dead => *mark = Mark::Dead,
+            _ => return,
+        }
+        let id = id::of(&self.settings.id, self.input, source).ok();
+        self.settings.letterhead.write(
+            self.outputs,
+            self.input,
+            source,
+            id.as_deref(),
+            self.revision,
+            reason,
+            with_value,
+            self.now,
+        );
+    }
+
+    /// Adds one output record for a row of `work`.
+    fn emit(&mut self, work: &Work<'_>, row: usize, topic: u16, value: Option<Span>, stamp: bool) {
+        let Some(facts) = work.batch.rows.get(row) else { return };
+        let key = work.batch.rows.key(facts).map(|key| self.outputs.put(key));
+        let mut headers = facts.headers.clone();
+        if stamp {
+            headers.get_or_insert_default().push(self.stamp(work, facts.origin));
+        }
+        let timestamp = match self.settings.timestamp {
+            Timestamp::Input => facts.timestamp,
+            Timestamp::Now => None,
+        };
+        if let Some(mark) = self.marks.get_mut(work.source(row)) && *mark == Mark::Open {
+            *mark = Mark::Emitted;
+        }
+        self.outputs.records.push(Output { origin: facts.origin, topic, key, value, timestamp, headers, last_resort: false });
+    }
+
+    /// Emits a row's own bytes.
+    fn pass(&mut self, work: &Work<'_>, row: usize, topic: u16) {
+        let value = work.batch.value(row).map(|value| self.outputs.put(value));
+        self.emit(work, row, topic, value, self.settings.stamp == Stamp::Header);
+    }
+
+    fn emit_all(&mut self, work: &Work<'_>) {
+        for row in 0..work.batch.len() {
+            self.pass(work, row, OUTPUT);
+        }
+    }
+
+    /// `sandpiper: 17 champion iris.measurements/3@1842`.
+    fn stamp(&self, work: &Work<'_>, origin: Origin) -> (String, Option<Vec<u8>>) {
+        let mut value = format!("{} champion ", self.revision).into_bytes();
+        prediction::position(&mut value, work.batch.rows.topic(origin), origin);
+        ("sandpiper".into(), Some(value))
+    }
+
+    /// Counts the outcomes, and takes back what a dead-lettered record had emitted.
+    fn finish(self) {
+        let (mut emitted, mut dropped, mut dead) = (0, 0, false);
+        for mark in &self.marks {
+            match mark {
+                Mark::Open => dropped += 1,
+                Mark::Emitted => emitted += 1,
+                Mark::Dead => dead = true,
+            }
+        }
+        let counts = &mut self.outputs.counts;
+        (counts.emitted, counts.dropped) = (emitted, dropped);
+        counts.records += emitted + dropped;
+        if dead {
+            let dead: std::collections::HashSet<Origin> = (self.input.rows.iter().zip(&self.marks))
+                .filter(|(_, mark)| **mark == Mark::Dead)
+                .map(|(row, _)| row.origin)
+                .collect();
+            let letters = self.settings.letterhead.topic;
+            self.outputs.records.retain(|output| output.topic == letters || !dead.contains(&output.origin));
+        }
+        // Stages answer one after the other; a partition's records go out in the order in which they came.
+        if !self.outputs.records.is_sorted_by_key(|output| output.origin) {
+            self.outputs.records.sort_by_key(|output| output.origin);
+        }
+    }
+}
+
+/// The headers of a row and more behind them.
+fn with_headers(headers: Option<&Headers>, more: impl Iterator<Item = (String, Option<Vec<u8>>)>) -> Option<Box<Headers>> {
+    let mut all = headers.cloned().unwrap_or_default();
+    all.extend(more);
+    if all.is_empty() { None } else { Some(Box::new(all)) }
+}
+
+fn reason_of(failure: &crate::wasm::Failure, stage: &str, release: &str, undecided: bool) -> Reason {
+    let (code, message) = if undecided {
+        let message = format!("the release failed on too many rows for each to be tried alone; the last failure: {failure}");
+        ("release-failed", message)
+    } else {
+        (failure.kind.code(), failure.message.clone())
+    };
+    Reason { code: code.into(), message, log: failure.log.clone(), stage: stage.into(), release: Some(release.into()) }
+}
+
+fn reason_of_rejection(rejection: &Rejection, stage: &str, release: &str) -> Reason {
+    Reason {
+        code: rejection.code.clone(),
+        message: rejection.message.clone(),
+        log: String::new(),
+        stage: stage.into(),
+        release: Some(release.into()),
+    }
+}

@@ -1,0 +1,184 @@
+//! Parser and classifier in their place: bytes to a matrix, the matrix to predictions, predictions to JSON.
+
+use std::ops::Range;
+
+use super::{OUTPUT, Run, Work, id, reason_of, reason_of_rejection};
+use crate::dead_letter::Reason;
+use crate::isolate::isolate;
+use crate::plan::{Stamp, Tombstones};
+use crate::prediction::Writer;
+use crate::stage::{Classify, Parse};
+use crate::wasm::Failure;
+use crate::wasm::bindings::{Matrix, Parsed, Rejection};
+
+/// A parser and a classifier, opened and matched.
+pub struct ModelStage {
+    pub parser: Box<dyn Parse>,
+    pub parser_release: String,
+    pub classifier: Box<dyn Classify>,
+    pub classifier_release: String,
+    /// For each column of the classifier the parser's; `None` when they are the same in the same order.
+    pub gather: Option<Vec<usize>>,
+    /// Columns of the classifier.
+    pub columns: usize,
+    pub classes: usize,
+    pub writer: Writer,
+}
+
+/// Rows that were parsed, in the classifier's columns.
+struct Features {
+    matrix: Matrix,
+    /// For each row of the matrix the row of the work; `None` when they are the same.
+    rows: Option<Vec<usize>>,
+}
+
+impl Features {
+    fn row(&self, at: usize) -> usize {
+        self.rows.as_ref().map_or(at, |rows| rows.get(at).copied().unwrap_or_default())
+    }
+}
+
+impl ModelStage {
+    pub(super) fn run(&mut self, run: &mut Run<'_>, work: &Work<'_>) {
+        if work.batch.rows.iter().any(|row| row.null) {
+            let (null, valued): (Vec<_>, Vec<_>) =
+                (0..work.batch.len()).partition(|row| work.batch.rows.get(*row).is_some_and(|facts| facts.null));
+            for row in null {
+                tombstone(run, work, row);
+            }
+            self.predict(run, &work.select(&valued));
+        } else {
+            self.predict(run, work);
+        }
+    }
+
+    fn predict(&mut self, run: &mut Run<'_>, work: &Work<'_>) {
+        if work.batch.is_empty() {
+            return;
+        }
+        let features = self.parse(run, work);
+        let rows = features.matrix.values.len() / self.columns.max(1);
+        if rows == 0 {
+            return;
+        }
+        let whole = 0..rows;
+        let isolated = isolate(rows, run.settings.deadline, run.settings.budget, |range, deadline| {
+            if range == whole {
+                self.classifier.classify(&features.matrix, deadline)
+            } else {
+                self.classifier.classify(&slice(&features.matrix, &range), deadline)
+            }
+        });
+        let release = &self.classifier_release;
+        for (range, answer) in &isolated.answers {
+            let rejected = by_row(&answer.rejected);
+            let scores = answer.scores.chunks_exact(self.classes.max(1));
+            for ((at, label), scores) in range.clone().zip(&answer.labels).zip(scores) {
+                let row = features.row(at);
+                if !answer.rejected.is_empty() && let Some(rejection) = rejected(at - range.start) {
+                    run.dead_letter(work.source(row), &reason_of_rejection(rejection, "classify", release));
+                    continue;
+                }
+                let values = features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
+                self.emit(run, work, row, *label, scores, values);
+            }
+        }
+        let failed = |failures: Vec<(usize, Failure)>| failures.into_iter().map(|(at, failure)| (features.row(at), failure)).collect();
+        dead_letter_all(run, work, failed(isolated.poison), "classify", release, false);
+        dead_letter_all(run, work, failed(isolated.undecided), "classify", release, true);
+    }
+
+    fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, label: u32, scores: &[f32], values: &[f32]) {
+        let id = match id::of(&run.settings.id, &work.batch, row) {
+            Ok(id) => id,
+            Err(message) => {
+                run.dead_letter(work.source(row), &Reason::of_host("input", "no-id", message));
+                return;
+            }
+        };
+        let Some(facts) = work.batch.rows.get(row) else { return };
+        let topic = work.batch.rows.topic(facts.origin);
+        let value = run.outputs.write(|out| self.writer.write(out, &id, label, scores, values, topic, facts.origin));
+        run.emit(work, row, OUTPUT, Some(value), run.settings.stamp == Stamp::Header);
+    }
+
+    fn parse(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> Features {
+        let whole = 0..work.batch.len();
+        let mut isolated = isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
+            if range == whole {
+                self.parser.parse(&work.batch, deadline)
+            } else {
+                self.parser.parse(&work.batch.select(range), deadline)
+            }
+        });
+        let release = &self.parser_release;
+        dead_letter_all(run, work, std::mem::take(&mut isolated.poison), "parse", release, false);
+        dead_letter_all(run, work, std::mem::take(&mut isolated.undecided), "parse", release, true);
+        // The usual case costs nothing: every row is taken, and the columns stand as the classifier wants them.
+        let clean = |(range, parsed): &(Range<usize>, Parsed)| {
+            *range == whole && parsed.rejected.is_empty() && parsed.dropped.is_empty() && self.gather.is_none()
+        };
+        if isolated.answers.first().is_some_and(clean)
+            && let Some((_, parsed)) = isolated.answers.pop()
+        {
+            return Features { matrix: parsed.rows, rows: None };
+        }
+        let mut features = Features { matrix: Matrix { columns: self.columns as u32, values: Vec::new() }, rows: Some(Vec::new()) };
+        for (range, parsed) in &isolated.answers {
+            self.gather(run, work, range.start, parsed, &mut features);
+        }
+        features
+    }
+
+    /// Copies the rows that were taken, in the classifier's columns; `first` is the row that the answer's row 0 is.
+    fn gather(&self, run: &mut Run<'_>, work: &Work<'_>, first: usize, parsed: &Parsed, features: &mut Features) {
+        let rejected = by_row(&parsed.rejected);
+        for (at, cells) in parsed.rows.values.chunks_exact(parsed.rows.columns.max(1) as usize).enumerate() {
+            if !parsed.rejected.is_empty() && let Some(rejection) = rejected(at) {
+                run.dead_letter(work.source(first + at), &reason_of_rejection(rejection, "parse", &self.parser_release));
+                continue;
+            }
+            if parsed.dropped.contains(&(at as u32)) {
+                continue;
+            }
+            match &self.gather {
+                None => features.matrix.values.extend_from_slice(cells),
+                Some(columns) => {
+                    let cell = |column: &usize| cells.get(*column).copied().unwrap_or(f32::NAN);
+                    features.matrix.values.extend(columns.iter().map(cell));
+                }
+            }
+            features.rows.get_or_insert_default().push(first + at);
+        }
+    }
+}
+
+fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
+    match run.settings.tombstones {
+        Tombstones::Drop => {}
+        Tombstones::Pass => run.pass(work, row, OUTPUT),
+        Tombstones::DeadLetter => {
+            let reason = Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");
+            run.dead_letter(work.source(row), &reason);
+        }
+    }
+}
+
+fn dead_letter_all(run: &mut Run<'_>, work: &Work<'_>, failures: Vec<(usize, Failure)>, stage: &str, release: &str, undecided: bool) {
+    for (row, failure) in failures {
+        run.dead_letter(work.source(row), &reason_of(&failure, stage, release, undecided));
+    }
+}
+
+/// Finds the rejection of a row.
+fn by_row<'a>(rejected: &'a [Rejection]) -> impl Fn(usize) -> Option<&'a Rejection> {
+    let index: std::collections::HashMap<usize, &'a Rejection> =
+        rejected.iter().map(|rejection| (rejection.row as usize, rejection)).collect();
+    move |row| index.get(&row).copied()
+}
+
+fn slice(matrix: &Matrix, rows: &Range<usize>) -> Matrix {
+    let columns = matrix.columns as usize;
+    let values = matrix.values.get(rows.start * columns..rows.end * columns).unwrap_or_default();
+    Matrix { columns: matrix.columns, values: values.to_vec() }
+}

@@ -1,0 +1,82 @@
+//! What a worker says of itself, published whole: the only thing that status, metrics and health read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use crate::feedback::Tally;
+use crate::output::Counts;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WorkerState {
+    /// Connecting, or waiting for what it lacks.
+    #[default]
+    Starting,
+    Running,
+    /// Resolving a transaction whose outcome is unknown.
+    Recovering,
+    /// It will not try again: `last_error` says why.
+    Failed,
+    Stopped,
+}
+
+/// One worker at the end of its last transaction.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerReport {
+    pub state: WorkerState,
+    pub revision: u64,
+    pub partitions: Vec<PartitionReport>,
+    /// Since the worker started, committed only.
+    pub counts: Counts,
+    /// Committed records by revision.
+    pub records_by_revision: BTreeMap<u64, u64>,
+    pub transactions: u64,
+    pub aborted: u64,
+    pub recoveries: u64,
+    /// Each swap's pause between two transactions, microseconds, the last 1,000.
+    pub swap_pauses_us: Vec<u64>,
+    pub last_error: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub at: i64,
+    /// Of a feedback loop.
+    pub tally: Option<Arc<Tally>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartitionReport {
+    pub topic: String,
+    pub partition: i32,
+    /// The next offset to be read, as committed.
+    pub position: Option<i64>,
+    /// Records behind the end, as last heard.
+    pub lag: Option<i64>,
+    /// The revision that it waits for: its records were processed by a newer deployment than this worker has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for_revision: Option<u64>,
+}
+
+/// Where a worker publishes and everybody else reads.
+#[derive(Clone, Default)]
+pub struct Publisher(Arc<ArcSwap<WorkerReport>>);
+
+impl Publisher {
+    pub fn publish(&self, report: WorkerReport) {
+        self.0.store(Arc::new(report));
+    }
+
+    pub fn latest(&self) -> Arc<WorkerReport> {
+        self.0.load_full()
+    }
+
+    /// Changes the last report: for what happens while no worker runs.
+    pub fn amend(&self, change: impl Fn(&mut WorkerReport)) {
+        self.0.rcu(|report| {
+            let mut report = WorkerReport::clone(report);
+            change(&mut report);
+            report
+        });
+    }
+}

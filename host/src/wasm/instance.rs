@@ -1,0 +1,350 @@
+//! One opened plugin: its store, its limits, its calls. After a trap the store is gone and the next call
+//! opens a new one, so nothing that a guest left behind outlives its failure.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use wasmtime::component::{HasData, InstancePre, ResourceTable};
+use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::bindings::{classifier, learner, log, parser, record_context, scorer, transform};
+use super::engine::TICK;
+use super::plugin::{Interface, Plugin};
+use super::stdio::Voice;
+use crate::record::{Row, Rows};
+
+/// What an instance may use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Linear memory, bytes, all memories together.
+    pub memory: usize,
+    /// Time of one call. The measure is the epoch: up to one tick (10 ms) more.
+    pub deadline: Duration,
+    /// What one answer may copy out of the guest, bytes.
+    pub answer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: 64 << 20, deadline: Duration::from_millis(500), answer: 64 << 20 }
+    }
+}
+
+/// Elements of all tables of an instance: far above what a language's function table needs.
+const TABLE_ELEMENTS: usize = 100_000;
+/// Time for `open`, which may read a large model.
+const OPEN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why a call gave no answer that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// What happened, with the guest's frames where there are some.
+    pub message: String,
+    /// The instance's last log lines.
+    pub log: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    Trap,
+    Deadline,
+    Memory,
+    /// It answered, but against the interface's rules.
+    Answer,
+    /// It said itself that the batch failed.
+    Error,
+}
+
+impl FailureKind {
+    /// The dead letter's reason.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Trap => "plugin-trap",
+            Self::Deadline => "plugin-deadline",
+            Self::Memory => "plugin-memory",
+            Self::Answer => "plugin-answer",
+            Self::Error => "plugin-error",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What a store holds besides the guest.
+pub struct State {
+    wasi: WasiCtx,
+    resources: ResourceTable,
+    limiter: Limiter,
+    voice: Voice,
+    /// The rows of the call that runs.
+    rows: Option<Arc<Rows>>,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl HasData for State {
+    type Data<'a> = &'a mut State;
+}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.voice.line(level, &message);
+        Ok(())
+    }
+}
+
+impl State {
+    fn row(&self, row: u32) -> wasmtime::Result<(&Rows, &Row)> {
+        let rows = self.rows.as_deref().ok_or_else(|| wasmtime::format_err!("record-context was asked outside of a call"))?;
+        let found = rows.get(row as usize).ok_or_else(|| wasmtime::format_err!("record-context was asked for row {row}, which this batch does not have"))?;
+        Ok((rows, found))
+    }
+}
+
+impl record_context::Host for State {
+    fn key(&mut self, row: u32) -> wasmtime::Result<Option<Vec<u8>>> {
+        let (rows, row) = self.row(row)?;
+        Ok(rows.key(row).map(<[u8]>::to_vec))
+    }
+
+    fn header(&mut self, row: u32, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        let (_, row) = self.row(row)?;
+        let headers = row.headers.iter().flat_map(|headers| headers.iter());
+        Ok(headers.rev().find(|(header, _)| *header == name).and_then(|(_, value)| value.clone()))
+    }
+
+    fn timestamp(&mut self, row: u32) -> wasmtime::Result<Option<i64>> {
+        Ok(self.row(row)?.1.timestamp)
+    }
+
+    fn origin(&mut self, row: u32) -> wasmtime::Result<record_context::Position> {
+        let (rows, row) = self.row(row)?;
+        let origin = row.origin;
+        Ok(record_context::Position { topic: rows.topic(origin).to_owned(), partition: origin.partition, offset: origin.offset })
+    }
+
+    fn is_null(&mut self, row: u32) -> wasmtime::Result<bool> {
+        Ok(self.row(row)?.1.null)
+    }
+}
+
+/// Grants memory up to the limit and remembers when it did not.
+struct Limiter {
+    memory: usize,
+    used: usize,
+    denied: bool,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        self.denied = used > self.memory;
+        if !self.denied {
+            self.used = used;
+        }
+        Ok(!self.denied)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        32
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+/// An interface that the host calls: how it is instantiated and what `open` takes and answers.
+pub trait World: Sized + Send + 'static {
+    type Opened;
+    const INTERFACE: Interface;
+    fn instantiate(store: &mut Store<State>, pre: InstancePre<State>) -> wasmtime::Result<Self>;
+    fn open(&self, store: &mut Store<State>, opening: &Opening) -> wasmtime::Result<Result<Self::Opened, String>>;
+}
+
+/// What `open` is given.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// A JSON object as text.
+    pub config: String,
+    /// Empty where there is none.
+    pub model: Arc<Vec<u8>>,
+    /// For a learner only: what is to be learned.
+    pub signature: Option<super::bindings::Signature>,
+}
+
+macro_rules! world {
+    ($interface:ident, $world:ty, $pre:ty, $opened:ty, |$guest:ident, $store:ident, $opening:ident| $open:expr) => {
+        impl World for $world {
+            type Opened = $opened;
+            const INTERFACE: Interface = Interface::$interface;
+
+            fn instantiate(store: &mut Store<State>, pre: InstancePre<State>) -> wasmtime::Result<Self> {
+                <$pre>::new(pre)?.instantiate(store)
+            }
+
+            fn open(&self, $store: &mut Store<State>, $opening: &Opening) -> wasmtime::Result<Result<$opened, String>> {
+                let $guest = self;
+                $open
+            }
+        }
+    };
+}
+
+world!(Parser, parser::ParserPlugin, parser::ParserPluginPre<State>, Vec<super::bindings::Column>, |guest, store, opening| {
+    guest.sandpiper_plugin_parser().call_open(store, &opening.config)
+});
+world!(Classifier, classifier::ClassifierPlugin, classifier::ClassifierPluginPre<State>, super::bindings::Signature, |guest, store, opening| {
+    guest.sandpiper_plugin_classifier().call_open(store, &opening.config, &opening.model)
+});
+world!(Scorer, scorer::ScorerPlugin, scorer::ScorerPluginPre<State>, (), |guest, store, opening| {
+    guest.sandpiper_plugin_scorer().call_open(store, &opening.config)
+});
+world!(Transform, transform::TransformPlugin, transform::TransformPluginPre<State>, Vec<String>, |guest, store, opening| {
+    guest.sandpiper_plugin_transform().call_open(store, &opening.config)
+});
+world!(Learner, learner::LearnerPlugin, learner::LearnerPluginPre<State>, (), |guest, store, opening| {
+    match &opening.signature {
+        Some(signature) => guest.sandpiper_plugin_learner().call_open(store, &opening.config, signature, &opening.model),
+        None => Ok(Err("a learner needs a signature".to_owned())),
+    }
+});
+
+/// A plugin opened for one stage of one worker.
+pub struct Instance<W> {
+    plugin: Arc<Plugin>,
+    limits: Limits,
+    opening: Opening,
+    /// `None` after a failure, until the next call.
+    live: Option<(Store<State>, W)>,
+}
+
+impl<W: World> Instance<W> {
+    /// Instantiates and opens; answers what the plugin says of itself.
+    ///
+    /// # Errors
+    /// When it lacks the interface, cannot be instantiated within its limits, traps in `open` or refuses its
+    /// configuration or model.
+    pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<(Self, W::Opened)> {
+        plugin.require(W::INTERFACE)?;
+        let mut instance = Self { plugin, limits, opening, live: None };
+        let opened = instance.renew()?;
+        Ok((instance, opened))
+    }
+
+    /// A fresh store, opened.
+    fn renew(&mut self) -> Result<W::Opened> {
+        let plugin = &self.plugin;
+        let (mut store, guest) =
+            self.instantiate().with_context(|| format!("plugin {} cannot be instantiated", plugin.name))?;
+        store.set_epoch_deadline(ticks(OPEN_DEADLINE));
+        match guest.open(&mut store, &self.opening) {
+            Ok(Ok(opened)) => {
+                self.live = Some((store, guest));
+                Ok(opened)
+            }
+            Ok(Err(message)) => bail!("plugin {} refuses to open: {message}", plugin.name),
+            Err(error) => bail!("plugin {} failed in open: {}", plugin.name, self.failure(&store, &error)),
+        }
+    }
+
+    fn instantiate(&self) -> Result<(Store<State>, W)> {
+        let voice = Voice::new(&self.plugin.name);
+        let wasi = WasiCtx::builder().stdout(voice.clone()).stderr(voice.clone()).insecure_random_seed(0).build();
+        let limiter = Limiter { memory: self.limits.memory, used: 0, denied: false };
+        let state = State { wasi, resources: ResourceTable::new(), limiter, voice, rows: None };
+        let mut store = Store::new(&self.plugin.engine.wasmtime, state);
+        store.limiter(|state| &mut state.limiter);
+        store.set_hostcall_fuel(self.limits.answer);
+        store.set_epoch_deadline(ticks(OPEN_DEADLINE));
+        let guest = W::instantiate(&mut store, self.plugin.pre.clone())?;
+        Ok((store, guest))
+    }
+
+    /// Calls into the guest under a deadline. `rows` is what its record-context may ask about.
+    ///
+    /// # Errors
+    /// A trap, a passed deadline, memory refused, or an error of the guest's own. After all but the last the
+    /// instance is a new one.
+    pub fn call<T>(
+        &mut self,
+        deadline: Duration,
+        rows: Option<&Arc<Rows>>,
+        call: impl FnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
+    ) -> Result<T, Failure> {
+        if self.live.is_none()
+            && let Err(error) = self.renew()
+        {
+            return Err(Failure { kind: FailureKind::Trap, message: format!("{error:#}"), log: String::new() });
+        }
+        let Some((mut store, guest)) = self.live.take() else {
+            return Err(Failure { kind: FailureKind::Trap, message: "the instance did not open".into(), log: String::new() });
+        };
+        store.data_mut().rows = rows.cloned();
+        store.set_epoch_deadline(ticks(deadline));
+        match call(&guest, &mut store) {
+            Ok(answer) => {
+                store.data_mut().rows = None;
+                let log = answer.as_ref().err().map(|_| store.data().voice.last_lines());
+                self.live = Some((store, guest));
+                answer.map_err(|message| Failure { kind: FailureKind::Error, message, log: log.unwrap_or_default() })
+            }
+            Err(error) => Err(self.failure(&store, &error)),
+        }
+    }
+
+    /// Forgets the guest: an answer that breaks the rules is not asked again.
+    pub fn discard(&mut self) {
+        self.live = None;
+    }
+
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn failure(&self, store: &Store<State>, error: &wasmtime::Error) -> Failure {
+        let state = store.data();
+        let kind = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => FailureKind::Deadline,
+            _ if state.limiter.denied => FailureKind::Memory,
+            _ => FailureKind::Trap,
+        };
+        let message = match kind {
+            FailureKind::Deadline => "it was still running when its time was up".to_owned(),
+            FailureKind::Memory => format!("it wanted more than its {} MiB of memory: {error:#}", self.limits.memory >> 20),
+            _ => format!("{error:#}"),
+        };
+        Failure { kind, message, log: state.voice.last_lines() }
+    }
+}
+
+/// At least two, since the first may be about to pass.
+fn ticks(time: Duration) -> u64 {
+    (time.as_millis() / TICK.as_millis()) as u64 + 2
+}

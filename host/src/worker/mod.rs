@@ -1,0 +1,364 @@
+//! One worker: a consumer, a producer and opened plugins on one thread, sharing nothing.
+//!
+//! The loop owns every decision about a transaction: what is in it, when it closes, what a fault makes of it, and
+//! that a swap happens between two of them. Whatever it runs is a `Process`; wherever records come from and go to
+//! are a `Source` and a `Sink`.
+
+#[cfg(test)]
+mod fakes;
+mod recovery;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::clock::Clock;
+use crate::fault::Fault;
+use crate::feedback::Tally;
+use crate::output::Outputs;
+use crate::pipeline::{Forced, Pipeline};
+use crate::record::Batch;
+use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::sink::Sink;
+use crate::slot::Slot;
+use crate::source::{Event, Position, Source, TopicPartition};
+use crate::transaction::{Bounds, Transaction, metadata, revision_in};
+
+/// How long the loop waits for a record when no transaction is open.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often an idle worker's report is renewed.
+const REPORT: Duration = Duration::from_millis(500);
+/// Swap pauses kept.
+const PAUSES: usize = 1_000;
+
+/// What a loop does with its records.
+pub trait Process: Send + 'static {
+    /// `outputs` is cleared first. Effects in memory are staged until one of the next two.
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs);
+    fn committed(&mut self) {}
+    fn aborted(&mut self) {}
+    /// These partitions are another member's now.
+    fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
+    fn revision(&self) -> u64;
+    fn tally(&self) -> Option<Arc<Tally>> {
+        None
+    }
+}
+
+impl Process for Pipeline {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        Pipeline::process(self, batch, forced, now, outputs);
+    }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+}
+
+/// Whatever a worker shares with the control plane.
+pub struct Control<P> {
+    pub slot: Arc<Slot<P>>,
+    pub stop: Arc<AtomicBool>,
+    pub report: Publisher,
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    Continue,
+    Stopped,
+}
+
+/// A running loop.
+pub struct Worker<S, K, C, P> {
+    source: S,
+    sink: K,
+    clock: C,
+    process: P,
+    control: Control<P>,
+    bounds: Bounds,
+    topics: Arc<[String]>,
+    /// Assigned partitions and their committed positions.
+    positions: BTreeMap<TopicPartition, i64>,
+    /// Assigned, but where they go on could not be read yet.
+    pending: Vec<TopicPartition>,
+    /// Partitions that wait, paused, for a deployment of at least that revision.
+    waiting: BTreeMap<TopicPartition, u64>,
+    transaction: Option<Transaction>,
+    forced: Forced,
+    outputs: Outputs,
+    report: WorkerReport,
+    published: Option<Instant>,
+}
+
+impl<S, K, C, P> Worker<S, K, C, P>
+where
+    S: Source,
+    K: Sink<Group = S::Group>,
+    C: Clock,
+    P: Process,
+{
+    /// `topics` are the names of the source's input topics.
+    pub fn new(source: S, sink: K, clock: C, process: P, control: Control<P>, bounds: Bounds, topics: Arc<[String]>) -> Self {
+        let report = WorkerReport { state: WorkerState::Running, revision: process.revision(), ..control.report.latest().as_ref().clone() };
+        Self {
+            source,
+            sink,
+            clock,
+            process,
+            control,
+            bounds,
+            topics,
+            positions: BTreeMap::new(),
+            pending: Vec::new(),
+            waiting: BTreeMap::new(),
+            transaction: None,
+            forced: Forced::new(),
+            outputs: Outputs::default(),
+            report,
+            published: None,
+        }
+    }
+
+    /// Runs until it is told to stop, then leaves the group.
+    ///
+    /// # Errors
+    /// Only what trying again cannot mend; what was processed is unharmed.
+    pub fn run(&mut self) -> Result<(), Fault> {
+        loop {
+            match self.step() {
+                Ok(Step::Continue) => {}
+                Ok(Step::Stopped) => return Ok(()),
+                Err(fault) => self.recover(fault)?,
+            }
+        }
+    }
+
+    /// What the worker ran last: the next worker of its place goes on with it.
+    pub fn into_process(mut self) -> P {
+        self.source.close();
+        self.process
+    }
+
+    /// One event, and whatever is due after it.
+    fn step(&mut self) -> Result<Step, Fault> {
+        if self.control.stop.load(Ordering::Relaxed) {
+            self.commit()?;
+            self.source.close();
+            self.report.state = WorkerState::Stopped;
+            self.positions.clear();
+            self.publish();
+            return Ok(Step::Stopped);
+        }
+        let now = self.clock.now();
+        let wait = self.transaction.as_ref().map_or(IDLE, |transaction| transaction.time_left(&self.bounds, now));
+        match self.source.next(wait)? {
+            Event::Batch(batch) => self.add(&batch)?,
+            Event::Assigned(partitions) => self.assigned(&partitions)?,
+            Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
+            Event::OutOfRange(partition) => self.out_of_range(partition)?,
+            Event::Trouble(message) => {
+                self.report.last_error = Some(message);
+                self.published = None;
+            }
+            Event::Idle if !self.pending.is_empty() => self.start_pending()?,
+            Event::Idle => {}
+        }
+        let now = self.clock.now();
+        let swap = self.control.slot.is_waiting();
+        if swap || self.transaction.as_ref().is_some_and(|transaction| transaction.is_due(&self.bounds, now)) {
+            self.commit()?;
+        }
+        if swap {
+            self.swap()?;
+        }
+        if self.published.is_none_or(|at| now.saturating_duration_since(at) >= REPORT) {
+            self.publish();
+        }
+        Ok(Step::Continue)
+    }
+
+    /// Processes one batch within the open transaction, opening it at its first record.
+    fn add(&mut self, batch: &Batch) -> Result<(), Fault> {
+        if self.transaction.is_none() {
+            self.sink.begin()?;
+        }
+        let now = self.clock.now();
+        let transaction = self.transaction.get_or_insert_with(|| Transaction::open(now));
+        self.process.process(batch, &self.forced, self.clock.unix_ms(), &mut self.outputs);
+        self.sink.send(&self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))?;
+        transaction.add(batch, &self.outputs);
+        Ok(())
+    }
+
+    /// Closes the open transaction, if there is one.
+    fn commit(&mut self) -> Result<(), Fault> {
+        let Some(transaction) = &self.transaction else { return Ok(()) };
+        let revision = self.process.revision();
+        let (positions, said) = (transaction.positions(), metadata(revision));
+        let deadline = transaction.deadline(&self.bounds).max(self.clock.now() + self.bounds.budget / 2);
+        let group = self.source.group()?;
+        self.sink.commit(&positions, &said, &group, deadline)?;
+        if !self.sink.is_transactional() {
+            self.source.commit(&positions, &said)?;
+        }
+        if let Some(transaction) = self.transaction.take() {
+            self.applied(&transaction, &positions, revision);
+        }
+        Ok(())
+    }
+
+    /// What was staged in a transaction that is committed now.
+    fn applied(&mut self, transaction: &Transaction, positions: &[Position], revision: u64) {
+        self.process.committed();
+        for position in positions {
+            self.positions.insert(position.partition, position.offset);
+        }
+        if !self.forced.is_empty() {
+            self.forced.retain(|origin, _| {
+                let partition = TopicPartition { topic: origin.topic, partition: origin.partition };
+                !transaction.covers(partition, origin.offset)
+            });
+        }
+        self.report.transactions += 1;
+        self.report.counts.add(&transaction.counts);
+        *self.report.records_by_revision.entry(revision).or_default() += transaction.counts.records;
+        self.publish();
+    }
+
+    /// Exchanges what runs for what waits. No transaction is open.
+    fn swap(&mut self) -> Result<(), Fault> {
+        let started = self.clock.now();
+        if !self.control.slot.exchange(&mut self.process) {
+            return Ok(());
+        }
+        let pause = self.clock.now().saturating_duration_since(started);
+        if self.report.swap_pauses_us.len() == PAUSES {
+            self.report.swap_pauses_us.remove(0);
+        }
+        self.report.swap_pauses_us.push(pause.as_micros() as u64);
+        let revision = self.process.revision();
+        let ready: Vec<TopicPartition> =
+            self.waiting.iter().filter(|(_, needed)| **needed <= revision).map(|(partition, _)| *partition).collect();
+        self.waiting.retain(|_, needed| *needed > revision);
+        if !ready.is_empty() {
+            self.source.resume(&ready)?;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.pending.extend(partitions);
+        self.sink.check(partitions)?;
+        self.start_pending()
+    }
+
+    /// Starts what was assigned. The last owner's transaction may have to come to an end first: until then the
+    /// committed offsets are not stable, and this is tried again.
+    fn start_pending(&mut self) -> Result<(), Fault> {
+        let partitions = self.pending.clone();
+        let positions = match self.restore(&partitions) {
+            Ok(positions) => positions,
+            Err(Fault::Configuration(message)) => return Err(Fault::Configuration(message)),
+            Err(fault) => {
+                self.report.last_error = Some(fault.to_string());
+                return Ok(());
+            }
+        };
+        self.source.assign(&positions)?;
+        self.pending.clear();
+        let behind: Vec<TopicPartition> = partitions.iter().filter(|partition| self.waiting.contains_key(partition)).copied().collect();
+        if !behind.is_empty() {
+            // Revisions never go back on a partition: its last records were made by a deployment newer than ours.
+            self.source.pause(&behind)?;
+        }
+        self.published = None;
+        Ok(())
+    }
+
+    /// Where partitions go on: what is committed, or the configured start, which is then committed before a record
+    /// is read, so that a restart finds the same.
+    fn restore(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut positions = Vec::new();
+        let mut fresh = Vec::new();
+        for committed in self.source.committed(partitions)? {
+            let needed = revision_in(&committed.metadata);
+            if needed > self.process.revision() {
+                self.waiting.insert(committed.partition, needed);
+            }
+            match committed.offset {
+                Some(offset) => positions.push(Position { partition: committed.partition, offset }),
+                None => fresh.push(committed.partition),
+            }
+        }
+        let started = self.source.start_of(&fresh)?;
+        self.source.commit(&started, &metadata(0))?;
+        positions.extend(started);
+        for position in &positions {
+            self.positions.insert(position.partition, position.offset);
+        }
+        Ok(positions)
+    }
+
+    fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Fault> {
+        let closed = if lost { Err(Fault::Abortable("the partitions were lost".into())) } else { self.commit() };
+        self.pending.retain(|partition| !partitions.contains(partition));
+        for partition in partitions {
+            self.positions.remove(partition);
+            self.waiting.remove(partition);
+        }
+        self.source.unassign(partitions)?;
+        if lost && self.transaction.is_none() {
+            self.process.unassigned(partitions);
+            self.published = None;
+            return Ok(());
+        }
+        if let Err(fault) = closed {
+            self.recover(fault)?;
+        }
+        self.process.unassigned(partitions);
+        self.published = None;
+        Ok(())
+    }
+
+    fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {
+        self.commit()?;
+        let positions = self.source.start_of(&[partition])?;
+        let name = self.topics.get(usize::from(partition.topic)).map_or("", String::as_str);
+        let gone = self.positions.get(&partition).copied().unwrap_or_default();
+        for position in &positions {
+            let message = format!(
+                "{name}/{}: offset {gone} does not exist any more; going on at {}, as [input] start says",
+                partition.partition, position.offset
+            );
+            tracing::warn!("{message}");
+            self.report.last_error = Some(message);
+            self.positions.insert(partition, position.offset);
+        }
+        self.source.commit(&positions, &metadata(0))?;
+        self.source.seek(&positions)
+    }
+
+    fn publish(&mut self) {
+        self.published = Some(self.clock.now());
+        let partition = |(partition, position): (&TopicPartition, &i64)| PartitionReport {
+            topic: self.topics.get(usize::from(partition.topic)).cloned().unwrap_or_default(),
+            partition: partition.partition,
+            position: Some(*position),
+            lag: self.source.end(*partition).map(|end| (end - position).max(0)),
+            waits_for_revision: self.waiting.get(partition).copied(),
+        };
+        self.report.partitions = self.positions.iter().map(partition).collect();
+        self.report.revision = self.process.revision();
+        self.report.tally = self.process.tally();
+        self.report.at = self.clock.unix_ms();
+        self.control.report.publish(self.report.clone());
+    }
+}

@@ -1,0 +1,123 @@
+//! What a fault makes of a transaction: one action for each class.
+
+use std::time::Duration;
+
+use super::{Process, Worker};
+use crate::clock::Clock;
+use crate::fault::{Fault, Refused};
+use crate::pipeline::Refusal;
+use crate::report::WorkerState;
+use crate::sink::Sink;
+use crate::source::{Source, TopicPartition};
+use std::sync::atomic::Ordering;
+
+/// Between two attempts to come back, doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl<S, K, C, P> Worker<S, K, C, P>
+where
+    S: Source,
+    K: Sink<Group = S::Group>,
+    C: Clock,
+    P: Process,
+{
+    /// Brings the worker back to what is committed, or gives up when only a person can help.
+    pub(super) fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
+        let mut fault = fault;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            self.note(&fault);
+            let result = match fault {
+                Fault::Configuration(_) => {
+                    self.discard();
+                    // Nothing of the transaction may be left open for others to wait on.
+                    let _ = self.sink.abort(self.clock.now() + self.bounds.budget);
+                    return Err(fault);
+                }
+                Fault::Refused(refused) => self.force(refused).and_then(|()| self.abort()),
+                Fault::Abortable(_) => self.abort(),
+                Fault::Unknown(_) => self.restart(),
+            };
+            match result {
+                Ok(()) => {
+                    self.report.state = WorkerState::Running;
+                    self.publish();
+                    return Ok(());
+                }
+                Err(next) => fault = next,
+            }
+            if self.control.stop.load(Ordering::Relaxed) {
+                // Nothing is committed that was not: the next holder of the id resolves the transaction.
+                self.discard();
+                return Ok(());
+            }
+            self.clock.sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Abort, and go back to what is committed, with the same producer.
+    fn abort(&mut self) -> Result<(), Fault> {
+        self.discard();
+        self.report.aborted += 1;
+        self.sink.abort(self.clock.now() + self.bounds.budget)?;
+        self.rewind()
+    }
+
+    /// The recovery order: a new producer resolves the old one's transaction; only then is it known what is
+    /// committed, and only then is there a place to go back to. Never from memory.
+    fn restart(&mut self) -> Result<(), Fault> {
+        self.discard();
+        self.report.recoveries += 1;
+        self.sink.recover()?;
+        self.rewind()
+    }
+
+    /// Forgets what was staged.
+    fn discard(&mut self) {
+        if self.transaction.take().is_some() {
+            self.process.aborted();
+        }
+    }
+
+    fn rewind(&mut self) -> Result<(), Fault> {
+        let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
+        let positions = self.restore(&partitions)?;
+        self.source.seek(&positions)
+    }
+
+    /// The next attempt makes dead letters of the records whose outcome the broker does not take.
+    fn force(&mut self, refused: Vec<Refused>) -> Result<(), Fault> {
+        for Refused { origin, message, last_resort } in refused {
+            if last_resort {
+                let topic = self.topics.get(usize::from(origin.topic)).map_or("", String::as_str);
+                return Err(Fault::Configuration(format!(
+                    "the dead letter of {topic}/{}@{} is refused even without its value: {message}; the dead-letter topic must \
+                     take records of 64 KiB and null keys: mend its max.message.bytes and cleanup.policy",
+                    origin.partition, origin.offset
+                )));
+            }
+            // Refused once more means that its dead letter was refused: then without the value.
+            let with_value = !self.forced.contains_key(&origin);
+            self.forced.insert(origin, Refusal { message, with_value });
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, fault: &Fault) {
+        self.report.last_error = Some(fault.to_string());
+        match fault {
+            Fault::Refused(_) | Fault::Abortable(_) => tracing::info!(%fault, "transaction aborted; its records are processed again"),
+            Fault::Unknown(_) => {
+                self.report.state = WorkerState::Recovering;
+                tracing::warn!(%fault, "the transaction's outcome is unknown; recovering");
+            }
+            Fault::Configuration(_) => {
+                self.report.state = WorkerState::Failed;
+                tracing::error!(%fault, "the worker stops");
+            }
+        }
+        self.publish();
+    }
+}

@@ -1,0 +1,71 @@
+//! The stock parser `json`: one JSON document a record, one cell a JSON pointer (RFC 6901).
+//!
+//! Builds no tree of the document: it walks the pointers along while serde_json reads, and allocates
+//! nothing for a good row.
+
+mod config;
+mod pointers;
+mod walk;
+
+use sandpiper_sdk::{Column, Parser, Record, Reject, Row, export_parser, reject};
+
+use config::{Columns, Config, Field};
+use pointers::Node;
+
+pub struct Json {
+    fields: Vec<Field>,
+    /// Where the fields' pointers lead.
+    root: Node,
+}
+
+impl Parser for Json {
+    type Config = Config;
+
+    fn open(config: Config) -> Result<Self, String> {
+        let Columns(fields) = config.columns;
+        if fields.is_empty() {
+            return Err("`columns` must name at least one column".to_owned());
+        }
+        let mut root = Node::default();
+        for (column, field) in fields.iter().enumerate() {
+            if fields.iter().take(column).any(|other| other.name == field.name) {
+                return Err(format!("`columns` names `{}` twice", field.name));
+            }
+            if field.categories.as_ref().is_some_and(Vec::is_empty) {
+                return Err(format!("column `{}`: `categories` must not be empty", field.name));
+            }
+            root.insert(&field.pointer, column)
+                .map_err(|what| format!("column `{}`: {what}", field.name))?;
+        }
+        Ok(Self { fields, root })
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        let column = |field: &Field| match &field.categories {
+            None => Column::number(&field.name),
+            Some(categories) => Column::category(&field.name, categories.clone()),
+        };
+        self.fields.iter().map(column).collect()
+    }
+
+    fn parse(&mut self, record: &Record<'_>, cells: &mut [f32]) -> Result<Row, Reject> {
+        let text = str::from_utf8(record.value())
+            .map_err(|error| reject("invalid-utf8", format!("the record is not UTF-8: {error}")))?;
+        let problem = walk::fill(text, &self.root, &self.fields, cells)
+            .map_err(|error| reject("invalid-json", format!("the record is not JSON: {error}")))?;
+        if let Some(reject) = problem {
+            return Err(reject);
+        }
+        let lacking = self.fields.iter().zip(cells.iter());
+        for (field, _) in lacking.filter(|(field, cell)| field.required && cell.is_nan()) {
+            let message = format!("column `{}` has no value at {:?}", field.name, field.pointer);
+            return Err(reject("missing", message));
+        }
+        Ok(Row::Keep)
+    }
+}
+
+export_parser!(Json);
+
+#[cfg(test)]
+mod tests;

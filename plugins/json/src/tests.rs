@@ -1,0 +1,117 @@
+use sandpiper_sdk::{OpenParser, Parsed};
+
+use super::*;
+
+const CONFIG: &str = r#"{"columns": {
+    "a": "/a",
+    "deep": {"pointer": "/b/1/c~1d", "required": true},
+    "colour": {"pointer": "/colour", "categories": ["red", "green"]}
+}}"#;
+
+fn parse(config: &str, document: &[u8]) -> Parsed {
+    let mut json = OpenParser::<Json>::open(config).unwrap();
+    json.parse(document, &[0, document.len() as u32]).unwrap()
+}
+
+fn cells(document: &str) -> Vec<f32> {
+    let parsed = parse(CONFIG, document.as_bytes());
+    assert_eq!(parsed.rejected, [], "{document}");
+    parsed.values
+}
+
+fn refused(document: &[u8]) -> (String, String) {
+    let rejection = parse(CONFIG, document).rejected.pop().unwrap();
+    (rejection.code, rejection.message)
+}
+
+fn open_error(config: &str) -> String {
+    OpenParser::<Json>::open(config).err().unwrap()
+}
+
+#[test]
+fn values_are_read_at_their_pointers_in_the_order_of_the_configuration() {
+    let document = r#" {"x": [{"a": 9}], "colour": "green", "b": [0, {"c/d": -2}, {}], "a": 1.5} "#;
+    assert_eq!(cells(document), [1.5, -2.0, 1.0]);
+    let names: Vec<String> = OpenParser::<Json>::open(CONFIG)
+        .unwrap()
+        .columns()
+        .iter()
+        .map(|column| column.name.clone())
+        .collect();
+    assert_eq!(names, ["a", "deep", "colour"]);
+}
+
+#[test]
+fn columns_may_be_listed_in_an_array() {
+    let array = r#"{"columns": [{"name": "z", "pointer": ""}]}"#;
+    assert_eq!(parse(array, b"7").values, [7.0]);
+    let error = open_error(r#"{"columns": [{"name": "z", "pointr": ""}]}"#);
+    assert!(error.contains("pointr"), "{error}");
+}
+
+#[test]
+fn an_absent_or_null_value_is_missing() {
+    let absent = cells(r#"{"b": [null, {"c/d": 3}], "colour": null}"#);
+    assert!(absent[0].is_nan() && absent[2].is_nan());
+    let other_shape = cells(r#"{"b": {"1": {"c/d": 3}}}"#);
+    assert_eq!(other_shape[1], 3.0);
+}
+
+#[test]
+fn a_required_value_that_is_absent_or_null_is_missing() {
+    for document in [r#"{"a": 1}"#, r#"{"b": [0, {"c/d": null}]}"#, r#"{"b": 1}"#, "3"] {
+        let (code, message) = refused(document.as_bytes());
+        assert_eq!(code, "missing", "{document}");
+        assert!(message.contains("`deep`"), "{message}");
+    }
+}
+
+#[test]
+fn the_last_of_equal_keys_counts() {
+    assert_eq!(cells(r#"{"a": 1, "a": 2, "b": [0, {"c/d": 3}]}"#)[0], 2.0);
+    assert!(cells(r#"{"a": 1, "a": null, "b": [0, {"c/d": 3}]}"#)[0].is_nan());
+}
+
+#[test]
+fn what_is_no_finite_number_is_not_a_number() {
+    for value in [r#""1""#, "true", "[1]", "{}", "1e39"] {
+        let (code, message) = refused(format!(r#"{{"a": {value}}}"#).as_bytes());
+        assert_eq!(code, "not-a-number", "{value}");
+        assert!(message.contains("`a`"), "{message}");
+    }
+}
+
+#[test]
+fn a_category_that_is_not_listed_is_unknown_category() {
+    for value in [r#""blue""#, "1", "false", "[]"] {
+        let document = format!(r#"{{"colour": {value}}}"#);
+        assert_eq!(refused(document.as_bytes()).0, "unknown-category", "{value}");
+    }
+}
+
+#[test]
+fn a_document_that_is_broken_anywhere_is_invalid_json() {
+    for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": "x", "z": nope}"#, r#"{"a": 1e999}"#] {
+        assert_eq!(refused(document.as_bytes()).0, "invalid-json", "{document}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_utf8_are_invalid_utf8() {
+    assert_eq!(refused(b"{\"z\": \"\xff\"}").0, "invalid-utf8");
+}
+
+#[test]
+fn a_configuration_that_does_not_fit_is_refused_with_the_key() {
+    assert!(open_error(r#"{"columns": {}}"#).contains("`columns`"));
+    assert!(open_error(r#"{"columns": {"a": "/a"}, "colums": 1}"#).contains("colums"));
+    assert!(open_error(r#"{"columns": {"a": "a"}}"#).contains("begin with `/`"));
+    assert!(open_error(r#"{"columns": {"a": "/a", "a": "/b"}}"#).contains("twice"));
+    assert!(open_error(r#"{"columns": {"a": "/a", "b": "/a"}}"#).contains("another column"));
+    assert!(open_error(r#"{"columns": {"a": "/a", "b": "/a/b"}}"#).contains("another column"));
+    assert!(open_error(r#"{"columns": {"a": "/a/b", "b": "/a"}}"#).contains("another column"));
+    let optional = r#"{"columns": {"a": {"pointer": "/a", "optional": true}}}"#;
+    assert!(open_error(optional).contains("optional"));
+    let empty = r#"{"columns": {"a": {"pointer": "/a", "categories": []}}}"#;
+    assert!(open_error(empty).contains("`categories`"));
+}

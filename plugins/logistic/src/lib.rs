@@ -1,0 +1,15 @@
+//! The stock model `logistic`: multinomial logistic regression on standardised numbers.
+//!
+//! - `model`: the model's file and the checks that it must pass
+//! - `classify`: rows to probabilities
+//! - `learn`: labelled rows to a model, by linfa
+
+mod classify;
+mod learn;
+mod model;
+
+pub use classify::Logistic;
+pub use learn::LogisticLearner;
+pub use model::Model;
+
+sandpiper_sdk::export_learner!(Logistic, LogisticLearner);

@@ -1,0 +1,38 @@
+//! What the host knows about a row: the import in a component, a test's double elsewhere.
+
+#[cfg(target_arch = "wasm32")]
+mod of_the_host {
+    use crate::Position;
+    use crate::bindings::host::sandpiper::plugin::record_context as host;
+
+    pub fn key(row: u32) -> Option<Vec<u8>> {
+        host::key(row)
+    }
+
+    pub fn header(row: u32, name: &str) -> Option<Vec<u8>> {
+        host::header(row, name)
+    }
+
+    pub fn timestamp(row: u32) -> Option<i64> {
+        host::timestamp(row)
+    }
+
+    pub fn origin(row: u32) -> Position {
+        let origin = host::origin(row);
+        Position {
+            topic: origin.topic,
+            partition: origin.partition,
+            offset: origin.offset,
+        }
+    }
+
+    pub fn is_null(row: u32) -> bool {
+        host::is_null(row)
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+pub(crate) use of_the_host::*;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use crate::testing::{header, is_null, key, origin, timestamp};

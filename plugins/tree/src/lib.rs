@@ -1,0 +1,15 @@
+//! The stock model `tree`: one decision tree over numbers.
+//!
+//! - `model`: the model's file and the checks that it must pass
+//! - `classify`: rows to the class distribution of their leaf
+//! - `learn`: labelled rows to a model, by linfa
+
+mod classify;
+mod learn;
+mod model;
+
+pub use classify::Tree;
+pub use learn::TreeLearner;
+pub use model::{Model, Node};
+
+sandpiper_sdk::export_learner!(Tree, TreeLearner);

@@ -1,0 +1,126 @@
+//! A release that does not fit is refused before it touches a record, and the old one keeps serving.
+
+use crate::support::daemon::Daemon;
+use crate::support::flowers::{self, ROW};
+use crate::support::hostile;
+use crate::support::record;
+use crate::support::scene::Scene;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+crate::tests![
+    what_is_no_component_is_refused,
+    a_component_of_another_world_is_refused,
+    a_model_that_does_not_fit_is_refused,
+    a_surplus_import_is_refused_and_named,
+    a_plugin_that_fails_to_open_is_refused,
+    a_start_with_an_unfit_release_names_the_stage,
+];
+
+/// A running pipeline whose model finds every flower to be setosa.
+fn start(scene: &Scene) -> Result<Daemon> {
+    scene.create_usual(1)?;
+    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    scene.daemon("a", &pipeline)
+}
+
+/// Deploys, is refused with an error that holds those words, and sees the old release serve on.
+fn refused(scene: &Scene, daemon: &mut Daemon, stage: &str, file: &Path, words: &[&str]) -> Result<()> {
+    let before = daemon.pipeline(&scene.name)?["revision"].clone();
+    let printed = daemon.cli(&["deploy", &scene.name, stage, &file.to_string_lossy(), "--reason", "a test"])?;
+    assert!(printed.code.is_some_and(|code| code != 0), "{} was taken: {printed:?}", file.display());
+    for word in words {
+        assert!(printed.err.contains(word), "{word:?} is missing in: {}", printed.err);
+    }
+    let after = daemon.pipeline(&scene.name)?;
+    assert_eq!((&after["revision"], after["state"].as_str()), (&before, Some("running")));
+
+    let served = scene.read("out")?.len();
+    scene.write("in", &[record::value(ROW)])?;
+    scene.until_done(&mut [daemon])?;
+    let predictions = scene.read("out")?;
+    assert_eq!(predictions.len(), served + 1);
+    let last = predictions.last().context("no prediction")?.json()?;
+    assert_eq!((&last["class"], &last["revision"]), (&"setosa".into(), &before));
+    assert_eq!(scene.read("dead")?, []);
+    Ok(())
+}
+
+fn what_is_no_component_is_refused(scene: &Scene) -> Result<()> {
+    let mut daemon = start(scene)?;
+    let text = scene.file("text.wasm", "not WebAssembly at all")?;
+    refused(scene, &mut daemon, "--classify", &text, &["text", "component"])?;
+    // The eight bytes of an empty core module.
+    let core = scene.file("core.wasm", b"\0asm\x01\0\0\0")?;
+    refused(scene, &mut daemon, "--classify", &core, &["core", "component"])?;
+    let empty = scene.file("empty.wasm", "")?;
+    refused(scene, &mut daemon, "--parse", &empty, &["empty", "component"])?;
+    refused(scene, &mut daemon, "--parse", &scene.directory.join("absent.wasm"), &["absent.wasm"])
+}
+
+fn a_component_of_another_world_is_refused(scene: &Scene) -> Result<()> {
+    let mut daemon = start(scene)?;
+    refused(scene, &mut daemon, "--classify", &hostile::stock("csv")?, &["classifier", "parser"])
+}
+
+fn a_model_that_does_not_fit_is_refused(scene: &Scene) -> Result<()> {
+    let mut daemon = start(scene)?;
+    let model = flowers::model_of("virginica");
+    for (name, text, words) in [
+        // The parser does not make that column.
+        ("columns.json", model.replace("petal_width", "petal_area"), &["petal_area"][..]),
+        ("classes.json", model.replace("\"versicolor\"", "\"setosa\""), &["setosa"]),
+        ("broken.json", model.replace("\"mean\"", "\"means\""), &["means"]),
+        ("text.json", "not a model".to_owned(), &["model"]),
+    ] {
+        refused(scene, &mut daemon, "--model", &scene.file(name, text)?, words)?;
+    }
+    Ok(())
+}
+
+fn a_surplus_import_is_refused_and_named(scene: &Scene) -> Result<()> {
+    let mut daemon = start(scene)?;
+    let dialler = scene.file("dialler.wasm", hostile::importing("evil:net/dial"))?;
+    refused(scene, &mut daemon, "--classify", &dialler, &["dialler", "evil:net/dial"])
+}
+
+fn a_plugin_that_fails_to_open_is_refused(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    let pipeline = scene.pipeline(&scene.hostile_stages("do = \"nothing\"", "do = \"nothing\"")?)?;
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    for (config, word) in [
+        ("classify.do=trap-in-open", "trap"),
+        ("classify.do=panic-in-open", "trap"),
+        ("classify.do=loop-in-open", "time"),
+        ("classify.do=grow-in-open", "memory"),
+        ("classify.do=error-in-open", "refuses to open as it was told to"),
+        ("classify.do=one-class", "class"),
+        ("classify.do=same-classes", "class"),
+        ("classify.column_count=2", "x1"),
+        ("parse.do=no-columns", "column"),
+        ("parse.do=same-columns", "column"),
+        ("parse.no_such_key=1", "no_such_key"),
+    ] {
+        let before = daemon.pipeline(&scene.name)?["revision"].clone();
+        let printed = daemon.cli(&["deploy", &scene.name, "--config", config, "--reason", "a test"])?;
+        assert!(printed.code.is_some_and(|code| code != 0), "{config} was taken: {printed:?}");
+        assert!(printed.err.contains(word), "{config}: {word:?} is missing in: {}", printed.err);
+        assert_eq!(daemon.pipeline(&scene.name)?["revision"], before, "{config}");
+    }
+    scene.write("in", &[record::value("1")])?;
+    scene.until_done(&mut [&mut daemon])?;
+    assert_eq!(scene.read("out")?.len(), 1, "the old release serves on");
+    Ok(())
+}
+
+fn a_start_with_an_unfit_release_names_the_stage(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    let model = scene.file("columns.json", flowers::model_of("setosa").replace("petal_width", "petal_area"))?;
+    let pipeline = scene.flower_pipeline("", &model, "")?;
+    let mut daemon = scene.unready_daemon("a", &pipeline)?;
+    let status = daemon.wait_exit()?;
+    assert!(!status.success(), "{status}");
+    let log = std::fs::read_to_string(&daemon.log)?;
+    assert!(log.contains("classify") && log.contains("petal_area"), "{log}");
+    Ok(())
+}

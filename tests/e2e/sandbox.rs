@@ -1,0 +1,125 @@
+//! Plugins that misbehave: the row that sets one off becomes a dead letter, its neighbours never notice.
+
+use crate::support::daemon::Daemon;
+use crate::support::record::{self, Record};
+use crate::support::scene::Scene;
+use anyhow::{Context, Result};
+
+crate::tests![
+    a_row_that_breaks_the_parser_stands_alone,
+    a_row_that_breaks_the_classifier_stands_alone,
+    a_plugin_that_floods_its_log_is_held_back_and_serves_on,
+    a_first_release_that_always_fails_pauses_the_pipeline,
+];
+
+/// Misbehaviour, and the reason of the dead letter of the row that sets it off.
+type Case = (&'static str, &'static str);
+
+const ANYWHERE: [Case; 7] = [
+    ("trap", "plugin-trap"),
+    ("panic", "plugin-trap"),
+    ("recurse", "plugin-trap"),
+    ("exit", "plugin-trap"),
+    ("loop", "plugin-deadline"),
+    ("grow", "plugin-memory"),
+    ("error", "plugin-error"),
+];
+
+const IN_THE_PARSER: [Case; 7] = [
+    ("wrong-count", "plugin-answer"),
+    ("wrong-columns", "plugin-answer"),
+    ("bad-row", "plugin-answer"),
+    ("bad-code", "plugin-answer"),
+    ("twice-rejected", "plugin-answer"),
+    ("huge-answer", "plugin-answer"),
+    ("unknown-row", "plugin-trap"),
+];
+
+const IN_THE_CLASSIFIER: [Case; 8] = [
+    ("wrong-count", "plugin-answer"),
+    ("wrong-scores", "plugin-answer"),
+    ("nan", "plugin-answer"),
+    ("infinite", "plugin-answer"),
+    ("label-range", "plugin-answer"),
+    ("bad-row", "plugin-answer"),
+    ("bad-code", "plugin-answer"),
+    ("huge-answer", "plugin-answer"),
+];
+
+const ROWS: i64 = 40;
+const POISON: i64 = 13;
+
+/// Numbers of three digits: 113 alone holds the text that sets a plugin off.
+fn rows() -> Vec<Record> {
+    (0..ROWS).map(|at| record::value((100 + at).to_string())).collect()
+}
+
+fn a_row_that_breaks_the_parser_stands_alone(scene: &Scene) -> Result<()> {
+    for (case, reason) in ANYWHERE.into_iter().chain(IN_THE_PARSER) {
+        let scene = scene.part(case);
+        let parse = format!("do = {case:?}, on = \"113\"");
+        stands_alone(&scene, &scene.hostile_stages(&parse, "do = \"nothing\"")?, "parse", reason).context(case)?;
+    }
+    Ok(())
+}
+
+fn a_row_that_breaks_the_classifier_stands_alone(scene: &Scene) -> Result<()> {
+    for (case, reason) in ANYWHERE.into_iter().chain(IN_THE_CLASSIFIER) {
+        let scene = scene.part(case);
+        let classify = format!("do = {case:?}, on = 113.0");
+        stands_alone(&scene, &scene.hostile_stages("do = \"nothing\"", &classify)?, "classify", reason).context(case)?;
+    }
+    Ok(())
+}
+
+/// Runs the rows, and finds all but the poisonous one predicted in their order.
+fn stands_alone(scene: &Scene, pipeline: &str, stage: &str, reason: &str) -> Result<()> {
+    let mut daemon = run(scene, pipeline)?;
+    let letters = scene.read("dead")?;
+    let facts = |letter: &Record| -> Result<(i64, String, String)> {
+        Ok((letter.dead_letter_origin()?.1, letter.error("stage")?.to_owned(), letter.error("reason")?.to_owned()))
+    };
+    let facts: Vec<_> = letters.iter().map(facts).collect::<Result<_>>()?;
+    assert_eq!(facts, [(POISON, stage.to_owned(), reason.to_owned())], "{letters:?}");
+    assert_eq!(predicted(scene)?, (0..ROWS).filter(|offset| *offset != POISON).collect::<Vec<_>>());
+    assert_eq!(daemon.pipeline(&scene.name)?["state"], "running");
+    Ok(())
+}
+
+fn run(scene: &Scene, pipeline: &str) -> Result<Daemon> {
+    scene.create_usual(1)?;
+    scene.write("in", &rows())?;
+    let mut daemon = scene.daemon(&scene.name, &scene.pipeline(pipeline)?)?;
+    scene.until_done(&mut [&mut daemon])?;
+    Ok(daemon)
+}
+
+/// The input offsets that became predictions.
+fn predicted(scene: &Scene) -> Result<Vec<i64>> {
+    let offset = |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
+    scene.read("out")?.iter().map(offset).collect()
+}
+
+fn a_plugin_that_floods_its_log_is_held_back_and_serves_on(scene: &Scene) -> Result<()> {
+    for flood in ["log", "print"] {
+        let scene = scene.part(flood);
+        let parse = format!("do = {flood:?}, on = \"113\"");
+        let daemon = run(&scene, &scene.hostile_stages(&parse, "do = \"nothing\"")?)?;
+        assert_eq!(predicted(&scene)?.len() + scene.read("dead")?.len(), ROWS as usize);
+        let logged = std::fs::metadata(&daemon.log)?.len();
+        assert!(logged < 1 << 20, "{flood}: {logged} bytes of log from 100,000 lines");
+    }
+    Ok(())
+}
+
+fn a_first_release_that_always_fails_pauses_the_pipeline(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    let pipeline = scene.pipeline(&scene.hostile_stages("do = \"trap\"", "do = \"nothing\"")?)?;
+    let mut daemon = scene.unready_daemon("a", &pipeline)?;
+    scene.write("in", &rows())?;
+    let status = daemon.until_status(&scene.name, "the pipeline pauses", |status| status["state"] == "paused")?;
+    assert!(status.to_string().contains("trap"), "the last error says why: {status:#}");
+    assert!(scene.commits()?.iter().all(|commit| commit.offset <= 0), "nothing was given up");
+    assert_eq!((scene.read("out")?, scene.read("dead")?), (vec![], vec![]));
+    Ok(())
+}

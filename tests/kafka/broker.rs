@@ -1,0 +1,159 @@
+//! One broker: a JVM with a directory and ports of its own.
+
+use super::{jars, keeper, port::Port};
+use anyhow::{Context, Result, bail, ensure};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Base64 of the 16 bytes `sandpiper-tests1`.
+const CLUSTER_ID: &str = "c2FuZHBpcGVyLXRlc3RzMQ";
+
+/// A broker that is its own controller, running or not.
+pub struct Broker {
+    pub node: usize,
+    pub listener: Port,
+    pub controller: Port,
+    /// Configuration, data and log.
+    pub directory: PathBuf,
+    child: Option<Child>,
+}
+
+impl Broker {
+    pub fn reserve(node: usize, directory: PathBuf) -> Result<Broker> {
+        fs::create_dir_all(&directory)?;
+        Ok(Broker { node, listener: Port::reserve()?, controller: Port::reserve()?, directory, child: None })
+    }
+
+    /// Writes the configuration and formats the data directory.
+    pub fn format(&self, voters: &str, brokers: usize) -> Result<()> {
+        fs::write(self.directory.join("server.properties"), self.properties(voters, brokers))?;
+        let output = self
+            .java("-Xmx128m")?
+            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+            .arg(self.directory.join("server.properties"))
+            .output()
+            .context("cannot run java")?;
+        ensure!(output.status.success(), "Kafka's data directory cannot be formatted: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    fn properties(&self, voters: &str, brokers: usize) -> String {
+        let replication = brokers.min(3);
+        let in_sync = if brokers > 1 { 2 } else { 1 };
+        format!(
+            "process.roles=broker,controller\n\
+             node.id={node}\n\
+             controller.quorum.voters={voters}\n\
+             controller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://{listener},CONTROLLER://{controller}\n\
+             advertised.listeners=PLAINTEXT://{listener}\n\
+             log.dirs={data}\n\
+             default.replication.factor={replication}\n\
+             min.insync.replicas={in_sync}\n\
+             offsets.topic.replication.factor={replication}\n\
+             offsets.topic.num.partitions=3\n\
+             transaction.state.log.replication.factor={replication}\n\
+             transaction.state.log.min.isr={in_sync}\n\
+             transaction.state.log.num.partitions=3\n\
+             share.coordinator.state.topic.replication.factor={replication}\n\
+             share.coordinator.state.topic.min.isr={in_sync}\n\
+             transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n\
+             group.initial.rebalance.delay.ms=0\n\
+             auto.create.topics.enable=false\n\
+             num.network.threads=2\n\
+             num.io.threads=4\n\
+             background.threads=2\n\
+             log.cleaner.dedupe.buffer.size=4194304\n",
+            node = self.node,
+            listener = self.listener.address(),
+            controller = self.controller.address(),
+            data = self.data().display(),
+        )
+    }
+
+    /// The folder of the partitions' folders.
+    pub fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    /// Starts the JVM; does not wait until it serves.
+    pub fn launch(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            return Ok(());
+        }
+        // C1 alone and the serial collector: a short life on few cores.
+        let mut java = self.java("-Xmx512m")?;
+        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "kafka.Kafka"]).arg(self.directory.join("server.properties"));
+        let console = File::options().create(true).append(true).open(self.directory.join("console.log"))?;
+        java.stdin(std::process::Stdio::null()).stdout(console.try_clone()?).stderr(console);
+        self.child = Some(keeper::spawn(java).context("cannot run java")?);
+        Ok(())
+    }
+
+    fn java(&self, heap: &str) -> Result<std::process::Command> {
+        let log4j = self.directory.join("log4j2.xml");
+        fs::write(&log4j, include_str!("log4j2.xml"))?;
+        let mut java = jars::java()?;
+        java.arg(heap)
+            .arg(format!("-Dlog4j2.configurationFile={}", log4j.display()))
+            .arg(format!("-Dkafka.logs.dir={}", self.directory.display()));
+        Ok(java)
+    }
+
+    /// An error when the JVM has ended by itself, with the end of its log.
+    pub fn check_alive(&mut self) -> Result<()> {
+        if let Some(child) = &mut self.child
+            && let Some(status) = child.try_wait()?
+        {
+            self.child = None;
+            bail!("the broker ended ({status}):\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    pub fn log_tail(&self) -> String {
+        ["server.log", "console.log"].map(|file| tail(&self.directory.join(file), 25)).concat()
+    }
+
+    /// SIGTERM, and SIGKILL when it does not end within 20 s.
+    pub fn stop(&mut self) -> Result<()> {
+        if let Some(child) = &self.child {
+            keeper::signal(child, libc::SIGTERM);
+            self.wait(Duration::from_secs(20))?;
+        }
+        self.kill()
+    }
+
+    /// As a power cut would: SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
+        while let Some(child) = &mut self.child
+            && Instant::now() < deadline
+        {
+            if child.try_wait()?.is_some() {
+                self.child = None;
+            } else {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The last lines of a file, for a message.
+pub fn tail(file: &Path, lines: usize) -> String {
+    let text = fs::read(file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    let last = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
+    format!("--- {}\n{}\n", file.display(), last.join("\n"))
+}

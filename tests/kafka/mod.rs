@@ -1,0 +1,131 @@
+//! Apache Kafka for tests: real brokers in KRaft mode on free ports, in a directory of the caller's.
+//!
+//! A broker ends with the process that started it, however that ends. Nothing here is deleted: the
+//! directory is the caller's, so that the logs of a failed test can be kept.
+
+mod broker;
+pub mod jars;
+pub mod keeper;
+mod port;
+
+pub use broker::{Broker, tail};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a cluster may take to answer.
+const START: Duration = Duration::from_secs(120);
+
+/// Name, partitions, configuration.
+pub type Topic<'a> = (&'a str, i32, &'a [(&'a str, &'a str)]);
+
+pub struct Kafka {
+    brokers: Mutex<Vec<Broker>>,
+    addresses: Vec<String>,
+    data: Vec<PathBuf>,
+}
+
+impl Kafka {
+    /// One broker that answers.
+    pub fn start(directory: &Path) -> Result<Kafka> {
+        let kafka = Kafka::prepare(directory, 1)?;
+        kafka.launch()?;
+        Ok(kafka)
+    }
+
+    /// Addresses and directories of brokers that do not run yet.
+    pub fn prepare(directory: &Path, brokers: usize) -> Result<Kafka> {
+        let brokers: Vec<Broker> =
+            (1..=brokers).map(|node| Broker::reserve(node, directory.join(format!("broker-{node}")))).collect::<Result<_>>()?;
+        let voters: Vec<String> = brokers.iter().map(|broker| format!("{}@{}", broker.node, broker.controller.address())).collect();
+        for broker in &brokers {
+            broker.format(&voters.join(","), brokers.len())?;
+        }
+        Ok(Kafka {
+            addresses: brokers.iter().map(|broker| broker.listener.address()).collect(),
+            data: brokers.iter().map(Broker::data).collect(),
+            brokers: Mutex::new(brokers),
+        })
+    }
+
+    /// Starts every broker that does not run, on its old address and directory, and waits until all answer.
+    pub fn launch(&self) -> Result<()> {
+        self.brokers().iter_mut().try_for_each(Broker::launch)?;
+        let admin = self.admin()?;
+        let deadline = Instant::now() + START;
+        loop {
+            self.brokers().iter_mut().try_for_each(Broker::check_alive)?;
+            match admin.inner().fetch_metadata(None, Duration::from_secs(1)) {
+                Ok(metadata) if metadata.brokers().len() == self.addresses.len() => return Ok(()),
+                _ if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                last => {
+                    let error = last.err().map_or("not all brokers are there".to_owned(), |error| error.to_string());
+                    let logs: String = self.brokers().iter().map(Broker::log_tail).collect();
+                    bail!("Kafka does not answer within {START:?}: {error}\n{logs}");
+                }
+            }
+        }
+    }
+
+    /// `host:port,…` of every broker, also of those that do not run.
+    pub fn bootstrap(&self) -> String {
+        self.addresses.join(",")
+    }
+
+    /// The folders in which the partitions' folders stand, one a broker.
+    pub fn data(&self) -> &[PathBuf] {
+        &self.data
+    }
+
+    pub fn create_topics(&self, topics: &[Topic]) -> Result<()> {
+        let admin = self.admin()?;
+        let replication = i32::try_from(self.addresses.len().min(3))?;
+        let new: Vec<NewTopic> = topics
+            .iter()
+            .map(|(name, partitions, config)| NewTopic {
+                name,
+                num_partitions: *partitions,
+                replication: TopicReplication::Fixed(replication),
+                config: config.to_vec(),
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        for result in runtime.block_on(admin.create_topics(&new, &options))? {
+            result.map_err(|(topic, error)| anyhow!("topic {topic} cannot be created: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap()).set("reconnect.backoff.max.ms", "200");
+        config.create().context("no admin client")
+    }
+
+    /// Ends every broker in good order.
+    pub fn stop(&self) -> Result<()> {
+        self.brokers().iter_mut().try_for_each(Broker::stop)
+    }
+
+    /// Ends every broker as a power cut would.
+    pub fn kill(&self) -> Result<()> {
+        self.brokers().iter_mut().try_for_each(Broker::kill)
+    }
+
+    fn brokers(&self) -> MutexGuard<'_, Vec<Broker>> {
+        self.brokers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        // The directory is about to go or is kept for its logs: nobody needs its data in good order.
+        let _ = self.kill();
+    }
+}

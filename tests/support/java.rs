@@ -1,0 +1,13 @@
+//! Java programs of one file each, run with Kafka's own classes: what our clients must agree with.
+
+use super::root;
+use crate::kafka::jars;
+use anyhow::{Result, ensure};
+
+/// What `tests/java/{file}` prints.
+pub fn run(file: &str, arguments: &[&str]) -> Result<String> {
+    let output = jars::java()?.arg(root().join("tests/java").join(file)).args(arguments).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{file} failed ({}):\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    Ok(text)
+}

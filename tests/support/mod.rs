@@ -1,0 +1,43 @@
+//! What the end-to-end tests share: a scene per test, daemons, Kafka clients, data.
+
+pub mod daemon;
+pub mod flowers;
+pub mod hostile;
+pub mod java;
+pub mod record;
+pub mod scene;
+pub mod topic;
+pub mod transactions;
+
+use anyhow::{Result, bail};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a condition may take on a busy machine. Nothing is slow in itself but a rebalance after
+/// a kill: the group waits out the dead member's session.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks until there is an answer; an error ends the wait at once.
+pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            bail!("not within {PATIENCE:?}: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+/// As `until`, for a condition.
+pub fn until_true(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
+    until(what, || Ok(ask()?.then_some(())))
+}
+
+/// The project's root.
+pub fn root() -> PathBuf {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    host.parent().unwrap_or(host).to_path_buf()
+}

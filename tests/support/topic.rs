@@ -1,0 +1,216 @@
+//! Topics as seen by plain Kafka clients: written, read to their end, committed by a group.
+
+use super::record::{Content, Record};
+use super::{PATIENCE, until_true};
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::client::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const CALL: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Isolation {
+    Committed,
+    Uncommitted,
+}
+
+/// Keeps the first delivery that failed.
+#[derive(Clone, Default)]
+struct Failures(Arc<Mutex<Option<KafkaError>>>);
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut first = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            first.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+/// An idempotent producer that partitions as Java's does.
+pub struct Producer {
+    producer: BaseProducer<Failures>,
+    failures: Failures,
+}
+
+impl Producer {
+    pub fn new(bootstrap: &str) -> Result<Producer> {
+        let failures = Failures::default();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", bootstrap)
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("queue.buffering.max.messages", "1000000")
+            .set("partitioner", "murmur2_random")
+            .set("reconnect.backoff.max.ms", "200")
+            .create_with_context(failures.clone())?;
+        Ok(Producer { producer, failures })
+    }
+
+    /// Queues one record; waits while the queue is full.
+    pub fn send(&self, topic: &str, record: &Record) -> Result<()> {
+        let content = &record.content;
+        let mut out: BaseRecord<[u8], [u8]> = BaseRecord::to(topic);
+        out.key = content.key.as_deref();
+        out.payload = content.value.as_deref();
+        out.partition = record.partition;
+        out.timestamp = record.timestamp;
+        if !content.headers.is_empty() {
+            let empty = OwnedHeaders::new_with_capacity(content.headers.len());
+            out.headers = Some(content.headers.iter().fold(empty, |headers, (key, value)| {
+                headers.insert(rdkafka::message::Header { key, value: value.as_deref() })
+            }));
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.producer.send(out) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < deadline => {
+                    out = back;
+                    self.producer.poll(Duration::from_millis(10));
+                }
+                Err((error, _)) => bail!("cannot write to {topic}: {error}"),
+            }
+        }
+        self.producer.poll(Duration::ZERO);
+        Ok(())
+    }
+
+    /// Waits until everything is written; an error when something was not.
+    pub fn flush(&self) -> Result<()> {
+        self.producer.flush(PATIENCE)?;
+        let first = self.failures.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        first.map_or(Ok(()), |error| bail!("a record was not written: {error}"))
+    }
+}
+
+/// Writes records and waits until they are there.
+pub fn write<'a>(bootstrap: &str, topic: &str, records: impl IntoIterator<Item = &'a Record>) -> Result<()> {
+    let producer = Producer::new(bootstrap)?;
+    records.into_iter().try_for_each(|record| producer.send(topic, record))?;
+    producer.flush()
+}
+
+fn consumer(bootstrap: &str, group: &str, isolation: Isolation) -> Result<BaseConsumer> {
+    let isolation = match isolation {
+        Isolation::Committed => "read_committed",
+        Isolation::Uncommitted => "read_uncommitted",
+    };
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", group)
+        .set("isolation.level", isolation)
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "20")
+        .set("reconnect.backoff.max.ms", "200");
+    config.create().context("no consumer")
+}
+
+fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL)?;
+    let found = metadata.topics().iter().find(|each| each.name() == topic && each.error().is_none());
+    let partitions = found.with_context(|| format!("there is no topic {topic}"))?.partitions().len();
+    Ok(i32::try_from(partitions)?)
+}
+
+fn ends_of(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i64>> {
+    (0..partitions(consumer, topic)?).map(|partition| Ok(consumer.fetch_watermarks(topic, partition, CALL)?.1)).collect()
+}
+
+/// The offset behind the last record of each partition, open and aborted transactions included.
+pub fn ends(bootstrap: &str, topic: &str) -> Result<Vec<i64>> {
+    ends_of(&consumer(bootstrap, "none", Isolation::Uncommitted)?, topic)
+}
+
+/// Everything up to the present end, ordered by partition and offset.
+///
+/// By position, never by count: transactions leave gaps. As read_committed it first waits out the
+/// transactions that are open below that end.
+pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>> {
+    let ends = ends(bootstrap, topic)?;
+    let consumer = consumer(bootstrap, "none", isolation)?;
+    until_true(&format!("transactions on {topic} are closed"), || {
+        Ok(ends_of(&consumer, topic)?.iter().zip(&ends).all(|(stable, end)| stable >= end))
+    })?;
+
+    let mut open: BTreeSet<i32> = (0..).zip(&ends).filter(|(_, end)| **end > 0).map(|(partition, _)| partition).collect();
+    let mut assignment = TopicPartitionList::new();
+    for partition in &open {
+        assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
+    }
+    consumer.assign(&assignment)?;
+    let mut records = Vec::new();
+    let mut last_progress = Instant::now();
+    while !open.is_empty() {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push(own(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
+            Some(Err(error)) => bail!("cannot read {topic}: {error}"),
+            None => {
+                ensure!(last_progress.elapsed() < PATIENCE, "nothing more comes from {topic}, whose ends are {ends:?}");
+                continue;
+            }
+        }
+        last_progress = Instant::now();
+    }
+    // What was written meanwhile may have come along: keep to the ends that we took.
+    records.retain(|record| ends.get(record.partition.unwrap_or(0) as usize).is_some_and(|end| record.offset < *end));
+    records.sort_by_key(|record| (record.partition, record.offset));
+    Ok(records)
+}
+
+fn own(message: &BorrowedMessage) -> Record {
+    let headers = message.headers().map(|headers| {
+        headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
+    });
+    Record {
+        content: Content {
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+        },
+        partition: Some(message.partition()),
+        timestamp: message.timestamp().to_millis(),
+        offset: message.offset(),
+    }
+}
+
+/// What a group committed for one partition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    /// −1 when there is none.
+    pub offset: i64,
+    pub metadata: String,
+}
+
+/// What a group committed for each partition of a topic.
+pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit>> {
+    let consumer = consumer(bootstrap, group, Isolation::Committed)?;
+    let mut wanted = TopicPartitionList::new();
+    wanted.add_partition_range(topic, 0, partitions(&consumer, topic)? - 1);
+    let answer = consumer.committed_offsets(wanted, CALL)?;
+    let mut commits: Vec<(i32, Commit)> = answer
+        .elements()
+        .iter()
+        .map(|each| {
+            let offset = if let Offset::Offset(offset) = each.offset() { offset } else { -1 };
+            (each.partition(), Commit { offset, metadata: each.metadata().to_owned() })
+        })
+        .collect();
+    commits.sort_by_key(|(partition, _)| *partition);
+    Ok(commits.into_iter().map(|(_, commit)| commit).collect())
+}
