@@ -114,7 +114,7 @@ fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> R
             let _ = std::fs::remove_dir_all(&scene.directory);
             Ok(())
         }
-        Err(error) => Err(format!("{error:?}\n\n{}kept: {}", logs(&scene.directory), scene.directory.display()).into()),
+        Err(error) => Err(format!("{error:#}\n\n{}kept: {}", logs(&scene.directory), scene.directory.display()).into()),
     }
 }
 

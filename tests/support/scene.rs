@@ -70,11 +70,13 @@ impl Scene<'_> {
     /// Waits until the pipeline has committed everything that `in` holds now.
     pub fn until_done(&self, daemons: &mut [&mut Daemon]) -> Result<()> {
         let ends = topic::ends(&self.bootstrap(), &self.topic("in"))?;
-        until_true(&format!("{} has committed the offsets {ends:?} of its input", self.name), || {
+        let mut commits = Vec::new();
+        let done = until_true(&format!("{} has committed the offsets {ends:?} of its input", self.name), || {
             daemons.iter_mut().try_for_each(|daemon| daemon.check_alive())?;
-            Ok(self.commits()?.iter().zip(&ends).all(|(commit, end)| commit.offset.max(0) >= *end))
-        })
-        .with_context(|| format!("committed: {:?}", self.commits()))
+            commits = self.commits()?;
+            Ok(commits.iter().zip(&ends).all(|(commit, end)| commit.offset.max(0) >= *end))
+        });
+        done.with_context(|| format!("committed: {commits:?}"))
     }
 
     /// Writes a file into the scene's folder.

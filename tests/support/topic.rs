@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -120,15 +120,28 @@ fn consumer(bootstrap: &str, group: &str, isolation: Isolation) -> Result<BaseCo
     config.create().context("no consumer")
 }
 
+/// A broker that has just started refuses one thing and another for a moment.
+fn patiently<T>(what: &str, mut ask: impl FnMut() -> KafkaResult<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Ok(answer) => return Ok(answer),
+            Err(error) if Instant::now() > deadline => bail!("{what}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32> {
-    let metadata = consumer.fetch_metadata(Some(topic), CALL)?;
+    let metadata = patiently("no metadata", || consumer.fetch_metadata(Some(topic), CALL))?;
     let found = metadata.topics().iter().find(|each| each.name() == topic && each.error().is_none());
     let partitions = found.with_context(|| format!("there is no topic {topic}"))?.partitions().len();
     Ok(i32::try_from(partitions)?)
 }
 
 fn ends_of(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i64>> {
-    (0..partitions(consumer, topic)?).map(|partition| Ok(consumer.fetch_watermarks(topic, partition, CALL)?.1)).collect()
+    let end = |partition| patiently("no end of a partition", || consumer.fetch_watermarks(topic, partition, CALL));
+    (0..partitions(consumer, topic)?).map(|partition| Ok(end(partition)?.1)).collect()
 }
 
 /// The offset behind the last record of each partition, open and aborted transactions included.
@@ -159,8 +172,8 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => records.push(own(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            Some(Err(error)) => bail!("cannot read {topic}: {error}"),
-            None => {
+            Some(Err(error)) if !is_passing(&error) => bail!("cannot read {topic}: {error}"),
+            Some(Err(_)) | None => {
                 ensure!(last_progress.elapsed() < PATIENCE, "nothing more comes from {topic}, whose ends are {ends:?}");
                 continue;
             }
@@ -171,6 +184,12 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
     records.retain(|record| ends.get(record.partition.unwrap_or(0) as usize).is_some_and(|end| record.offset < *end));
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
+}
+
+/// What the client reports and then mends by itself.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
+    error.rdkafka_error_code().is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut].contains(&code))
 }
 
 fn own(message: &BorrowedMessage) -> Record {
@@ -202,7 +221,7 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
     let consumer = consumer(bootstrap, group, Isolation::Committed)?;
     let mut wanted = TopicPartitionList::new();
     wanted.add_partition_range(topic, 0, partitions(&consumer, topic)? - 1);
-    let answer = consumer.committed_offsets(wanted, CALL)?;
+    let answer = patiently("no committed offsets", || consumer.committed_offsets(wanted.clone(), CALL))?;
     let mut commits: Vec<(i32, Commit)> = answer
         .elements()
         .iter()

@@ -90,7 +90,7 @@ impl Drop for Topic {
 
 impl Producer {
     fn new(settings: &SinkSettings) -> Result<Self, Fault> {
-        let mut properties = topics::client_properties(&settings.properties);
+        let mut properties = settings.properties.clone();
         if let Some(id) = &settings.transactional_id {
             properties.0.insert("transactional.id".into(), id.clone());
         }

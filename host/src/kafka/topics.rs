@@ -8,6 +8,7 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 use rd::rd_kafka_resp_err_t as Code;
 
+use super::properties;
 use super::raw::{Client, Kind, describe, is_configuration};
 use crate::fault::Fault;
 use crate::plan::{Partition, Plan, Properties};
@@ -103,9 +104,7 @@ pub fn of(plan: &Plan) -> Vec<&str> {
 /// # Errors
 /// When no broker answers in time, or refuses us.
 pub fn problems(plan: &Plan) -> Result<Vec<String>, Fault> {
-    let mut properties = client_properties(&plan.kafka);
-    properties.0.insert("allow.auto.create.topics".into(), "false".into());
-    let client = Client::new(Kind::Producer, &properties, 0)?;
+    let client = Client::new(Kind::Producer, &properties::client(plan), 0)?;
     let found = partitions_by(&client, &of(plan))?;
     Ok(problems_of(plan, &found))
 }
@@ -147,16 +146,4 @@ fn problems_of(plan: &Plan, found: &Partitions) -> Vec<String> {
         same(&feedback.scores, &plan.output.topic, "a score keeps its prediction's partition number; make them equal");
     }
     problems
-}
-
-/// What every client of ours is given: the user's properties and what they must not change.
-pub fn client_properties(properties: &Properties) -> Properties {
-    let mut properties = properties.clone();
-    let mut default = |name: &str, value: &str| {
-        properties.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
-    };
-    default("client.id", "sandpiper");
-    // The broker may need a while to come back; the client need not ask every 100 ms for ever.
-    default("reconnect.backoff.max.ms", "2000");
-    properties
 }

@@ -65,6 +65,12 @@ pub struct Control<P> {
     pub report: Publisher,
 }
 
+impl<P> Clone for Control<P> {
+    fn clone(&self) -> Self {
+        Self { slot: self.slot.clone(), stop: self.stop.clone(), report: self.report.clone() }
+    }
+}
+
 /// Whether the loop goes on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Step {

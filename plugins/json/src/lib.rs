@@ -56,12 +56,14 @@ impl Parser for Json {
         if let Some(reject) = problem {
             return Err(reject);
         }
-        let lacking = self.fields.iter().zip(cells.iter());
-        for (field, _) in lacking.filter(|(field, cell)| field.required && cell.is_nan()) {
-            let message = format!("column `{}` has no value at {:?}", field.name, field.pointer);
-            return Err(reject("missing", message));
+        let mut rows = self.fields.iter().zip(cells.iter());
+        match rows.find(|(field, cell)| field.required && cell.is_nan()) {
+            None => Ok(Row::Keep),
+            Some((field, _)) => {
+                let message = format!("column `{}` has no value at {:?}", field.name, field.pointer);
+                Err(reject("missing", message))
+            }
         }
-        Ok(Row::Keep)
     }
 }
 

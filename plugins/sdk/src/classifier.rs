@@ -24,17 +24,29 @@ pub trait Classifier: Sized + 'static {
 
     /// Scores all rows. Override it where one pass over the batch is faster than one over each row.
     fn classify_batch(&mut self, rows: &[f32], columns: usize, answer: &mut Predictions) {
-        let classes = answer.classes.max(1);
-        let scores = answer.scores.chunks_exact_mut(classes);
-        for (index, (row, scores)) in rows.chunks_exact(columns).zip(scores).enumerate() {
-            match self.classify(row, scores) {
-                Ok(()) => answer.labels.push(highest(scores)),
-                Err(reject) => {
-                    // The host checks that all scores are finite, those of rejected rows too.
-                    scores.fill(0.0);
-                    answer.labels.push(0);
-                    answer.rejected.push(reject.of_row(index as u32));
-                }
+        classify_each(self, rows, columns, answer);
+    }
+}
+
+/// Classifies row by row: what [`Classifier::classify_batch`] does unless it is overridden. An
+/// override that only wants other code to be generated around the rows calls it.
+#[inline(always)]
+pub fn classify_each(
+    classifier: &mut impl Classifier,
+    rows: &[f32],
+    columns: usize,
+    answer: &mut Predictions,
+) {
+    let classes = answer.classes.max(1);
+    let scores = answer.scores.chunks_exact_mut(classes);
+    for (index, (row, scores)) in rows.chunks_exact(columns).zip(scores).enumerate() {
+        match classifier.classify(row, scores) {
+            Ok(()) => answer.labels.push(highest(scores)),
+            Err(reject) => {
+                // The host checks that all scores are finite, those of rejected rows too.
+                scores.fill(0.0);
+                answer.labels.push(0);
+                answer.rejected.push(reject.of_row(index as u32));
             }
         }
     }
@@ -45,9 +57,10 @@ pub trait Classifier: Sized + 'static {
 fn highest(scores: &[f32]) -> u32 {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, score) in (0..).zip(scores) {
-        if *score > best.1 {
-            best = (index, *score);
-        }
+        let better = *score > best.1;
+        // Two selections rather than one branch: which class wins is what no one can predict.
+        best.0 = if better { index } else { best.0 };
+        best.1 = if better { *score } else { best.1 };
     }
     best.0
 }
@@ -90,7 +103,7 @@ impl<C: Classifier> OpenClassifier<C> {
     pub fn classify(&mut self, columns: u32, values: &[f32]) -> Result<Predictions, String> {
         let expected = self.signature.columns.len();
         let width = columns as usize;
-        if width != expected || width == 0 || values.len() % width != 0 {
+        if width != expected || width == 0 || !values.len().is_multiple_of(width) {
             return Err(format!(
                 "the signature has {expected} columns, the matrix has {width} and {} cells",
                 values.len()

@@ -51,7 +51,7 @@ pub mod bindings;
 pub mod guest;
 
 pub use config::TextOr;
-pub use classifier::{Classifier, OpenClassifier, Predictions};
+pub use classifier::{Classifier, OpenClassifier, Predictions, classify_each};
 pub use learner::{Learner, OpenLearner};
 pub use parser::{OpenParser, Parsed, Parser, Row};
 pub use record::{Batch, Position, Record};

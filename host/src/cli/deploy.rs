@@ -1,0 +1,149 @@
+//! `deploy` and `rollout`: what a running pipeline runs next.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand};
+
+use super::client::Client;
+use super::{Global, Outcome, Output};
+use crate::admin::Kept;
+use crate::controller::{Change, Deployed, PluginChange, StageChange};
+use crate::digest::Digest;
+use crate::stock;
+
+/// Swap a plugin, a model or a configuration of a running pipeline.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  sandpiper deploy iris --model models/iris-v2.json --reason 'trained on May'\n  \
+    sandpiper deploy iris --classify tree --model models/tree.json --reason 'try a tree'\n  \
+    sandpiper deploy iris --config parse.delimiter='\";\"' --reason 'new export format'\n\n\
+    The new release is compiled, checked and opened beside the running one and exchanged between two transactions. \
+    An unfit one is refused, and what runs never stops.")]
+pub struct Deploy {
+    pipeline: String,
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    parse: Option<String>,
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    classify: Option<String>,
+    /// For a pipeline of transforms: the stage's number, from 0, and a stock name or a component file.
+    #[arg(long, value_name = "N=PLUGIN")]
+    transform: Vec<String>,
+    /// A model file for the classifier.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// A configuration key of a stage: `parse.K=V`, V being JSON or a plain string; an empty V removes the key.
+    #[arg(long, value_name = "STAGE.K=V")]
+    config: Vec<String>,
+    /// Refuse unless this revision runs.
+    #[arg(long, value_name = "REVISION")]
+    expect: Option<u64>,
+    /// Why: it stands in the history.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+impl Deploy {
+    pub fn run(self, global: &Global) -> Outcome {
+        let client = Client::new(global);
+        let mut change = Change { reason: self.reason, expected_revision: self.expect, ..Change::default() };
+        let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
+            if let Some(plugin) = plugin {
+                change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_change(&client, plugin)?);
+            }
+            Ok(())
+        };
+        stage("parse", &self.parse)?;
+        stage("classify", &self.classify)?;
+        for transform in &self.transform {
+            let (at, plugin) = transform.split_once('=').context("--transform takes N=PLUGIN, such as 0=route")?;
+            stage(&format!("transform[{at}]"), &Some(plugin.to_owned()))?;
+        }
+        if let Some(model) = &self.model {
+            change.stages.entry("classify".into()).or_default().model = Some(upload(&client, model)?);
+        }
+        for setting in &self.config {
+            set(&mut change, setting)?;
+        }
+        let deployed: Deployed = client.post(&format!("/v1/pipelines/{}/deploy", self.pipeline), &change)?;
+        print(global, &deployed)
+    }
+}
+
+/// The way from one revision to the next.
+#[derive(Args)]
+pub struct Rollout {
+    #[command(subcommand)]
+    verb: RolloutVerb,
+}
+
+#[derive(Subcommand)]
+enum RolloutVerb {
+    /// Go back to what the previous revision ran, as a new revision.
+    #[command(after_help = "Example:\n  sandpiper rollout undo iris --reason 'accuracy fell'")]
+    Undo {
+        pipeline: String,
+        /// Why: it stands in the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+    },
+}
+
+impl Rollout {
+    pub fn run(self, global: &Global) -> Outcome {
+        let RolloutVerb::Undo { pipeline, reason } = self.verb;
+        let body = serde_json::json!({ "reason": reason });
+        let deployed: Deployed = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
+        print(global, &deployed)
+    }
+}
+
+fn print(global: &Global, deployed: &Deployed) -> Outcome {
+    if global.output == Output::Json {
+        println!("{}", serde_json::to_string(deployed).map_err(anyhow::Error::from)?);
+        return Ok(());
+    }
+    let deployment = &deployed.deployment;
+    println!("pipeline {} runs revision {}", deployed.pipeline, deployment.revision);
+    for (stage, release) in deployment.releases.iter() {
+        println!("  {stage:<12} {}", release.label());
+    }
+    if !deployed.taken {
+        println!("  a worker has yet to take it: `sandpiper status {}` says which", deployed.pipeline);
+    }
+    Ok(())
+}
+
+fn plugin_change(client: &Client, plugin: &str) -> Result<PluginChange> {
+    let is_path = plugin.contains('/') || plugin.ends_with(".wasm");
+    if !is_path {
+        if stock::component(plugin).is_none() {
+            bail!("{plugin:?} is no stock plugin; there are {}; a file is named with a slash or .wasm", stock::names().join(", "));
+        }
+        return Ok(PluginChange::Stock(plugin.to_owned()));
+    }
+    let path = Path::new(plugin);
+    let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+    Ok(PluginChange::Artifact { name, digest: upload(client, path)? })
+}
+
+fn upload(client: &Client, path: &Path) -> Result<Digest> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let kept: Kept = client.put("/v1/artifacts", &bytes)?;
+    Ok(kept.digest)
+}
+
+fn set(change: &mut Change, setting: &str) -> Result<()> {
+    let parts = setting.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
+    let Some(((stage, key), value)) = parts else {
+        bail!("--config takes STAGE.K=V, such as classify.alpha=0.5, and not {setting:?}");
+    };
+    let value = match value {
+        "" => serde_json::Value::Null,
+        text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
+    };
+    let stage: &mut StageChange = change.stages.entry(stage.to_owned()).or_default();
+    stage.config.insert(key.to_owned(), value);
+    Ok(())
+}

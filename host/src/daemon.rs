@@ -1,0 +1,220 @@
+//! All pipelines of one process: threads, their clients, and what becomes of a worker that cannot go on.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::clock::SystemClock;
+use crate::controller::Controller;
+use crate::fault::Fault;
+use crate::feedback::{self, Feedback};
+use crate::kafka::properties::{self, Assignor};
+use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
+use crate::kafka::source::BatchLimits;
+use crate::kafka::{KafkaSink, KafkaSource, topics};
+use crate::plan::{Guarantee, Plan, Properties, Start};
+use crate::report::WorkerState;
+use crate::slot::Slot;
+use crate::stage::WasmScorer;
+use crate::staging::{Stager, limits, sink_topics};
+use crate::state::State;
+use crate::wasm::Engine;
+use crate::worker::{Control, Process, Worker};
+
+/// Between two attempts to start a worker, doubling.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What is the same for all pipelines.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub state: PathBuf,
+    /// Overrides the name that the state directory keeps.
+    pub instance: Option<String>,
+}
+
+/// Running pipelines.
+pub struct Daemon {
+    pub state: Arc<State>,
+    pub stager: Arc<Stager>,
+    pub pipelines: Vec<Arc<Controller>>,
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Daemon {
+    /// Stages every pipeline, then starts its workers. Brokers need not be there yet.
+    ///
+    /// # Errors
+    /// When the state directory, the sandbox or a deployment is unusable.
+    pub fn start(plans: Vec<Plan>, options: &Options) -> Result<Self> {
+        let state = Arc::new(State::open(&options.state, options.instance.as_deref())?);
+        let engine = Engine::new(Some(&state.path().join("code")))?;
+        let stager = Arc::new(Stager::new(engine, state.clone()));
+        let mut daemon = Self { state, stager, pipelines: Vec::new(), stop: Arc::default(), threads: Mutex::default() };
+        // All are staged before one starts: a mistake in the last must not stop the first in its tracks.
+        let mut staged = Vec::new();
+        for plan in plans {
+            staged.push(Controller::start(plan, daemon.stager.clone(), daemon.state.clone())?);
+        }
+        for (controller, pipelines) in staged {
+            let controller = Arc::new(controller);
+            for (at, pipeline) in pipelines.into_iter().enumerate() {
+                daemon.start_worker(&controller, at, pipeline)?;
+            }
+            daemon.start_feedback(&controller)?;
+            daemon.pipelines.push(controller);
+        }
+        Ok(daemon)
+    }
+
+    pub fn pipeline(&self, name: &str) -> Option<&Arc<Controller>> {
+        self.pipelines.iter().find(|controller| controller.plan.name == name)
+    }
+
+    fn start_worker(&mut self, controller: &Controller, at: usize, pipeline: crate::pipeline::Pipeline) -> Result<()> {
+        let plan = &controller.plan;
+        let (Some(slot), Some(report)) = (controller.slots.get(at), controller.reports.get(at)) else { return Ok(()) };
+        let spec = Spec {
+            name: format!("{}/{at}", plan.name),
+            source: properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky),
+            start: plan.input.start,
+            topics: plan.input.topics.clone().into(),
+            sink: SinkSettings {
+                properties: properties::producer(plan),
+                transactional_id: self.transactional_id(plan, "main", at),
+                topics: sink_topics(plan),
+                inputs: plan.input.topics.clone(),
+            },
+            plan: plan.clone(),
+        };
+        let control = Control { slot: slot.clone(), stop: self.stop.clone(), report: report.clone() };
+        self.spawn(spec, pipeline, control)
+    }
+
+    fn start_feedback(&mut self, controller: &Controller) -> Result<()> {
+        let plan = &controller.plan;
+        let (Some(feedback), Some(report)) = (&plan.feedback, &controller.feedback) else { return Ok(()) };
+        let release = self.stager.release(&feedback.score)?;
+        let scorer = WasmScorer::open(self.stager.plugin(&release)?, limits(plan), self.stager.opening(&release)?)
+            .with_context(|| format!("pipeline {}, stage score", plan.name))?;
+        let settings = feedback::Settings::new(feedback, plan, self.state.instance(), release.label());
+        let topics = vec![plan.output.topic.clone(), feedback.labels.clone()];
+        let spec = Spec {
+            name: format!("{}/feedback", plan.name),
+            source: properties::consumer(plan, &feedback.group, Assignor::Range),
+            start: Start::Earliest,
+            topics: topics.clone().into(),
+            sink: SinkSettings {
+                properties: properties::producer(plan),
+                transactional_id: self.transactional_id(plan, "feedback", 0),
+                topics: vec![
+                    SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
+                    SinkTopic { name: plan.dead_letters.clone(), placement: Placement::Folded },
+                ],
+                inputs: topics,
+            },
+            plan: plan.clone(),
+        };
+        let control = Control { slot: Arc::new(Slot::new()?), stop: self.stop.clone(), report: report.clone() };
+        self.spawn(spec, Feedback::new(settings, Box::new(scorer)), control)
+    }
+
+    fn transactional_id(&self, plan: &Plan, the_loop: &str, slot: usize) -> Option<String> {
+        let exactly_once = plan.delivery.guarantee == Guarantee::ExactlyOnce;
+        exactly_once.then(|| format!("{}.{the_loop}.{}.{slot}", plan.name, self.state.instance()))
+    }
+
+    fn spawn<P: Process>(&mut self, spec: Spec, process: P, control: Control<P>) -> Result<()> {
+        let thread = std::thread::Builder::new().name(spec.name.clone());
+        let handle = thread.spawn(move || supervise(&spec, process, &control))?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        Ok(())
+    }
+
+    /// Tells every worker to finish its transaction and to leave its group, and waits for it.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker's thread panicked");
+            }
+        }
+    }
+}
+
+/// What one worker is made of, as often as it has to be made.
+struct Spec {
+    name: String,
+    plan: Arc<Plan>,
+    source: Properties,
+    start: Start,
+    topics: Arc<[String]>,
+    sink: SinkSettings,
+}
+
+/// Keeps one worker running: connects, runs, and after a fault that the worker cannot mend tries again, unless only
+/// a person can help.
+fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
+    let mut process = process;
+    let mut pause = FIRST_PAUSE;
+    while !control.stop.load(Ordering::Relaxed) {
+        let fault = match connect(spec) {
+            Ok((source, sink)) => {
+                let bounds = (&spec.plan.delivery).into();
+                let mut worker = Worker::new(source, sink, SystemClock, process, control.clone(), bounds, spec.topics.clone());
+                let result = worker.run();
+                process = worker.into_process();
+                pause = FIRST_PAUSE;
+                match result {
+                    Ok(()) => return,
+                    Err(fault) => fault,
+                }
+            }
+            Err(fault) => fault,
+        };
+        let is_final = matches!(fault, Fault::Configuration(_));
+        control.report.amend(|report| {
+            report.state = if is_final { WorkerState::Failed } else { WorkerState::Starting };
+            report.revision = process.revision();
+            report.partitions.clear();
+            report.last_error = Some(fault.to_string());
+        });
+        if is_final {
+            tracing::error!(worker = spec.name, %fault, "the worker stops; mend the cause and start the daemon anew");
+            return;
+        }
+        tracing::warn!(worker = spec.name, %fault, "the worker cannot start; trying again");
+        wait(pause, &control.stop);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Producer first: when it is there, no transaction of an earlier holder of its id is open any more.
+fn connect(spec: &Spec) -> Result<(KafkaSource, KafkaSink), Fault> {
+    let problems = topics::problems(&spec.plan)?;
+    if !problems.is_empty() {
+        // Topics may still be made: this is waited for, and said.
+        return Err(Fault::Unknown(problems.join("; ")));
+    }
+    let sink = KafkaSink::new(spec.sink.clone())?;
+    let limits = &spec.plan.limits;
+    let batch = BatchLimits { records: limits.batch_records, bytes: limits.batch_bytes };
+    let source = KafkaSource::new(&spec.source, spec.topics.clone(), spec.start, batch)?;
+    Ok((source, sink))
+}
+
+/// Sleeps, but not through a stop.
+fn wait(time: Duration, stop: &AtomicBool) {
+    let slice = Duration::from_millis(50);
+    let mut left = time;
+    while !left.is_zero() && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(slice.min(left));
+        left = left.saturating_sub(slice);
+    }
+}

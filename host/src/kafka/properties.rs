@@ -1,0 +1,71 @@
+//! What our clients are given: the user's properties as pasted, and behind them those that delivery needs.
+
+use std::time::Duration;
+
+use crate::plan::{Guarantee, Plan, Properties};
+
+/// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// How partitions are shared out in a group.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Assignor {
+    /// Moves as little as possible and stops nobody: for the main loop.
+    CooperativeSticky,
+    /// Gives one member the same partition numbers of every topic: for joins.
+    Range,
+}
+
+pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
+    let mut properties = common(&plan.kafka);
+    let poll = plan.delivery.max_poll_interval;
+    let mut set = |name: &str, value: String| drop(properties.0.insert(name.to_owned(), value));
+    set("group.id", group.to_owned());
+    set("enable.auto.commit", "false".into());
+    set("enable.auto.offset.store", "false".into());
+    set("enable.partition.eof", "false".into());
+    // A position that is gone is an event of the loop's, not a silent jump.
+    set("auto.offset.reset", "error".into());
+    set("isolation.level", "read_committed".into());
+    set("partition.assignment.strategy", match assignor {
+        Assignor::CooperativeSticky => "cooperative-sticky".into(),
+        Assignor::Range => "range".into(),
+    });
+    set("max.poll.interval.ms", poll.as_millis().to_string());
+    set("queued.max.messages.kbytes", (plan.limits.fetch_queue / 1024).max(1).to_string());
+    // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
+    properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
+    properties.0.entry("session.timeout.ms".into()).or_insert_with(|| SESSION_TIMEOUT.min(poll).as_millis().to_string());
+    properties
+}
+
+pub fn producer(plan: &Plan) -> Properties {
+    let mut properties = common(&plan.kafka);
+    let mut set = |name: &str, value: String| drop(properties.0.insert(name.to_owned(), value));
+    set("enable.idempotence", "true".into());
+    // Deliveries that succeed are counted by flush; only failures are told one by one.
+    set("delivery.report.only.error", "true".into());
+    set("queue.buffering.max.kbytes", (plan.limits.producer_queue / 1024).max(1).to_string());
+    set("queue.buffering.max.messages", "0".into());
+    if plan.delivery.guarantee == Guarantee::ExactlyOnce {
+        set("transaction.timeout.ms", plan.delivery.transaction_timeout.as_millis().to_string());
+    }
+    properties
+}
+
+fn common(properties: &Properties) -> Properties {
+    let mut properties = properties.clone();
+    let mut default = |name: &str, value: &str| {
+        properties.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+    };
+    default("client.id", "sandpiper");
+    // The broker may need a while to come back; the client need not ask every 100 ms for ever.
+    default("reconnect.backoff.max.ms", "2000");
+    properties.0.insert("allow.auto.create.topics".into(), "false".into());
+    properties
+}
+
+/// For a look at the cluster.
+pub fn client(plan: &Plan) -> Properties {
+    common(&plan.kafka)
+}

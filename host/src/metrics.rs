@@ -1,0 +1,142 @@
+//! `/metrics`: the workers' last reports in Prometheus' text form. Nothing is counted here.
+
+use std::fmt;
+
+use anyhow::Result;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::report::WorkerState;
+use crate::status::{PipelineStatus, Status, WorkerStatus};
+
+/// Label name and value pairs.
+type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Total>;
+type Gauges = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// A counter whose value was counted elsewhere.
+#[derive(Clone, Debug, Default)]
+struct Total(std::sync::Arc<std::sync::atomic::AtomicU64>);
+
+impl Total {
+    fn set(&self, value: u64) {
+        self.0.store(value, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+impl TypedMetric for Total {
+    const TYPE: MetricType = MetricType::Counter;
+}
+
+impl EncodeMetric for Total {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        encoder.encode_counter::<NoLabelSet, u64, u64>(&self.0.load(std::sync::atomic::Ordering::Relaxed), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// # Errors
+/// Never in practice: writing text into memory.
+pub fn render(status: &Status) -> Result<String> {
+    let mut registry = Registry::with_prefix("sandpiper");
+    let mut counters = |name: &str, help: &str| {
+        let family = Counters::default();
+        registry.register(name, help, family.clone());
+        family
+    };
+    let records = counters("records", "Input records whose outcome is committed, by outcome.");
+    let dead_letters = counters("dead_letters", "Input records that became dead letters, by reason.");
+    let transactions = counters("transactions", "Transactions, by result.");
+    let recoveries = counters("recoveries", "Producers made anew since a transaction's outcome was unknown.");
+    let swaps = counters("swaps", "Deployments that a worker took while it ran, of the last 1,000.");
+    let release_records = counters("release_records", "Input records whose outcome is committed, by revision.");
+    let labels = counters("labels", "Labels and predictions of the feedback loop, by what became of them.");
+    let scored = counters("scored", "Predictions judged by a label, by revision.");
+    let confusion = counters("confusion", "Predictions judged by a label, by true and predicted class.");
+    let mut gauges = |name: &str, help: &str, unit: Option<Unit>| {
+        let family = Gauges::default();
+        match unit {
+            Some(unit) => registry.register_with_unit(name, help, unit, family.clone()),
+            None => registry.register(name, help, family.clone()),
+        }
+        family
+    };
+    let lag = gauges("lag_records", "Records behind the end of a partition, as last heard.", None);
+    let position = gauges("position_offset", "Next offset to be read of a partition, as committed.", None);
+    let revision = gauges("deployment_revision", "The revision that a worker runs.", None);
+    let running = gauges("worker_running", "1 while a worker runs, else 0.", None);
+    let pause = gauges("swap_pause_seconds", "The last swap's pause between two transactions.", None);
+    let accuracy = gauges("accuracy_ratio", "Prequential accuracy of a revision.", None);
+    let log_loss = gauges("log_loss_nats", "Mean logarithmic loss of a revision.", None);
+
+    for pipeline in &status.pipelines {
+        let name = ("pipeline", pipeline.name.clone());
+        let with = |more: Labels| -> Labels { std::iter::once(name.clone()).chain(more).collect() };
+        for (the_loop, worker) in workers(pipeline) {
+            let with = |more: Labels| with([("loop", the_loop.to_owned()), ("worker", worker.slot.to_string())].into_iter().chain(more).collect());
+            let dead: u64 = worker.dead_letters.values().sum();
+            for (outcome, count) in [("emitted", worker.emitted), ("dropped", worker.dropped), ("dead-lettered", dead)] {
+                records.get_or_create(&with(vec![("outcome", outcome.into())])).set(count);
+            }
+            for (reason, count) in &worker.dead_letters {
+                dead_letters.get_or_create(&with(vec![("reason", reason.clone())])).set(*count);
+            }
+            for (result, count) in [("committed", worker.transactions), ("aborted", worker.aborted)] {
+                transactions.get_or_create(&with(vec![("result", result.into())])).set(count);
+            }
+            recoveries.get_or_create(&with(vec![])).set(worker.recoveries);
+            swaps.get_or_create(&with(vec![])).set(worker.swap_pauses_us.len() as u64);
+            for partition in &worker.partitions {
+                let labels = with(vec![("topic", partition.topic.clone()), ("partition", partition.partition.to_string())]);
+                if let Some(behind) = partition.lag {
+                    lag.get_or_create(&labels).set(behind as f64);
+                }
+                if let Some(offset) = partition.position {
+                    position.get_or_create(&labels).set(offset as f64);
+                }
+            }
+            revision.get_or_create(&with(vec![])).set(worker.revision as f64);
+            running.get_or_create(&with(vec![])).set(if worker.state == WorkerState::Running { 1.0 } else { 0.0 });
+            if let Some(last) = worker.swap_pauses_us.last() {
+                pause.get_or_create(&with(vec![])).set(*last as f64 / 1e6);
+            }
+        }
+        for release in &pipeline.releases {
+            let with = |more: Labels| with(std::iter::once(("revision", release.revision.to_string())).chain(more).collect());
+            release_records.get_or_create(&with(vec![])).set(release.records);
+            if let Some(count) = release.scored {
+                scored.get_or_create(&with(vec![])).set(count);
+            }
+            for (truth, row) in &release.confusion {
+                for (predicted, count) in row {
+                    let labels = with(vec![("truth", truth.clone()), ("predicted", predicted.clone())]);
+                    confusion.get_or_create(&labels).set(*count);
+                }
+            }
+            if let Some(value) = release.accuracy {
+                accuracy.get_or_create(&with(vec![])).set(value);
+            }
+            if let Some(value) = release.log_loss {
+                log_loss.get_or_create(&with(vec![])).set(value);
+            }
+        }
+        for (kind, count) in pipeline.feedback.iter().flat_map(|feedback| &feedback.labels) {
+            labels.get_or_create(&with(vec![("kind", (*kind).to_owned())])).set(*count);
+        }
+    }
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn workers(pipeline: &PipelineStatus) -> impl Iterator<Item = (&'static str, &WorkerStatus)> {
+    let main = pipeline.workers.iter().map(|worker| ("main", worker));
+    main.chain(pipeline.feedback.iter().map(|feedback| ("feedback", &feedback.worker)))
+}

@@ -1,0 +1,218 @@
+//! From releases to an opened pipeline: everything that can be wrong with a deployment is found here, while the
+//! old one goes on serving.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::deployment::{Release, Releases};
+use crate::digest::Digest;
+use crate::kafka::sink::{Placement, SinkTopic};
+use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
+use crate::plan::{self, Partition, Plan, PluginRef, Stamp};
+use crate::prediction::Writer;
+use crate::stage::{WasmClassifier, WasmParser, WasmTransform};
+use crate::state::State;
+use crate::stock;
+use crate::wasm::bindings::{Column, Kind, Signature};
+use crate::wasm::instance::Opening;
+use crate::wasm::{Engine, Limits, Plugin};
+
+/// Compiles and opens releases. One for the process; plugins are compiled once each.
+pub struct Stager {
+    engine: Engine,
+    state: Arc<State>,
+    plugins: Mutex<HashMap<Digest, Arc<Plugin>>>,
+}
+
+impl Stager {
+    pub fn new(engine: Engine, state: Arc<State>) -> Self {
+        Self { engine, state, plugins: Mutex::default() }
+    }
+
+    /// What a stage of a pipeline's file asks for, its plugin and model kept.
+    ///
+    /// # Errors
+    /// When a file cannot be read or kept.
+    pub fn release(&self, stage: &plan::Stage) -> Result<Release> {
+        let (name, plugin) = match &stage.plugin {
+            PluginRef::Stock(name) => {
+                let bytes = stock::component(name)
+                    .with_context(|| format!("{name:?} is no stock plugin; there are {}", stock::names().join(", ")))?;
+                (name.clone(), self.state.keep(bytes)?)
+            }
+            PluginRef::Path(path) => {
+                let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+                (name, self.state.keep(&read(path, "the plugin")?)?)
+            }
+        };
+        let model = stage.model.as_deref().map(|path| self.state.keep(&read(path, "the model")?)).transpose()?;
+        Ok(Release { name, plugin, model, config: stage.config.clone() })
+    }
+
+    /// What a pipeline's file asks for.
+    ///
+    /// # Errors
+    /// When a file cannot be read or kept.
+    pub fn releases(&self, plan: &Plan) -> Result<Releases> {
+        let release = |stage: &Option<plan::Stage>| stage.as_ref().map(|stage| self.release(stage)).transpose();
+        Ok(Releases {
+            transforms: plan.transforms.iter().map(|transform| self.release(&transform.stage)).collect::<Result<_>>()?,
+            parse: release(&plan.parse)?,
+            classify: release(&plan.classify)?,
+        })
+    }
+
+    /// Compiled, and kept for the next time.
+    ///
+    /// # Errors
+    /// When it is not a component that this host can run.
+    pub fn plugin(&self, release: &Release) -> Result<Arc<Plugin>> {
+        let lock = || self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = lock().get(&release.plugin) {
+            return Ok(plugin.clone());
+        }
+        // Compiled outside of the lock: it takes a while.
+        let plugin = Arc::new(Plugin::load(&self.engine, &release.name, &self.state.artifact(release.plugin)?)?);
+        lock().insert(release.plugin, plugin.clone());
+        Ok(plugin)
+    }
+
+    /// What `open` is given.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub fn opening(&self, release: &Release) -> Result<Opening> {
+        let model = release.model.map(|model| self.state.artifact(model)).transpose()?;
+        Ok(Opening { config: release.config.to_string(), model: Arc::new(model.unwrap_or_default()), signature: None })
+    }
+
+    /// Opens everything for one worker.
+    ///
+    /// # Errors
+    /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
+    pub fn open(&self, plan: &Plan, releases: &Releases, revision: u64) -> Result<Pipeline> {
+        let limits = limits(plan);
+        let topics = sink_topics(plan);
+        let mut transforms = Vec::new();
+        for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
+            let name = format!("transform[{at}]");
+            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(release)?);
+            let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
+            let routes = routes(&transform.outputs, &outputs, &topics)
+                .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
+            transforms.push(TransformStage { stage: Box::new(stage), name, release: release.label(), routes });
+        }
+        let model = match (&releases.parse, &releases.classify) {
+            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, revision)?),
+            _ => None,
+        };
+        let settings = Arc::new(Settings::new(plan, self.state.instance()));
+        Ok(Pipeline::new(revision, settings, transforms, model))
+    }
+
+    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: u64) -> Result<ModelStage> {
+        let limits = limits(plan);
+        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(parse)?)
+            .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
+        let (classifier, signature) = WasmClassifier::open(self.plugin(classify)?, limits, self.opening(classify)?)
+            .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
+        let gather = gather(&parse.name, &columns, &classify.name, &signature)?;
+        let stamped = plan.output.stamp == Stamp::Value;
+        Ok(ModelStage {
+            parser: Box::new(parser),
+            parser_release: parse.label(),
+            classifier: Box::new(classifier),
+            classifier_release: classify.label(),
+            gather,
+            columns: signature.columns.len(),
+            classes: signature.classes.len(),
+            writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
+        })
+    }
+}
+
+pub fn limits(plan: &Plan) -> Limits {
+    Limits { memory: plan.limits.plugin_memory, deadline: plan.limits.deadline, ..Limits::default() }
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{what} {} cannot be read", path.display()))
+}
+
+/// The sink's topics of the main loop: output, dead letters, then the transforms' named outputs.
+pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
+    let placement = match plan.output.partition {
+        Partition::Input => Placement::Input,
+        Partition::Key => Placement::Key,
+    };
+    let mut topics = vec![
+        SinkTopic { name: plan.output.topic.clone(), placement },
+        SinkTopic { name: plan.dead_letters.clone(), placement: Placement::Folded },
+    ];
+    for name in plan.transforms.iter().flat_map(|transform| transform.outputs.values()) {
+        if !topics.iter().any(|topic| topic.name == *name) {
+            topics.push(SinkTopic { name: name.clone(), placement });
+        }
+    }
+    topics
+}
+
+fn routes(
+    configured: &std::collections::BTreeMap<String, String>,
+    outputs: &[String],
+    topics: &[SinkTopic],
+) -> Result<Vec<Option<u16>>> {
+    if let Some(unknown) = configured.keys().find(|name| !outputs.contains(name)) {
+        bail!("outputs.{unknown} names an output that the plugin does not have; it has {}", outputs.join(", "));
+    }
+    let index = |name: &String| topics.iter().position(|topic| topic.name == *name).map(|at| at as u16);
+    Ok(outputs.iter().map(|output| configured.get(output).and_then(index)).collect())
+}
+
+/// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.
+fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut places = Vec::new();
+    for wanted in &signature.columns {
+        let Some(at) = columns.iter().position(|column| column.name == wanted.name) else {
+            bail!(
+                "classifier {classifier} needs column {:?}, which parser {parser} does not supply; the parser has [{}], the \
+                 classifier needs [{}]: add the column to the parser's configuration, or deploy both together",
+                wanted.name,
+                names(columns),
+                names(&signature.columns)
+            );
+        };
+        let supplied = columns.get(at).map(|column| &column.kind);
+        if supplied.is_none_or(|supplied| !same(supplied, &wanted.kind)) {
+            bail!(
+                "column {:?} is {} for parser {parser} and {} for classifier {classifier}: make them equal in the parser's \
+                 configuration, or train the model anew",
+                wanted.name,
+                supplied.map(describe).unwrap_or_default(),
+                describe(&wanted.kind)
+            );
+        }
+        places.push(at);
+    }
+    let identical = columns.len() == places.len() && places.iter().enumerate().all(|(at, place)| at == *place);
+    Ok(if identical { None } else { Some(places) })
+}
+
+fn same(one: &Kind, other: &Kind) -> bool {
+    match (one, other) {
+        (Kind::Number, Kind::Number) => true,
+        (Kind::Category(one), Kind::Category(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Number => "a number".into(),
+        Kind::Category(names) => format!("a category of [{}]", names.join(", ")),
+    }
+}

@@ -1,0 +1,202 @@
+//! What a daemon says of itself: the workers' reports put together, for people and programs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::controller::Controller;
+use crate::daemon::Daemon;
+use crate::feedback::Release;
+use crate::plan::Guarantee;
+use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    pub instance: String,
+    pub pipelines: Vec<PipelineStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PipelineStatus {
+    pub name: String,
+    pub state: WorkerState,
+    pub delivery: Guarantee,
+    /// The revision that is deployed; a worker may be about to take it.
+    pub revision: u64,
+    /// Records whose outcome is committed, since the daemon started, all workers.
+    pub records: u64,
+    pub emitted: u64,
+    pub dropped: u64,
+    /// By reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Records behind the end of the partitions of this daemon, as last heard.
+    pub lag: i64,
+    pub releases: Vec<ReleaseStatus>,
+    pub workers: Vec<WorkerStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<FeedbackStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// A revision that processed records or was labelled since the daemon started, or is the current one.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReleaseStatus {
+    pub revision: u64,
+    /// Stage → release.
+    pub releases: BTreeMap<String, String>,
+    pub records: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scored: Option<u64>,
+    /// Prequential: the share of correct predictions so far, each judged once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Mean, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<f64>,
+    /// Mean of the scorer's loss, weighted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Truth → predicted → count.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct WorkerStatus {
+    pub slot: usize,
+    pub state: WorkerState,
+    pub revision: u64,
+    pub partitions: Vec<PartitionReport>,
+    pub records: u64,
+    pub emitted: u64,
+    pub dropped: u64,
+    pub dead_letters: BTreeMap<String, u64>,
+    pub transactions: u64,
+    pub aborted: u64,
+    pub recoveries: u64,
+    pub swap_pauses_us: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it said so, milliseconds since the Unix epoch.
+    pub at: i64,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FeedbackStatus {
+    /// Labels by what became of them.
+    pub labels: BTreeMap<&'static str, u64>,
+    /// Ids that wait for their other half or are remembered against duplicates.
+    pub waiting: u64,
+    pub worker: WorkerStatus,
+}
+
+impl Status {
+    pub fn of(daemon: &Daemon) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            instance: daemon.state.instance().to_owned(),
+            pipelines: daemon.pipelines.iter().map(|controller| PipelineStatus::of(controller)).collect(),
+        }
+    }
+}
+
+impl PipelineStatus {
+    pub fn of(controller: &Controller) -> Self {
+        let reports: Vec<Arc<WorkerReport>> = controller.reports.iter().map(Publisher::latest).collect();
+        let workers: Vec<WorkerStatus> = reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
+        let feedback = controller.feedback.as_ref().map(Publisher::latest);
+        let all = || reports.iter().chain(&feedback);
+        let mut counts = crate::output::Counts::default();
+        let mut by_revision: BTreeMap<u64, u64> = BTreeMap::new();
+        for report in &reports {
+            counts.add(&report.counts);
+            for (revision, records) in &report.records_by_revision {
+                *by_revision.entry(*revision).or_default() += records;
+            }
+        }
+        Self {
+            name: controller.plan.name.clone(),
+            state: state(all().map(|report| report.state)),
+            delivery: controller.plan.delivery.guarantee,
+            revision: controller.revision(),
+            records: counts.records,
+            emitted: counts.emitted,
+            dropped: counts.dropped,
+            dead_letters: counts.dead_letters,
+            lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
+            releases: releases(controller, &by_revision, feedback.as_deref()),
+            last_error: all().filter(|report| report.state != WorkerState::Running).find_map(|report| report.last_error.clone()),
+            feedback: feedback.as_deref().map(|report| {
+                let tally = report.tally.clone().unwrap_or_default();
+                FeedbackStatus {
+                    labels: tally.labels.iter().map(|(kind, count)| (kind.name(), *count)).collect(),
+                    waiting: tally.waiting,
+                    worker: WorkerStatus::of(0, report),
+                }
+            }),
+            workers,
+        }
+    }
+}
+
+fn releases(controller: &Controller, records: &BTreeMap<u64, u64>, feedback: Option<&WorkerReport>) -> Vec<ReleaseStatus> {
+    let history = controller.history();
+    let tally = feedback.and_then(|report| report.tally.clone()).unwrap_or_default();
+    let current = history.current().map(|deployment| deployment.revision);
+    let mut revisions: Vec<u64> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
+    revisions.sort_unstable();
+    revisions.dedup();
+    let status = |revision: u64| {
+        let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
+        let judged = tally.by_revision.get(&revision);
+        ReleaseStatus {
+            revision,
+            releases: deployment
+                .map(|deployment| deployment.releases.iter().map(|(stage, release)| (stage, release.label())).collect())
+                .unwrap_or_default(),
+            records: records.get(&revision).copied().unwrap_or_default(),
+            scored: judged.map(|judged| judged.scored),
+            accuracy: judged.and_then(Release::accuracy),
+            log_loss: judged.and_then(Release::log_loss),
+            loss: judged.and_then(Release::loss),
+            confusion: judged.map(|judged| judged.confusion.clone()).unwrap_or_default(),
+        }
+    };
+    revisions.into_iter().map(status).collect()
+}
+
+impl WorkerStatus {
+    fn of(slot: usize, report: &WorkerReport) -> Self {
+        Self {
+            slot,
+            state: report.state,
+            revision: report.revision,
+            partitions: report.partitions.clone(),
+            records: report.counts.records,
+            emitted: report.counts.emitted,
+            dropped: report.counts.dropped,
+            dead_letters: report.counts.dead_letters.clone(),
+            transactions: report.transactions,
+            aborted: report.aborted,
+            recoveries: report.recoveries,
+            swap_pauses_us: report.swap_pauses_us.clone(),
+            last_error: report.last_error.clone(),
+            at: report.at,
+        }
+    }
+}
+
+/// A pipeline is as well as its worst loop.
+fn state(workers: impl Iterator<Item = WorkerState>) -> WorkerState {
+    let badness = |state: &WorkerState| match state {
+        WorkerState::Running => 0,
+        WorkerState::Stopped => 1,
+        WorkerState::Starting => 2,
+        WorkerState::Recovering => 3,
+        WorkerState::Failed => 4,
+    };
+    workers.max_by_key(badness).unwrap_or_default()
+}
