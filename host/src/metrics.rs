@@ -128,7 +128,7 @@ pub fn render(status: &Status) -> Result<String> {
             }
         }
         for (kind, count) in pipeline.feedback.iter().flat_map(|feedback| &feedback.labels) {
-            labels.get_or_create(&with(vec![("kind", (*kind).to_owned())])).set(*count);
+            labels.get_or_create(&with(vec![("kind", kind.clone())])).set(*count);
         }
     }
     let mut text = String::new();

@@ -175,7 +175,7 @@ pub struct Delivery {
     pub max_poll_interval: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     ExactlyOnce,

@@ -41,3 +41,82 @@ impl<P: Send + 'static> Slot<P> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread::{self, ThreadId};
+
+    use super::*;
+
+    #[test]
+    fn an_empty_slot_leaves_what_runs() {
+        let slot = Slot::new().unwrap();
+        let mut running = 1;
+        assert!(!slot.is_waiting());
+        assert!(!slot.exchange(&mut running));
+        assert_eq!(running, 1);
+    }
+
+    #[test]
+    fn what_was_put_runs_once() {
+        let slot = Slot::new().unwrap();
+        let mut running = 1;
+        slot.put(2);
+        assert!(slot.is_waiting());
+        assert!(slot.exchange(&mut running));
+        assert_eq!((running, slot.is_waiting()), (2, false));
+        assert!(!slot.exchange(&mut running));
+        assert_eq!(running, 2);
+    }
+
+    #[test]
+    fn of_two_the_later_is_taken() {
+        let slot = Slot::new().unwrap();
+        let mut running = 1;
+        slot.put(2);
+        slot.put(3);
+        assert!(slot.exchange(&mut running));
+        assert_eq!((running, slot.is_waiting()), (3, false));
+    }
+
+    #[test]
+    fn what_is_put_on_one_thread_is_taken_on_another() {
+        let slot = Arc::new(Slot::new().unwrap());
+        let mut running = 0;
+        for next in 1..100 {
+            let control = slot.clone();
+            thread::spawn(move || control.put(next)).join().unwrap();
+            assert!(slot.is_waiting() && slot.exchange(&mut running));
+            assert_eq!(running, next);
+        }
+    }
+
+    /// Says on which thread it is dropped.
+    struct Old(mpsc::Sender<ThreadId>);
+
+    impl Drop for Old {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn what_ran_is_dropped_on_a_thread_of_its_own() {
+        let (tell, dropped) = mpsc::channel();
+        let slot = Slot::new().unwrap();
+        let mut running = Old(tell.clone());
+        slot.put(Old(tell));
+        assert!(slot.exchange(&mut running));
+        assert_ne!(dropped.recv().unwrap(), thread::current().id());
+    }
+
+    #[test]
+    fn a_slot_that_is_dropped_drops_what_nobody_took() {
+        let (tell, dropped) = mpsc::channel();
+        let slot = Slot::new().unwrap();
+        slot.put(Old(tell));
+        drop(slot);
+        assert!(dropped.recv().is_ok());
+    }
+}

@@ -1,6 +1,7 @@
 //! From releases to an opened pipeline: everything that can be wrong with a deployment is found here, while the
 //! old one goes on serving.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,17 +38,8 @@ impl Stager {
     /// # Errors
     /// When a file cannot be read or kept.
     pub fn release(&self, stage: &plan::Stage) -> Result<Release> {
-        let (name, plugin) = match &stage.plugin {
-            PluginRef::Stock(name) => {
-                let bytes = stock::component(name)
-                    .with_context(|| format!("{name:?} is no stock plugin; there are {}", stock::names().join(", ")))?;
-                (name.clone(), self.state.keep(bytes)?)
-            }
-            PluginRef::Path(path) => {
-                let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
-                (name, self.state.keep(&read(path, "the plugin")?)?)
-            }
-        };
+        let (name, component) = component(&stage.plugin)?;
+        let plugin = self.state.keep(&component)?;
         let model = stage.model.as_deref().map(|path| self.state.keep(&read(path, "the model")?)).transpose()?;
         Ok(Release { name, plugin, model, config: stage.config.clone() })
     }
@@ -119,7 +111,8 @@ impl Stager {
             .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
         let (classifier, signature) = WasmClassifier::open(self.plugin(classify)?, limits, self.opening(classify)?)
             .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
-        let gather = gather(&parse.name, &columns, &classify.name, &signature)?;
+        let gather = gather(&parse.name, &columns, &classify.name, &signature)
+            .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
         let stamped = plan.output.stamp == Stamp::Value;
         Ok(ModelStage {
             parser: Box::new(parser),
@@ -136,6 +129,24 @@ impl Stager {
 
 pub fn limits(plan: &Plan) -> Limits {
     Limits { memory: plan.limits.plugin_memory, deadline: plan.limits.deadline, ..Limits::default() }
+}
+
+/// A plugin's name for people, and its bytes.
+///
+/// # Errors
+/// When there is no such stock plugin, or the file cannot be read.
+pub fn component(plugin: &PluginRef) -> Result<(String, Cow<'static, [u8]>)> {
+    match plugin {
+        PluginRef::Stock(name) => {
+            let bytes = stock::component(name)
+                .with_context(|| format!("{name:?} is no stock plugin; there are {}", stock::names().join(", ")))?;
+            Ok((name.clone(), Cow::Borrowed(bytes)))
+        }
+        PluginRef::Path(path) => {
+            let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+            Ok((name, Cow::Owned(read(path, "the plugin")?)))
+        }
+    }
 }
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
@@ -160,7 +171,11 @@ pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
     topics
 }
 
-fn routes(
+/// Where each output of a transform goes.
+///
+/// # Errors
+/// When a name is configured that the plugin does not have.
+pub fn routes(
     configured: &std::collections::BTreeMap<String, String>,
     outputs: &[String],
     topics: &[SinkTopic],
@@ -173,7 +188,10 @@ fn routes(
 }
 
 /// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.
-fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
+///
+/// # Errors
+/// When a column is missing or of another kind; the message names both sides and the fix.
+pub fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
     let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
     let mut places = Vec::new();
     for wanted in &signature.columns {

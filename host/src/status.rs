@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::controller::Controller;
 use crate::daemon::Daemon;
@@ -11,14 +11,14 @@ use crate::feedback::Release;
 use crate::plan::Guarantee;
 use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
-    pub version: &'static str,
+    pub version: String,
     pub instance: String,
     pub pipelines: Vec<PipelineStatus>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PipelineStatus {
     pub name: String,
     pub state: WorkerState,
@@ -42,7 +42,7 @@ pub struct PipelineStatus {
 }
 
 /// A revision that processed records or was labelled since the daemon started, or is the current one.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleaseStatus {
     pub revision: u64,
     /// Stage → release.
@@ -60,11 +60,11 @@ pub struct ReleaseStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
     /// Truth → predicted → count.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerStatus {
     pub slot: usize,
     pub state: WorkerState,
@@ -84,10 +84,10 @@ pub struct WorkerStatus {
     pub at: i64,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FeedbackStatus {
     /// Labels by what became of them.
-    pub labels: BTreeMap<&'static str, u64>,
+    pub labels: BTreeMap<String, u64>,
     /// Ids that wait for their other half or are remembered against duplicates.
     pub waiting: u64,
     pub worker: WorkerStatus,
@@ -96,7 +96,7 @@ pub struct FeedbackStatus {
 impl Status {
     pub fn of(daemon: &Daemon) -> Self {
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: daemon.state.instance().to_owned(),
             pipelines: daemon.pipelines.iter().map(|controller| PipelineStatus::of(controller)).collect(),
         }
@@ -132,7 +132,7 @@ impl PipelineStatus {
             feedback: feedback.as_deref().map(|report| {
                 let tally = report.tally.clone().unwrap_or_default();
                 FeedbackStatus {
-                    labels: tally.labels.iter().map(|(kind, count)| (kind.name(), *count)).collect(),
+                    labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
                     waiting: tally.waiting,
                     worker: WorkerStatus::of(0, report),
                 }

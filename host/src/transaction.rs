@@ -99,3 +99,107 @@ pub fn metadata(revision: u64) -> String {
 pub fn revision_in(metadata: &str) -> u64 {
     metadata.strip_prefix('r').and_then(|revision| revision.parse().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Origin};
+
+    const BOUNDS: Bounds =
+        Bounds { interval: Duration::from_millis(100), records: 4, bytes: 10, budget: Duration::from_secs(3) };
+
+    fn partition(partition: i32) -> TopicPartition {
+        TopicPartition { topic: 0, partition }
+    }
+
+    fn batch(origins: &[(i32, i64)]) -> Batch {
+        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned()]));
+        for (partition, offset) in origins {
+            builder.push(Origin { topic: 0, partition: *partition, offset: *offset }, None, None, None, None);
+        }
+        builder.finish()
+    }
+
+    fn outputs(bytes: usize) -> Outputs {
+        let mut outputs = Outputs::default();
+        outputs.put(&vec![0; bytes]);
+        outputs.counts.emitted = 1;
+        outputs
+    }
+
+    fn positions(transaction: &Transaction) -> Vec<(i32, i64)> {
+        transaction.positions().iter().map(|position| (position.partition.partition, position.offset)).collect()
+    }
+
+    #[test]
+    fn a_position_is_behind_the_last_record_of_each_partition() {
+        let mut transaction = Transaction::open(Instant::now());
+        transaction.add(&batch(&[(1, 4), (1, 5), (0, 7), (1, 9), (0, 8)]), &outputs(0));
+        assert_eq!(positions(&transaction), [(0, 9), (1, 10)]);
+        transaction.add(&batch(&[(2, 0), (1, 11)]), &outputs(0));
+        assert_eq!(positions(&transaction), [(0, 9), (1, 12), (2, 1)]);
+    }
+
+    #[test]
+    fn topics_keep_positions_of_their_own() {
+        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned(), "labels".into()]));
+        for (topic, offset) in [(0, 3), (1, 8), (0, 4)] {
+            builder.push(Origin { topic, partition: 0, offset }, None, None, None, None);
+        }
+        let mut transaction = Transaction::open(Instant::now());
+        transaction.add(&builder.finish(), &outputs(0));
+        let read = |position: &Position| (position.partition.topic, position.offset);
+        assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(0, 5), (1, 9)]);
+    }
+
+    #[test]
+    fn it_covers_the_records_before_its_positions_and_no_other() {
+        let mut transaction = Transaction::open(Instant::now());
+        transaction.add(&batch(&[(0, 7)]), &outputs(0));
+        assert!(transaction.covers(partition(0), 7));
+        assert!(!transaction.covers(partition(0), 8));
+        assert!(!transaction.covers(partition(1), 7));
+    }
+
+    #[test]
+    fn it_is_due_at_each_of_its_bounds_and_not_just_below() {
+        let now = Instant::now();
+        for (records, bytes, later, due) in [(3, 9, 99, false), (4, 9, 99, true), (3, 10, 99, true), (3, 9, 100, true), (5, 11, 101, true)] {
+            let mut transaction = Transaction::open(now);
+            let origins: Vec<(i32, i64)> = (0..records).map(|offset| (0, offset)).collect();
+            transaction.add(&batch(&origins), &outputs(bytes));
+            let at = now + Duration::from_millis(later);
+            assert_eq!(transaction.is_due(&BOUNDS, at), due, "{records} records, {bytes} bytes, {later} ms");
+        }
+    }
+
+    #[test]
+    fn records_bytes_and_counts_add_up_over_batches() {
+        let now = Instant::now();
+        let mut transaction = Transaction::open(now);
+        transaction.add(&batch(&[(0, 0), (0, 1)]), &outputs(4));
+        assert!(!transaction.is_due(&BOUNDS, now));
+        transaction.add(&batch(&[(0, 2)]), &outputs(6));
+        assert!(transaction.is_due(&BOUNDS, now), "4 + 6 bytes");
+        assert_eq!(transaction.counts.emitted, 2);
+    }
+
+    #[test]
+    fn time_left_ends_at_zero_and_the_deadline_is_the_budget() {
+        let now = Instant::now();
+        let transaction = Transaction::open(now);
+        assert_eq!(transaction.time_left(&BOUNDS, now + Duration::from_millis(30)), Duration::from_millis(70));
+        assert_eq!(transaction.time_left(&BOUNDS, now + Duration::from_secs(9)), Duration::ZERO);
+        assert_eq!(transaction.deadline(&BOUNDS), now + BOUNDS.budget);
+    }
+
+    #[test]
+    fn a_revision_reads_back_from_the_metadata_and_foreign_metadata_is_no_revision() {
+        for revision in [0, 1, 17, u64::MAX] {
+            assert_eq!(revision_in(&metadata(revision)), revision);
+        }
+        for foreign in ["", "17", "r", "r-1", "r1.5", "revision 17", "r99999999999999999999"] {
+            assert_eq!(revision_in(foreign), 0, "{foreign:?}");
+        }
+    }
+}

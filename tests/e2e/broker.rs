@@ -24,7 +24,7 @@ fn a_daemon_waits_for_a_broker_that_is_not_there_yet(scene: &Scene) -> Result<()
         daemon.get("/readyz")
     })?;
     assert_eq!(code, 503, "nothing can be ready without a broker: {body}");
-    assert_eq!(daemon.get("/healthz")?.map(|(code, _)| code), Some(200), "waiting is no reason to be restarted");
+    assert_eq!(daemon.get("/livez")?.map(|(code, _)| code), Some(200), "waiting is no reason to be restarted");
 
     kafka.launch()?;
     daemon.until_ready()?;

@@ -6,10 +6,10 @@ use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use crate::support::topic::Producer;
 use crate::support::transactions::{self, Transactions};
-use crate::support::until_true;
 use anyhow::{Context, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 crate::tests![nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_kill];
@@ -17,10 +17,10 @@ crate::tests![nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_ki
 const PARTITIONS: i32 = 6;
 /// Every so manieth row is malformed.
 const MALFORMED: usize = 997;
-/// The input is written in so many portions, one every `PORTION`, so that all that happens happens under load: several to a
-/// transaction, so that a swap inside one shows.
-const PORTIONS: usize = 1_000;
-const PORTION: Duration = Duration::from_millis(20);
+/// Between two portions of the input: several go into a transaction, so that a swap inside one shows.
+const PACE: Duration = Duration::from_millis(20);
+/// Each portion is this part of what is left, so that the load outlasts all that happens to the daemons.
+const PORTION: usize = 1_500;
 
 /// 300,000 unless `SANDPIPER_E2E_RECORDS` says otherwise.
 fn size() -> Result<usize> {
@@ -37,17 +37,11 @@ fn nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_kill(scene: &
     let models = [scene.model_of("virginica")?, scene.model_of("setosa")?];
     let pipeline = scene.flower_pipeline("", &models[1], "[limits]\nworkers = 2\n")?;
 
-    let written = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     let (mut a, mut b, revision) = std::thread::scope(|threads| {
-        let feeder = threads.spawn(|| feed(scene, total, &written, &stop));
-        let life = live(scene, &pipeline, &models, &|percent: usize| {
-            until_true(&format!("{percent} % of the input is written"), || {
-                ensure!(!feeder.is_finished() || written.load(Ordering::Relaxed) == total, "the input could not be written");
-                Ok(written.load(Ordering::Relaxed) >= total * percent / 100)
-            })
-        });
-        stop.store(life.is_err(), Ordering::Relaxed);
+        let feeder = threads.spawn(|| feed(scene, total, &over));
+        let life = live(scene, &pipeline, &models);
+        over.store(true, Ordering::Relaxed);
         let fed = feeder.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the feeder panicked")));
         fed.and(life)
     })?;
@@ -60,61 +54,55 @@ fn nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_kill(scene: &
     check_transactions(&transactions::read(scene, &["out", "dead"])?, &outcomes)
 }
 
-/// Writes the input at a steady pace.
-fn feed(scene: &Scene, total: usize, written: &AtomicUsize, stop: &AtomicBool) -> Result<()> {
+/// Writes the input at a measured pace, and what is left at once when `over` says so.
+fn feed(scene: &Scene, total: usize, over: &AtomicBool) -> Result<()> {
     let producer = Producer::new(&scene.bootstrap())?;
     let topic = scene.topic("in");
-    for portion in 0..PORTIONS {
-        for at in total * portion / PORTIONS..total * (portion + 1) / PORTIONS {
+    let mut at = 0;
+    while at < total {
+        let left = total - at;
+        let portion = if over.load(Ordering::Relaxed) { left } else { (left / PORTION).max(1) };
+        for at in at..at + portion {
             let row = if at % MALFORMED == 0 { "malformed" } else { ROW };
             let partition = i32::try_from(at % PARTITIONS.unsigned_abs() as usize)?;
             producer.send(&topic, &record::value(row).key(at.to_string()).on(partition))?;
         }
-        written.store(total * (portion + 1) / PORTIONS, Ordering::Relaxed);
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        std::thread::sleep(PORTION);
+        at += portion;
+        std::thread::sleep(PACE);
     }
     producer.flush()
 }
 
 /// What happens while the input is written. Answers both daemons and the last revision.
-fn live(
-    scene: &Scene,
-    pipeline: &std::path::Path,
-    models: &[std::path::PathBuf; 2],
-    until: &dyn Fn(usize) -> Result<()>,
-) -> Result<(Daemon, Daemon, u64)> {
+fn live(scene: &Scene, pipeline: &Path, models: &[PathBuf; 2]) -> Result<(Daemon, Daemon, u64)> {
     let mut a = scene.daemon("a", pipeline)?;
+    until_serves(scene, &mut a)?;
+    let mut b = scene.daemon("b", pipeline)?;
     let mut revision = 1;
-    let mut swap = |a: &mut Daemon, b: &mut Daemon| -> Result<()> {
+    for swap in 1..=5 {
+        until_serves(scene, &mut a)?;
+        until_serves(scene, &mut b)?;
         revision += 1;
         let model = models[usize::try_from(revision % 2)?].to_string_lossy();
-        for daemon in [a, b] {
+        for daemon in [&mut a, &mut b] {
             assert_eq!(daemon.deploy(&scene.name, &["--model", &model])?, revision);
         }
-        Ok(())
-    };
-    until(10)?;
-    let mut b = scene.daemon("b", pipeline)?;
-    b.until_status(&scene.name, "the second daemon has records", |status| sum(status, "records") > 0)?;
-    until(25)?;
-    swap(&mut a, &mut b)?;
-    until(35)?;
-    swap(&mut a, &mut b)?;
-    until(45)?;
-    swap(&mut a, &mut b)?;
-    until(50)?;
-    a.kill9()?;
-    let mut a = scene.unready_daemon("a", pipeline)?;
-    until(70)?;
-    a.until_ready()?;
-    swap(&mut a, &mut b)?;
-    until(85)?;
-    swap(&mut a, &mut b)?;
-    until(100)?;
+        if swap == 3 {
+            until_serves(scene, &mut a)?;
+            a.kill9()?;
+            a = scene.daemon("a", pipeline)?;
+        }
+    }
+    until_serves(scene, &mut a)?;
+    until_serves(scene, &mut b)?;
     Ok((a, b, revision))
+}
+
+/// Waits until a daemon has committed records under the revision that is deployed now.
+fn until_serves(scene: &Scene, daemon: &mut Daemon) -> Result<()> {
+    let before = sum(&daemon.pipeline(&scene.name)?, "transactions");
+    // The first transaction to end may have begun under the revision before.
+    daemon.until_status(&scene.name, "the daemon commits", |status| sum(status, "transactions") > before + 4).map(drop)
 }
 
 /// One input record's end.

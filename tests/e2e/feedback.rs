@@ -1,13 +1,13 @@
 //! Labels: each is joined to its prediction and judged, or counted as what else it is.
 
 use crate::support::flowers::ROW;
-use crate::support::record;
+use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-crate::tests![every_label_is_matched_or_counted_as_what_it_is, a_label_is_joined_once_through_a_restart];
+crate::tests![every_label_is_matched_or_counted_as_what_it_is, a_label_is_scored_once_through_a_kill];
 
 /// Stream time begins here.
 const START: i64 = 1_700_000_000_000;
@@ -41,47 +41,65 @@ fn scores(scene: &Scene) -> Result<BTreeMap<String, (String, f64)>> {
     Ok(scores)
 }
 
+fn flower(id: &str, at: i64) -> Record {
+    record::value(ROW).key(id).at(START + at)
+}
+
+fn label(id: &str, class: &str, at: i64) -> Record {
+    record::value(class).key(id).at(START + at)
+}
+
 fn every_label_is_matched_or_counted_as_what_it_is(scene: &Scene) -> Result<()> {
     let pipeline = create(scene)?;
-    let flower = |id: &str, at: i64| record::value(ROW).key(id).at(START + at);
-    let label = |id: &str, class: &str, at: i64| record::value(class).key(id).at(START + at);
     let mut daemon = scene.daemon("a", &pipeline)?;
-    // By time, since the side that is behind is read first.
+    scene.write("labels", &[label("early", "setosa", -5)])?;
+    daemon.until_status(&scene.name, "the early label waits", |status| status["feedback"]["waiting"] == 1)?;
+
+    scene.write("in", &[flower("right", 0), flower("wrong", 1), flower("early", 2), flower("unlabelled", 3)])?;
+    daemon.until_status(&scene.name, "the early label is joined", |status| labels(status, "early") == 1)?;
+    daemon.until_status(&scene.name, "three predictions wait", |status| status["feedback"]["waiting"] == 4)?;
+
     scene.write("labels", &[
-        label("early", "setosa", -5),
         label("right", "setosa", 100),
         label("wrong", "virginica", 101),
         label("right", "setosa", 102),
         label("wrong", "versicolor", 103),
-        label("nobody", "setosa", 104),
-        // So late that whoever waits has waited enough.
-        label("last", "setosa", 60_001),
+        label("right", "no such class", 104),
+        label("nobody", "setosa", 105),
     ])?;
-    scene.write("in", &[flower("right", 0), flower("wrong", 1), flower("early", 2), flower("unlabelled", 3), flower("last", 60_000)])?;
+    daemon.until_status(&scene.name, "two labels are joined", |status| labels(status, "matched") == 2)?;
 
-    let what = "the last label is joined, and the one for nobody given up";
-    let status = daemon.until_status(&scene.name, what, |status| labels(status, "unknown") > 0 && scores(scene).is_ok_and(|all| all.len() >= 4))?;
-    let counts = ["matched", "early", "duplicate", "conflicting", "unknown"].map(|kind| (kind, labels(&status, kind)));
-    assert_eq!(counts, [("matched", 4), ("early", 1), ("duplicate", 1), ("conflicting", 1), ("unknown", 1)], "{status:#}");
+    // So late that whoever waits has waited enough.
+    scene.write("in", &[flower("last", 60_000)])?;
+    scene.write("labels", &[label("last", "setosa", 60_001)])?;
+    let what = "those that wait in vain are given up";
+    let status = daemon.until_status(&scene.name, what, |status| labels(status, "unknown") > 0 && labels(status, "expired") > 0)?;
+    let status = match labels(&status, "matched") {
+        3 => status,
+        _ => daemon.until_status(&scene.name, "the last label is joined", |status| labels(status, "matched") == 3)?,
+    };
+    let kinds = [("matched", 3), ("early", 1), ("duplicate", 1), ("conflicting", 2), ("unknown", 1), ("expired", 1)];
+    assert_eq!(kinds.map(|(kind, _)| (kind, labels(&status, kind))), kinds, "{status:#}");
+
     let expected = [("early", "setosa", 0.0), ("last", "setosa", 0.0), ("right", "setosa", 0.0), ("wrong", "virginica", 1.0)];
-    let expected = expected.map(|(id, truth, loss)| (id.to_owned(), (truth.to_owned(), loss)));
-    assert_eq!(scores(scene)?, expected.into());
+    assert_eq!(scores(scene)?, expected.map(|(id, truth, loss)| (id.to_owned(), (truth.to_owned(), loss))).into());
+    let release = &status["releases"][0];
+    assert_eq!((&release["scored"], &release["accuracy"], &release["loss"]), (&4.into(), &0.75.into(), &0.25.into()));
     Ok(())
 }
 
-fn a_label_is_joined_once_through_a_restart(scene: &Scene) -> Result<()> {
+fn a_label_is_scored_once_through_a_kill(scene: &Scene) -> Result<()> {
     let pipeline = create(scene)?;
     let mut daemon = scene.daemon("a", &pipeline)?;
-    scene.write("in", &[record::value(ROW).key("a").at(START), record::value(ROW).key("b").at(START + 1)])?;
-    scene.write("labels", &[record::value("setosa").key("a").at(START + 2)])?;
+    scene.write("in", &[flower("a", 0)])?;
+    scene.write("labels", &[label("a", "setosa", 1)])?;
     daemon.until_status(&scene.name, "the first label is joined", |status| labels(status, "matched") == 1)?;
     daemon.kill9()?;
 
     let mut daemon = scene.daemon("a", &pipeline)?;
-    let late = [record::value("virginica").key("b").at(START + 3), record::value("setosa").key("a").at(START + 4)];
-    scene.write("labels", &late)?;
-    let what = "the prediction that was made before the restart is found";
-    daemon.until_status(&scene.name, what, |_| scores(scene).is_ok_and(|all| all.len() == 2))?;
+    scene.write("in", &[flower("b", 2)])?;
+    scene.write("labels", &[label("a", "setosa", 3), label("b", "virginica", 4)])?;
+    daemon.until_status(&scene.name, "the second label is joined", |status| labels(status, "matched") == 1)?;
     let expected = [("a", "setosa", 0.0), ("b", "virginica", 1.0)];
     assert_eq!(scores(scene)?, expected.map(|(id, truth, loss)| (id.to_owned(), (truth.to_owned(), loss))).into());
     Ok(())

@@ -14,7 +14,7 @@ crate::tests![
     a_model_that_does_not_fit_is_refused,
     a_surplus_import_is_refused_and_named,
     a_plugin_that_fails_to_open_is_refused,
-    a_start_with_an_unfit_release_names_the_stage,
+    a_start_with_an_unfit_release_names_the_plugin,
 ];
 
 /// A running pipeline whose model finds every flower to be setosa.
@@ -86,7 +86,7 @@ fn a_surplus_import_is_refused_and_named(scene: &Scene) -> Result<()> {
 
 fn a_plugin_that_fails_to_open_is_refused(scene: &Scene) -> Result<()> {
     scene.create_usual(1)?;
-    let pipeline = scene.pipeline(&scene.hostile_stages("do = \"nothing\"", "do = \"nothing\"")?)?;
+    let pipeline = scene.pipeline(&scene.hostile_stages("do = \"nothing\"", "do = \"nothing\"", "")?)?;
     let mut daemon = scene.daemon("a", &pipeline)?;
     for (config, word) in [
         ("classify.do=trap-in-open", "trap"),
@@ -113,7 +113,7 @@ fn a_plugin_that_fails_to_open_is_refused(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-fn a_start_with_an_unfit_release_names_the_stage(scene: &Scene) -> Result<()> {
+fn a_start_with_an_unfit_release_names_the_plugin(scene: &Scene) -> Result<()> {
     scene.create_usual(1)?;
     let model = scene.file("columns.json", flowers::model_of("setosa").replace("petal_width", "petal_area"))?;
     let pipeline = scene.flower_pipeline("", &model, "")?;
@@ -121,6 +121,6 @@ fn a_start_with_an_unfit_release_names_the_stage(scene: &Scene) -> Result<()> {
     let status = daemon.wait_exit()?;
     assert!(!status.success(), "{status}");
     let log = std::fs::read_to_string(&daemon.log)?;
-    assert!(log.contains("classify") && log.contains("petal_area"), "{log}");
+    assert!(log.contains("classifier logistic") && log.contains("petal_area"), "{log}");
     Ok(())
 }

@@ -74,8 +74,10 @@ fn build(manifest: &Path) -> Result<Components> {
             cargo.env_remove(name);
         }
     }
-    cargo.args(["build", "--release", "--target", "wasm32-wasip2", "--message-format", "json-render-diagnostics", "--manifest-path"]);
-    cargo.arg(manifest).arg("--target-dir").arg(target()?.join("plugins"));
+    // The profile and the target directory of the stock plugins, which are built already.
+    cargo.args(["build", "--locked", "--profile", "plugin", "--target", "wasm32-wasip2", "--message-format", "json-render-diagnostics"]);
+    let manifest = manifest.canonicalize().with_context(|| format!("there is no {}", manifest.display()))?;
+    cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target()?.join("plugins"));
     let output = cargo.output().context("cannot run cargo")?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{} does not build (rustup target add wasm32-wasip2?):\n{errors}", manifest.display());

@@ -1,6 +1,7 @@
 //! A Kafka record as tests write and compare it: bytes kept exactly, null is not empty.
 
 use anyhow::{Context, Result};
+use std::fmt;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
@@ -14,7 +15,7 @@ pub struct Record {
 }
 
 /// What a dead letter repeats byte for byte.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Content {
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
@@ -22,6 +23,15 @@ pub struct Content {
 }
 
 pub type Header = (String, Option<Vec<u8>>);
+
+/// Bytes as text, for messages; null is no text.
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or("null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()));
+        write!(f, "{} = {}", shown(&self.key), shown(&self.value))?;
+        self.headers.iter().try_for_each(|(name, value)| write!(f, "\n    {name}: {}", shown(value)))
+    }
+}
 
 /// A record of null key and that value.
 pub fn value(value: impl AsRef<[u8]>) -> Record {
@@ -71,7 +81,7 @@ impl Record {
     /// The last header of that name, as text.
     pub fn header_text(&self, name: &str) -> Result<&str> {
         let header = self.content.headers.iter().rev().find(|(each, _)| each == name);
-        let (_, value) = header.with_context(|| format!("no header {name} among {:?}", self.content.headers))?;
+        let (_, value) = header.with_context(|| format!("no header {name} in {:?}", self.content))?;
         Ok(std::str::from_utf8(value.as_deref().with_context(|| format!("header {name} is null"))?)?)
     }
 }

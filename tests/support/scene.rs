@@ -123,11 +123,11 @@ impl Scene<'_> {
         ))
     }
 
-    /// The text of a pipeline of the two hostile plugins, with the inside of their configuration.
-    pub fn hostile_stages(&self, parse: &str, classify: &str) -> Result<String> {
+    /// The text of a pipeline of the two hostile plugins, with the insides of their configurations and more limits.
+    pub fn hostile_stages(&self, parse: &str, classify: &str, limits: &str) -> Result<String> {
         Ok(format!(
             "{}[parse]\nplugin = {:?}\nconfig = {{ {parse} }}\n[classify]\nplugin = {:?}\nconfig = {{ {classify} }}\n\
-             [limits]\ndeadline = \"200ms\"\n",
+             [limits]\ndeadline = \"1s\"\n{limits}",
             self.head(""),
             hostile::hostile("parser")?,
             hostile::hostile("classifier")?,

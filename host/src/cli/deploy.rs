@@ -10,7 +10,8 @@ use super::{Global, Outcome, Output};
 use crate::admin::Kept;
 use crate::controller::{Change, Deployed, PluginChange, StageChange};
 use crate::digest::Digest;
-use crate::stock;
+use crate::plan::PluginRef;
+use crate::staging::component;
 
 /// Swap a plugin, a model or a configuration of a running pipeline.
 #[derive(Args)]
@@ -116,16 +117,15 @@ fn print(global: &Global, deployed: &Deployed) -> Outcome {
 }
 
 fn plugin_change(client: &Client, plugin: &str) -> Result<PluginChange> {
-    let is_path = plugin.contains('/') || plugin.ends_with(".wasm");
-    if !is_path {
-        if stock::component(plugin).is_none() {
-            bail!("{plugin:?} is no stock plugin; there are {}; a file is named with a slash or .wasm", stock::names().join(", "));
+    let plugin = super::plugin::named(plugin)?;
+    let (name, component) = component(&plugin)?;
+    Ok(match plugin {
+        PluginRef::Stock(name) => PluginChange::Stock(name),
+        PluginRef::Path(_) => {
+            let kept: Kept = client.put("/v1/artifacts", &component)?;
+            PluginChange::Artifact { name, digest: kept.digest }
         }
-        return Ok(PluginChange::Stock(plugin.to_owned()));
-    }
-    let path = Path::new(plugin);
-    let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
-    Ok(PluginChange::Artifact { name, digest: upload(client, path)? })
+    })
 }
 
 fn upload(client: &Client, path: &Path) -> Result<Digest> {

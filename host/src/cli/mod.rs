@@ -2,12 +2,24 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong.
 
+mod check;
 mod client;
+mod completions;
+mod demo;
 mod deploy;
+mod history;
+mod model;
+mod plugin;
 mod run;
+mod status;
+mod table;
+mod tap;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -40,17 +52,27 @@ pub enum Output {
 
 #[derive(Subcommand)]
 enum Verb {
+    Demo(demo::Demo),
     Run(run::Run),
+    Check(check::Check),
+    Status(status::Status),
+    History(history::History),
+    Tap(tap::Tap),
     Deploy(deploy::Deploy),
     Rollout(deploy::Rollout),
+    Model(model::Model),
+    Plugin(plugin::Plugin),
+    Completions(completions::Completions),
 }
 
 /// A failure with its exit code.
 pub enum Failure {
     /// Exit code 1.
     Failed(anyhow::Error),
-    /// Exit code 2: everything is said already or stands in the message.
+    /// Exit code 2.
     Usage(String),
+    /// That exit code: what is wrong has been printed.
+    Said(u8),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -64,9 +86,17 @@ pub type Outcome = Result<(), Failure>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.verb {
+        Verb::Demo(verb) => verb.run(&cli.global),
         Verb::Run(verb) => verb.run(&cli.global),
+        Verb::Check(verb) => verb.run(&cli.global),
+        Verb::Status(verb) => verb.run(&cli.global),
+        Verb::History(verb) => verb.run(&cli.global),
+        Verb::Tap(verb) => verb.run(&cli.global),
         Verb::Deploy(verb) => verb.run(&cli.global),
         Verb::Rollout(verb) => verb.run(&cli.global),
+        Verb::Model(verb) => verb.run(&cli.global),
+        Verb::Plugin(verb) => verb.run(&cli.global),
+        Verb::Completions(verb) => verb.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -78,7 +108,53 @@ pub fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::from(2)
         }
+        Err(Failure::Said(code)) => ExitCode::from(code),
     }
+}
+
+/// Prints to stdout. False when its reader has gone: that ends a verb, and is no failure.
+///
+/// # Errors
+/// When stdout cannot be written.
+fn print(text: &str) -> anyhow::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(anyhow::Error::from(error).context("stdout cannot be written")),
+    }
+}
+
+/// Prints one line of JSON.
+///
+/// # Errors
+/// As `print`.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
+    print(&(serde_json::to_string(value)? + "\n"))
+}
+
+/// A flag that Ctrl-C or SIGTERM sets: the way to end a verb that goes on by itself.
+///
+/// # Errors
+/// When the signals cannot be caught.
+fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _context = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = flag.clone();
+    let wait = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        set.store(true, Ordering::Relaxed);
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
+    Ok(flag)
 }
 
 /// The state directory when none is named: systemd's, else the user's.

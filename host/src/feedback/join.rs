@@ -1,6 +1,7 @@
 //! Predictions and labels of one partition, joined by id, bounded by stream time and entries.
 //!
-//! Everything since the last commit can be undone. Entries are forgotten only at a commit, oldest first.
+//! Everything since the last commit can be undone. Entries are forgotten only at a commit, oldest first: a prediction
+//! by the labels' time and a label by the predictions' time, so that a side that lags behind costs the other nothing.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -44,7 +45,7 @@ pub struct Joined {
     pub truth: u32,
     pub source: String,
     pub delay_ms: u64,
-    /// The label came first.
+    /// The label is older than its prediction.
     pub early: bool,
 }
 
@@ -87,21 +88,32 @@ pub struct Forgotten {
     pub predictions: u64,
 }
 
+/// One of the two topics.
+#[derive(Debug)]
+struct Side {
+    /// Ids that came first here, by arrival, with their time.
+    order: VecDeque<(i64, String)>,
+    /// The latest timestamp met: this side's stream time.
+    latest: i64,
+}
+
+const PREDICTED: usize = 0;
+const LABELLED: usize = 1;
+
 /// One partition's state.
 pub struct Join {
     bounds: Bounds,
     entries: HashMap<String, Entry>,
-    /// Ids by arrival, with their time.
-    order: VecDeque<(i64, String)>,
-    /// The latest timestamp met: stream time.
-    latest: i64,
+    /// What came as a prediction, and as a label.
+    sides: [Side; 2],
     /// What entries were before the open transaction touched them, in order.
-    undo: Vec<(String, Option<Entry>)>,
+    undo: Vec<(String, Option<Entry>, usize)>,
 }
 
 impl Join {
     pub fn new(bounds: Bounds) -> Self {
-        Self { bounds, entries: HashMap::new(), order: VecDeque::new(), latest: i64::MIN, undo: Vec::new() }
+        let side = || Side { order: VecDeque::new(), latest: i64::MIN };
+        Self { bounds, entries: HashMap::new(), sides: [side(), side()], undo: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -113,87 +125,108 @@ impl Join {
     }
 
     pub fn prediction(&mut self, prediction: Prediction, time: i64) -> Arrival {
-        self.latest = self.latest.max(time);
+        self.advance(PREDICTED, time);
         match self.entries.get(&prediction.id).cloned() {
-            Some(Entry::Labelled(label, labelled)) => self.join(prediction, time, &label, labelled, true),
+            Some(Entry::Labelled(label, labelled)) => self.join(prediction, time, &label, labelled),
             // The id came again: what is predicted last is what a label will be for.
             Some(Entry::Predicted(..)) => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), time);
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), PREDICTED, time);
                 Arrival::Counted(Kind::Repeated)
             }
             Some(Entry::Judged(_)) => Arrival::Counted(Kind::Repeated),
             None => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), time);
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), PREDICTED, time);
                 Arrival::Held
             }
         }
     }
 
     pub fn label(&mut self, id: &str, label: Label, time: i64) -> Arrival {
-        self.latest = self.latest.max(time);
+        self.advance(LABELLED, time);
         match self.entries.get(id).cloned() {
-            Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time, false),
+            Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time),
             Some(Entry::Labelled(before, _)) => Arrival::Counted(agreement(&before.class, &label.class)),
             Some(Entry::Judged(class)) => Arrival::Counted(agreement(&class, &label.class)),
             None => {
-                self.set(id.to_owned(), Entry::Labelled(label, time), time);
+                self.set(id.to_owned(), Entry::Labelled(label, time), LABELLED, time);
                 Arrival::Held
             }
         }
     }
 
-    fn join(&mut self, prediction: Prediction, predicted: i64, label: &Label, labelled: i64, early: bool) -> Arrival {
+    fn join(&mut self, prediction: Prediction, predicted: i64, label: &Label, labelled: i64) -> Arrival {
         let Some(truth) = prediction.classes.iter().position(|class| *class == label.class) else {
             // An early label that cannot be right gives way to the prediction, which waits for a right one.
-            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), predicted);
+            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), PREDICTED, predicted);
             return Arrival::Counted(Kind::UnknownClass);
         };
-        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), labelled);
+        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), LABELLED, labelled);
         Arrival::Joined(Joined {
             prediction,
             truth: truth as u32,
             source: label.source.clone(),
             delay_ms: (labelled - predicted).max(0) as u64,
-            early,
+            early: labelled < predicted,
         })
     }
 
-    fn set(&mut self, id: String, entry: Entry, time: i64) {
-        let before = self.entries.insert(id.clone(), entry);
-        if before.is_none() {
-            self.order.push_back((time, id.clone()));
+    fn advance(&mut self, side: usize, time: i64) {
+        if let Some(side) = self.sides.get_mut(side) {
+            side.latest = side.latest.max(time);
         }
-        self.undo.push((id, before));
+    }
+
+    fn set(&mut self, id: String, entry: Entry, side: usize, time: i64) {
+        let before = self.entries.insert(id.clone(), entry);
+        if before.is_none()
+            && let Some(side) = self.sides.get_mut(side)
+        {
+            side.order.push_back((time, id.clone()));
+        }
+        self.undo.push((id, before, side));
     }
 
     /// Makes the open transaction's effects final and forgets what is too old or too much.
     pub fn commit(&mut self) -> Forgotten {
         self.undo.clear();
         let mut forgotten = Forgotten::default();
-        while let Some((time, _)) = self.order.front() {
-            let old = self.latest.saturating_sub(*time) > self.bounds.wait_ms;
-            if !old && self.order.len() <= self.bounds.entries {
-                break;
-            }
-            let Some((_, id)) = self.order.pop_front() else { break };
+        let [predicted, labelled] = &mut self.sides;
+        let wait = self.bounds.wait_ms;
+        let is_old = |side: &Side, other: i64| side.order.front().is_some_and(|(time, _)| other.saturating_sub(*time) > wait);
+        loop {
+            let too_many = predicted.order.len() + labelled.order.len() > self.bounds.entries;
+            let first = |side: &Side| side.order.front().map_or(i64::MAX, |(time, _)| *time);
+            let side = if is_old(predicted, labelled.latest) {
+                &mut *predicted
+            } else if is_old(labelled, predicted.latest) {
+                &mut *labelled
+            } else if too_many && first(predicted) <= first(labelled) {
+                &mut *predicted
+            } else if too_many {
+                &mut *labelled
+            } else {
+                return forgotten;
+            };
+            let Some((_, id)) = side.order.pop_front() else { return forgotten };
             match self.entries.remove(&id) {
                 Some(Entry::Labelled(..)) => forgotten.labels += 1,
                 Some(Entry::Predicted(..)) => forgotten.predictions += 1,
                 Some(Entry::Judged(_)) | None => {}
             }
         }
-        forgotten
     }
 
     /// Undoes everything since the last commit.
     pub fn abort(&mut self) {
-        for (id, before) in std::mem::take(&mut self.undo).into_iter().rev() {
+        for (id, before, side) in std::mem::take(&mut self.undo).into_iter().rev() {
             match before {
                 Some(entry) => drop(self.entries.insert(id, entry)),
                 None => {
                     self.entries.remove(&id);
                     // New ids stand at the back in the order in which they came.
-                    self.order.pop_back();
+                    if let Some(side) = self.sides.get_mut(side) {
+                        side.order.pop_back();
+                    }
                 }
             }
         }
@@ -263,9 +296,20 @@ mod tests {
         join.label("early", label("cat"), 0);
         join.prediction(prediction("a"), 5);
         assert_eq!(join.commit(), Forgotten::default());
-        join.prediction(prediction("b"), 1_003);
+        join.prediction(prediction("b"), 1_001);
         assert_eq!(join.commit(), Forgotten { labels: 1, predictions: 0 });
+        join.label("c", label("cat"), 1_006);
+        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 1 });
         assert_eq!(join.len(), 2);
+    }
+
+    #[test]
+    fn a_side_that_lags_behind_costs_the_other_nothing() {
+        let mut join = join();
+        join.label("a", label("cat"), 10);
+        join.label("b", label("dog"), 60_000);
+        assert_eq!(join.commit(), Forgotten::default());
+        assert!(matches!(join.prediction(prediction("a"), 5), Arrival::Joined(_)));
     }
 
     #[test]
@@ -288,7 +332,7 @@ mod tests {
         join.label("b", label("cat"), 2);
         join.prediction(prediction("c"), 3);
         join.abort();
-        assert_eq!((join.len(), join.order.len()), (1, 1));
+        assert_eq!((join.len(), join.sides[PREDICTED].order.len(), join.sides[LABELLED].order.len()), (1, 1, 0));
         assert!(matches!(join.label("a", label("dog"), 1), Arrival::Joined(_)));
     }
 }

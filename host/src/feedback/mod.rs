@@ -6,6 +6,8 @@
 mod join;
 mod message;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

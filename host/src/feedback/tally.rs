@@ -11,9 +11,9 @@ use crate::wasm::bindings::Judgement;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Joined, the prediction first.
+    /// Joined.
     Matched,
-    /// Joined, the label first.
+    /// Joined, and the label is older than its prediction.
     Early,
     /// The same class again.
     Duplicate,

@@ -1,5 +1,6 @@
 //! A producer for one worker: transactional for exactly-once, idempotent for at-least-once.
 
+use std::collections::HashSet;
 use std::ffi::{CString, c_void};
 use std::mem;
 use std::ptr;
@@ -49,6 +50,8 @@ pub struct KafkaSink {
     settings: SinkSettings,
     /// Where each record of the open transaction came from; a delivery report names its index.
     sent: Vec<(Origin, bool)>,
+    /// A broker refuses a batch for one record in it: what was refused together is sent alone the next time.
+    suspects: HashSet<Origin>,
     in_transaction: bool,
     fenced: Option<Instant>,
 }
@@ -74,8 +77,7 @@ struct Producer {
 struct Topic {
     handle: *mut rd::rd_kafka_topic_t,
     partitions: i32,
-    /// `max.message.bytes`: the broker refuses whole batches above it, so each record is measured here.
-    max_bytes: usize,
+    limits: topics::Limits,
 }
 
 // SAFETY: topic handles may be used from any thread.
@@ -95,25 +97,26 @@ impl Producer {
             properties.0.insert("transactional.id".into(), id.clone());
         }
         let names: Vec<&str> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
-        let limits = topics::max_message_bytes(&properties, &names);
+        let limits = topics::limits(&properties, &names);
         // A batch that outgrew one topic's limit would be refused with every record in it.
-        if let Some(least) = limits.values().min() {
-            let batch = properties.0.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(1_000_000).min(*least);
+        let sizes = || limits.values().map(|limits| limits.max_bytes);
+        if let Some(least) = sizes().min() {
+            let batch = properties.0.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(1_000_000).min(least);
             properties.0.insert("batch.size".into(), batch.to_string());
-            let most = limits.values().max().unwrap_or(least);
+            let most = sizes().max().unwrap_or(least);
             properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
         }
         let client = Client::new(Kind::Producer, &properties, rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR)?;
-        let mut topics = Vec::new();
+        let mut handles = Vec::new();
         for topic in &settings.topics {
             let name = CString::new(topic.name.as_str())
                 .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
             // SAFETY: client and name are alive.
             let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
-            let max_bytes = limits.get(&topic.name).copied().unwrap_or(usize::MAX);
-            topics.push(Topic { handle, partitions: 0, max_bytes });
+            let limits = limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
+            handles.push(Topic { handle, partitions: 0, limits });
         }
-        let mut producer = Self { topics, queue: Queue::main(&client), client };
+        let mut producer = Self { topics: handles, queue: Queue::main(&client), client };
         if settings.transactional_id.is_some() {
             producer.init_transactions()?;
         }
@@ -237,7 +240,7 @@ impl KafkaSink {
     /// broker answers in time.
     pub fn new(settings: SinkSettings) -> Result<Self, Fault> {
         let producer = Producer::new(&settings)?;
-        Ok(Self { producer: Some(producer), settings, sent: Vec::new(), in_transaction: false, fenced: None })
+        Ok(Self { producer: Some(producer), settings, sent: Vec::new(), suspects: HashSet::new(), in_transaction: false, fenced: None })
     }
 
     /// The same call until it is done, failed or out of time.
@@ -400,19 +403,67 @@ impl KafkaSink {
         }
     }
 
-    /// The records that are above their topic's limit.
-    fn too_large(&self, outputs: &Outputs, records: &[Output]) -> Result<Option<Vec<Refused>>, Fault> {
+    /// The records that their topic is known not to take.
+    fn unfit(&self, outputs: &Outputs, records: &[Output]) -> Result<Option<Vec<Refused>>, Fault> {
         let producer = self.producer()?;
-        let limit = |output: &Output| producer.topics.get(usize::from(output.topic)).map_or(usize::MAX, |topic| topic.max_bytes);
+        let why = |output: &Output| {
+            let limits = producer.topics.get(usize::from(output.topic))?.limits;
+            let size = size(outputs, output);
+            if size > limits.max_bytes {
+                return Some(format!("its {size} bytes are more than max.message.bytes = {} of its topic", limits.max_bytes));
+            }
+            (limits.compacted && output.key.is_none()).then(|| "its key is null, and its topic is compacted".to_owned())
+        };
         let refused: Vec<Refused> = (records.iter())
-            .filter(|output| size(outputs, output) > limit(output))
-            .map(|output| Refused {
-                origin: output.origin,
-                message: format!("its {} bytes are more than max.message.bytes = {} of its topic", size(outputs, output), limit(output)),
-                last_resort: output.last_resort,
+            .filter_map(|output| {
+                let message = why(output)?;
+                Some(Refused { origin: output.origin, message, last_resort: output.last_resort })
             })
             .collect();
         Ok(if refused.is_empty() { None } else { Some(refused) })
+    }
+
+    /// What the broker refused is certain only for a record that stood alone in its batch.
+    fn certain(&mut self, result: Result<(), Fault>) -> Result<(), Fault> {
+        match result {
+            Err(Fault::Refused(refused)) if refused.len() > 1 => {
+                let (alone, together): (Vec<_>, Vec<_>) =
+                    refused.into_iter().partition(|refused| self.suspects.contains(&refused.origin));
+                if !alone.is_empty() {
+                    return Err(Fault::Refused(alone));
+                }
+                let why = together.first().map(|refused| refused.message.clone()).unwrap_or_default();
+                let message = format!("{} outputs were refused together and are sent one by one now: {why}", together.len());
+                self.suspects.extend(together.iter().map(|refused| refused.origin));
+                Err(Fault::Abortable(message))
+            }
+            result => result,
+        }
+    }
+
+    fn send_all(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault> {
+        self.producer()?.serve(&self.sent)?;
+        let is_suspect = |sink: &Self, output: &Output| sink.suspects.contains(&output.origin);
+        let mut rest = outputs.records.as_slice();
+        while let Some(first) = rest.first() {
+            let alone = is_suspect(self, first);
+            let joins = |output: &&Output| !alone && is_plain(output) && output.topic == first.topic && !is_suspect(self, output);
+            let run = rest.iter().take_while(joins).count().max(1);
+            let (records, behind) = rest.split_at(run);
+            rest = behind;
+            if alone {
+                self.producer()?.flush(&self.sent, deadline)?;
+            }
+            if is_plain(first) {
+                self.send_plain(outputs, records, deadline)?;
+            } else {
+                self.send_one(outputs, first, deadline)?;
+            }
+            if alone {
+                self.producer()?.flush(&self.sent, deadline)?;
+            }
+        }
+        Ok(())
     }
 
     fn wait_for_room(&self, producer: &Producer, deadline: Instant) -> Result<(), Fault> {
@@ -503,31 +554,16 @@ impl Sink for KafkaSink {
     }
 
     fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault> {
-        self.producer()?.serve(&self.sent)?;
-        let mut refused = Ok(());
-        let mut rest = outputs.records.as_slice();
-        while let Some(first) = rest.first() {
-            let run = rest.iter().take_while(|output| is_plain(output) && output.topic == first.topic).count().max(1);
-            let (records, behind) = rest.split_at(run);
-            rest = behind;
-            if let Some(too_large) = self.too_large(outputs, records)? {
-                refused = both(refused, Err(Fault::Refused(too_large)));
-            } else if refused.is_err() {
-                // The transaction is lost already; only what else is refused is still of interest.
-            } else if is_plain(first) {
-                refused = self.send_plain(outputs, records, deadline);
-            } else {
-                refused = self.send_one(outputs, first, deadline);
-            }
-            if !matches!(refused, Ok(()) | Err(Fault::Refused(_))) {
-                return refused;
-            }
+        if let Some(unfit) = self.unfit(outputs, &outputs.records)? {
+            return Err(Fault::Refused(unfit));
         }
-        refused
+        let sent = self.send_all(outputs, deadline);
+        self.certain(sent)
     }
 
     fn commit(&mut self, positions: &[Position], metadata: &str, group: &Group, deadline: Instant) -> Result<(), Fault> {
-        self.producer()?.flush(&self.sent, deadline)?;
+        let flushed = self.producer()?.flush(&self.sent, deadline);
+        self.certain(flushed)?;
         if self.is_transactional() {
             let mut list = List::new();
             for position in positions {
@@ -547,6 +583,7 @@ impl Sink for KafkaSink {
             })?;
         }
         self.in_transaction = false;
+        self.suspects.clear();
         Ok(())
     }
 

@@ -59,26 +59,39 @@ fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
     }
 }
 
-/// `max.message.bytes` by topic, for those that tell us; a broker may not let us ask.
-pub fn max_message_bytes(properties: &Properties, topics: &[&str]) -> BTreeMap<String, usize> {
-    use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+/// What a topic takes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// `max.message.bytes`: above it the broker refuses a whole batch.
+    pub max_bytes: usize,
+    /// `cleanup.policy` has `compact`: a null key is refused.
+    pub compacted: bool,
+}
+
+/// The limits of those topics that tell us theirs; a broker may not let us ask.
+pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limits> {
+    use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
     let config: rdkafka::ClientConfig = (properties.0.iter())
         .filter(|(name, _)| !PRODUCER_ONLY.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
-    let ask = || -> anyhow::Result<BTreeMap<String, usize>> {
+    let limits_in = |answer: &ConfigResource| {
+        let value = |name: &str| answer.get(name)?.value.as_deref();
+        let max_bytes = value("max.message.bytes")?.parse().ok()?;
+        Some(Limits { max_bytes, compacted: value("cleanup.policy")?.contains("compact") })
+    };
+    let ask = || -> anyhow::Result<BTreeMap<String, Limits>> {
         let admin: AdminClient<_> = config.create()?;
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         let answers = runtime.block_on(admin.describe_configs(&resources, &options))?;
-        let limit = |answer: &rdkafka::admin::ConfigResource| answer.get("max.message.bytes")?.value.as_ref()?.parse().ok();
         Ok((topics.iter().zip(&answers))
-            .filter_map(|(topic, answer)| Some(((*topic).to_owned(), limit(answer.as_ref().ok()?)?)))
+            .filter_map(|(topic, answer)| Some(((*topic).to_owned(), limits_in(answer.as_ref().ok()?)?)))
             .collect())
     };
     ask().unwrap_or_else(|error| {
-        tracing::warn!(%error, "the topics' max.message.bytes are unknown; a record above it takes its neighbours along");
+        tracing::warn!(%error, "the topics' limits cannot be read; a record above one costs an aborted transaction more");
         BTreeMap::new()
     })
 }

@@ -3,8 +3,12 @@
 //! Every input record gets exactly one outcome: emitted, dropped or dead-lettered. A record of which any part
 //! is dead-lettered emits nothing, so that replaying the letter cannot double it.
 
+#[cfg(test)]
+pub(crate) mod fakes;
 pub(crate) mod id;
 mod model;
+#[cfg(test)]
+mod tests;
 mod transform;
 
 use std::collections::HashMap;

@@ -2,6 +2,9 @@
 
 use super::bindings::{Column, Emitted, Judgement, Kind, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed};
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes of a rejection's message; a longer one breaks the rules.
 const MESSAGE: usize = 1_024;
 /// Classes or columns of one plugin, at most.

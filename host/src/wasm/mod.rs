@@ -11,4 +11,4 @@ mod stdio;
 
 pub use engine::Engine;
 pub use instance::{Failure, FailureKind, Limits};
-pub use plugin::{Interface, Plugin};
+pub use plugin::{Described, Interface, Plugin};

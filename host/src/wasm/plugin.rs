@@ -20,7 +20,7 @@ pub enum Interface {
 }
 
 impl Interface {
-    const ALL: [Self; 5] = [Self::Parser, Self::Classifier, Self::Learner, Self::Scorer, Self::Transform];
+    pub const ALL: [Self; 5] = [Self::Parser, Self::Classifier, Self::Learner, Self::Scorer, Self::Transform];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -53,19 +53,41 @@ pub struct Plugin {
     pub(super) pre: InstancePre<State>,
 }
 
-impl Plugin {
-    /// Compiles a component and links it against what plugins may import.
-    ///
+/// A compiled component, whether or not its imports are granted: what can be said of it before it is linked.
+pub struct Described {
+    pub digest: Digest,
+    pub size: usize,
+    pub exports: Vec<String>,
+    pub imports: Vec<String>,
+    component: Component,
+}
+
+impl Described {
     /// # Errors
-    /// When the bytes are no component, when compiling fails, or when it imports what no plugin is granted;
-    /// the message says what it is, what is needed, and how to get there.
-    pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
+    /// When the bytes are no component, or compiling fails; the message says what it is and what is needed.
+    pub fn of(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
         check_is_component(name, bytes)?;
         let component = engine.compile(bytes).map_err(|error| {
             anyhow::anyhow!("plugin {name} is not a valid component: {error:#}; build it anew for wasm32-wasip2")
         })?;
-        let exports = names(&component, Names::Exports);
-        let imports = names(&component, Names::Imports);
+        Ok(Self {
+            digest: Digest::of(bytes),
+            size: bytes.len(),
+            exports: names(&component, Names::Exports),
+            imports: names(&component, Names::Imports),
+            component,
+        })
+    }
+
+    /// The interfaces of ours that it exports.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        Interface::ALL.into_iter().filter(|interface| self.exports.contains(&interface.export())).collect()
+    }
+
+    /// # Errors
+    /// When it imports what no plugin is granted; the message names the surplus and the way out.
+    pub fn link(self, engine: &Engine, name: &str) -> Result<Plugin> {
+        let Self { digest, size, exports, imports, component } = self;
         let surplus: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !is_granted(name)).collect();
         if !surplus.is_empty() {
             bail!(
@@ -81,20 +103,18 @@ impl Plugin {
                  {PACKAGE}@{VERSION}"
             )
         })?;
-        Ok(Self {
-            name: name.to_owned(),
-            digest: Digest::of(bytes),
-            size: bytes.len(),
-            exports,
-            imports,
-            engine: engine.clone(),
-            pre,
-        })
+        Ok(Plugin { name: name.to_owned(), digest, size, exports, imports, engine: engine.clone(), pre })
     }
+}
 
-    /// The interfaces of ours that it exports.
-    pub fn interfaces(&self) -> Vec<Interface> {
-        Interface::ALL.into_iter().filter(|interface| self.exports.contains(&interface.export())).collect()
+impl Plugin {
+    /// Compiles a component and links it against what plugins may import.
+    ///
+    /// # Errors
+    /// When the bytes are no component, when compiling fails, or when it imports what no plugin is granted;
+    /// the message says what it is, what is needed, and how to get there.
+    pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
+        Described::of(engine, name, bytes)?.link(engine, name)
     }
 
     /// # Errors
@@ -149,7 +169,7 @@ fn names(component: &Component, which: Names) -> Vec<String> {
 }
 
 /// Whether a plugin may import that. Everything of WASI here is inert: no files, no environment, no arguments.
-fn is_granted(import: &str) -> bool {
+pub fn is_granted(import: &str) -> bool {
     let ours = [format!("{PACKAGE}/types@{VERSION}"), format!("{PACKAGE}/log@{VERSION}"), format!("{PACKAGE}/record-context@{VERSION}")];
     let wasi = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
     ours.iter().any(|name| name == import) || wasi.iter().any(|prefix| import.starts_with(prefix)) && import.contains("@0.2.")

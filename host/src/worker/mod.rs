@@ -175,11 +175,16 @@ where
         }
         let now = self.clock.now();
         let swap = self.control.slot.is_waiting();
-        if swap || self.transaction.as_ref().is_some_and(|transaction| transaction.is_due(&self.bounds, now)) {
+        let closes = swap || self.transaction.as_ref().is_some_and(|transaction| transaction.is_due(&self.bounds, now));
+        if closes {
             self.commit()?;
         }
         if swap {
             self.swap()?;
+        }
+        if closes && !self.pending.is_empty() {
+            // Under load there is no idle moment to start them in.
+            self.start_pending()?;
         }
         if self.published.is_none_or(|at| now.saturating_duration_since(at) >= REPORT) {
             self.publish();
@@ -259,7 +264,6 @@ where
 
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         self.pending.extend(partitions);
-        self.sink.check(partitions)?;
         self.start_pending()
     }
 
@@ -267,6 +271,7 @@ where
     /// committed offsets are not stable, and this is tried again.
     fn start_pending(&mut self) -> Result<(), Fault> {
         let partitions = self.pending.clone();
+        self.sink.check(&partitions)?;
         let positions = match self.restore(&partitions) {
             Ok(positions) => positions,
             Err(Fault::Configuration(message)) => return Err(Fault::Configuration(message)),
@@ -277,6 +282,7 @@ where
         };
         self.source.assign(&positions)?;
         self.pending.clear();
+        self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
         let behind: Vec<TopicPartition> = partitions.iter().filter(|partition| self.waiting.contains_key(partition)).copied().collect();
         if !behind.is_empty() {
             // Revisions never go back on a partition: its last records were made by a deployment newer than ours.
@@ -307,9 +313,6 @@ where
         let started = self.source.start_of(&fresh)?;
         self.source.commit(&started, &metadata(0))?;
         positions.extend(started);
-        for position in &positions {
-            self.positions.insert(position.partition, position.offset);
-        }
         Ok(positions)
     }
 
@@ -348,7 +351,8 @@ where
             self.report.last_error = Some(message);
             self.positions.insert(partition, position.offset);
         }
-        self.source.commit(&positions, &metadata(0))?;
+        // Not 0: a later owner with an older deployment must still wait.
+        self.source.commit(&positions, &metadata(self.process.revision()))?;
         self.source.seek(&positions)
     }
 

@@ -1,15 +1,17 @@
 //! What a fault makes of a transaction: one action for each class.
 
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Process, Worker};
 use crate::clock::Clock;
 use crate::fault::{Fault, Refused};
 use crate::pipeline::Refusal;
+use crate::record::Origin;
 use crate::report::WorkerState;
 use crate::sink::Sink;
 use crate::source::{Source, TopicPartition};
-use std::sync::atomic::Ordering;
 
 /// Between two attempts to come back, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -84,11 +86,15 @@ where
     fn rewind(&mut self) -> Result<(), Fault> {
         let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
         let positions = self.restore(&partitions)?;
-        self.source.seek(&positions)
+        self.source.seek(&positions)?;
+        self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
+        Ok(())
     }
 
     /// The next attempt makes dead letters of the records whose outcome the broker does not take.
     fn force(&mut self, refused: Vec<Refused>) -> Result<(), Fault> {
+        // Before any of these: several outputs of one record may be refused at once.
+        let forced: HashSet<Origin> = self.forced.keys().copied().collect();
         for Refused { origin, message, last_resort } in refused {
             if last_resort {
                 let topic = self.topics.get(usize::from(origin.topic)).map_or("", String::as_str);
@@ -99,7 +105,7 @@ where
                 )));
             }
             // Refused once more means that its dead letter was refused: then without the value.
-            let with_value = !self.forced.contains_key(&origin);
+            let with_value = !forced.contains(&origin);
             self.forced.insert(origin, Refusal { message, with_value });
         }
         Ok(())

@@ -2,6 +2,10 @@
 //!
 //! Allocates nothing for a good row. A row without quotes is read in one pass over its bytes; the
 //! first quote hands the row to csv-core.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
+)]
 
 use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, export_parser, reject};
 use serde::Deserialize;
@@ -62,17 +66,27 @@ impl Parser for Csv {
             return Err("`columns` must name at least one column".to_owned());
         }
         for (index, field) in fields.iter().enumerate() {
-            if fields.iter().take(index).any(|other| other.name == field.name) {
+            if fields
+                .iter()
+                .take(index)
+                .any(|other| other.name == field.name)
+            {
                 return Err(format!("`columns` names `{}` twice", field.name));
             }
             if field.categories.as_ref().is_some_and(Vec::is_empty) {
-                return Err(format!("column `{}`: `categories` must not be empty", field.name));
+                return Err(format!(
+                    "column `{}`: `categories` must not be empty",
+                    field.name
+                ));
             }
         }
         Ok(Self {
             quoted: Quoted::new(delimiter, fields.len()),
             missing: Missing {
-                numbers: config.missing.iter().any(|text| text.parse::<f32>().is_ok()),
+                numbers: config
+                    .missing
+                    .iter()
+                    .any(|text| text.parse::<f32>().is_ok()),
                 texts: config.missing.into_iter().map(String::into_bytes).collect(),
             },
             fields,
@@ -184,7 +198,9 @@ impl Field {
             return Ok(f32::NAN);
         }
         let known = match &self.categories {
-            None => fast_float2::parse(trimmed).ok().filter(|value: &f32| value.is_finite()),
+            None => fast_float2::parse(trimmed)
+                .ok()
+                .filter(|value: &f32| value.is_finite()),
             Some(categories) => categories
                 .iter()
                 .position(|category| category.as_bytes() == cell)
@@ -269,9 +285,13 @@ impl Quoted {
         // Unquoting never lengthens a line, so the buffers never run full but by surplus cells.
         self.text.resize(line.len(), 0);
         let (result, read, _, mut found) =
-            self.reader.read_record(line, &mut self.text, &mut self.ends);
+            self.reader
+                .read_record(line, &mut self.text, &mut self.ends);
         if read < line.len() && result == csv_core::ReadRecordResult::Record {
-            return Err(reject("column-count", "the record holds more than one line"));
+            return Err(reject(
+                "column-count",
+                "the record holds more than one line",
+            ));
         }
         if result == csv_core::ReadRecordResult::InputEmpty {
             // The end of the line closes the last cell.
@@ -338,15 +358,39 @@ mod tests {
     fn every_way_to_write_a_number_gives_the_nearest_float() {
         let numbers = r#"{"columns": ["a"]}"#;
         for text in [
-            "0", "-0", "7", "-7.25", "0.1", ".5", "5.", "1234567", "12345678", "0.1234567",
-            "0.12345678", "16777217", "3.4028235e38", "1e-45", "+1.5", "00012", "9.999999",
-            "0.000000123", "123456789012345678901234567890",
+            "0",
+            "-0",
+            "7",
+            "-7.25",
+            "0.1",
+            ".5",
+            "5.",
+            "1234567",
+            "12345678",
+            "0.1234567",
+            "0.12345678",
+            "16777217",
+            "3.4028235e38",
+            "1e-45",
+            "+1.5",
+            "00012",
+            "9.999999",
+            "0.000000123",
+            "123456789012345678901234567890",
         ] {
             let expected: f32 = text.parse().unwrap();
-            assert_eq!(cells(numbers, text)[0].to_bits(), expected.to_bits(), "{text}");
+            assert_eq!(
+                cells(numbers, text)[0].to_bits(),
+                expected.to_bits(),
+                "{text}"
+            );
         }
         for text in [".", "-", "1.2.3", "--1", "1-", "1e"] {
-            assert_eq!(refused(numbers, text.as_bytes()).0, "not-a-number", "{text}");
+            assert_eq!(
+                refused(numbers, text.as_bytes()).0,
+                "not-a-number",
+                "{text}"
+            );
         }
     }
 
@@ -393,13 +437,24 @@ mod tests {
             (b"\"5\",red,7,8", "the line has more than 2 columns"),
             (b"\"5\",red\n6,red", "the record holds more than one line"),
         ] {
-            assert_eq!(refused(TWO, line), ("column-count".to_owned(), message.to_owned()));
+            assert_eq!(
+                refused(TWO, line),
+                ("column-count".to_owned(), message.to_owned())
+            );
         }
     }
 
     #[test]
     fn what_is_no_finite_number_is_not_a_number() {
-        for line in ["x,red", "inf,red", "NaN,red", "1e39,red", "1 2,red", "0x1,red", "\"x\",red"] {
+        for line in [
+            "x,red",
+            "inf,red",
+            "NaN,red",
+            "1e39,red",
+            "1 2,red",
+            "0x1,red",
+            "\"x\",red",
+        ] {
             let (code, message) = refused(TWO, line.as_bytes());
             assert_eq!(code, "not-a-number", "{line}");
             assert!(message.contains("column `a`"), "{message}");

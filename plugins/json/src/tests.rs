@@ -42,6 +42,22 @@ fn values_are_read_at_their_pointers_in_the_order_of_the_configuration() {
 }
 
 #[test]
+fn keys_are_found_in_any_order_and_told_apart_to_the_last_byte() {
+    let config = r#"{"columns": {"a": "/sepal_length", "b": "/sepal_lengtj", "c": "/sepal_len"}}"#;
+    for document in [
+        r#"{"sepal_length": 1, "sepal_lengtj": 2, "sepal_len": 3}"#,
+        r#"{"sepal_len": 3, "sepal_le": 8, "sepal_lengtj": 2, "sepal_length": 1, "sepal_lengths": 9}"#,
+        r#"{"sepal_lengtj": 2, "sepal_length": 7, "sepal_len": 3, "sepal_length": 1}"#,
+    ] {
+        assert_eq!(
+            parse(config, document.as_bytes()).values,
+            [1.0, 2.0, 3.0],
+            "{document}"
+        );
+    }
+}
+
+#[test]
 fn columns_may_be_listed_in_an_array() {
     let array = r#"{"columns": [{"name": "z", "pointer": ""}]}"#;
     assert_eq!(parse(array, b"7").values, [7.0]);
@@ -59,7 +75,12 @@ fn an_absent_or_null_value_is_missing() {
 
 #[test]
 fn a_required_value_that_is_absent_or_null_is_missing() {
-    for document in [r#"{"a": 1}"#, r#"{"b": [0, {"c/d": null}]}"#, r#"{"b": 1}"#, "3"] {
+    for document in [
+        r#"{"a": 1}"#,
+        r#"{"b": [0, {"c/d": null}]}"#,
+        r#"{"b": 1}"#,
+        "3",
+    ] {
         let (code, message) = refused(document.as_bytes());
         assert_eq!(code, "missing", "{document}");
         assert!(message.contains("`deep`"), "{message}");
@@ -85,13 +106,23 @@ fn what_is_no_finite_number_is_not_a_number() {
 fn a_category_that_is_not_listed_is_unknown_category() {
     for value in [r#""blue""#, "1", "false", "[]"] {
         let document = format!(r#"{{"colour": {value}}}"#);
-        assert_eq!(refused(document.as_bytes()).0, "unknown-category", "{value}");
+        assert_eq!(
+            refused(document.as_bytes()).0,
+            "unknown-category",
+            "{value}"
+        );
     }
 }
 
 #[test]
 fn a_document_that_is_broken_anywhere_is_invalid_json() {
-    for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": "x", "z": nope}"#, r#"{"a": 1e999}"#] {
+    for document in [
+        "",
+        "{",
+        r#"{"a": 1} x"#,
+        r#"{"a": "x", "z": nope}"#,
+        r#"{"a": 1e999}"#,
+    ] {
         assert_eq!(refused(document.as_bytes()).0, "invalid-json", "{document}");
     }
 }

@@ -46,7 +46,9 @@ impl RowInHand<'_> {
 
     fn number(&mut self, column: usize, number: f64) {
         match self.fields.get(column) {
-            Some(Field { categories: None, .. }) if (number as f32).is_finite() => {
+            Some(Field {
+                categories: None, ..
+            }) if (number as f32).is_finite() => {
                 self.set(column, number as f32);
             }
             _ => self.refuse(column, &number),
@@ -54,7 +56,10 @@ impl RowInHand<'_> {
     }
 
     fn text(&mut self, column: usize, text: &str) {
-        let categories = self.fields.get(column).and_then(|field| field.categories.as_ref());
+        let categories = self
+            .fields
+            .get(column)
+            .and_then(|field| field.categories.as_ref());
         match categories.and_then(|all| all.iter().position(|category| category == text)) {
             Some(code) => self.set(column, code as f32),
             None => self.refuse(column, &format_args!("{text:?}")),
@@ -70,11 +75,15 @@ impl RowInHand<'_> {
         self.problem.get_or_insert_with(|| match &field.categories {
             None => reject(
                 "not-a-number",
-                format!("column `{name}` finds {found} at {pointer:?}, which is not a finite number"),
+                format!(
+                    "column `{name}` finds {found} at {pointer:?}, which is not a finite number"
+                ),
             ),
             Some(categories) => reject(
                 "unknown-category",
-                format!("column `{name}` finds {found} at {pointer:?}, which is none of {categories:?}"),
+                format!(
+                    "column `{name}` finds {found} at {pointer:?}, which is none of {categories:?}"
+                ),
             ),
         });
     }
@@ -146,9 +155,16 @@ impl<'de> Visitor<'de> for At<'_, '_> {
                 &[]
             }
         };
-        while let Some(member) = map.next_key_seed(KeyOf(members))? {
+        let mut key = KeyOf {
+            members,
+            expected: 0,
+        };
+        while let Some(member) = map.next_key_seed(&mut key)? {
             match member {
-                Some(Member { node, .. }) => map.next_value_seed(At { node, row: self.row })?,
+                Some(Member { node, .. }) => map.next_value_seed(At {
+                    node,
+                    row: self.row,
+                })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -168,7 +184,10 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         for index in 0.. {
             let wanted = members.iter().find(|member| member.index == Some(index));
             let element = match wanted {
-                Some(Member { node, .. }) => seq.next_element_seed(At { node, row: self.row })?,
+                Some(Member { node, .. }) => seq.next_element_seed(At {
+                    node,
+                    row: self.row,
+                })?,
                 None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
             };
             if element.is_none() {
@@ -180,9 +199,14 @@ impl<'de> Visitor<'de> for At<'_, '_> {
 }
 
 /// A key: the wanted member that it names, if any.
-struct KeyOf<'a>(&'a [Member]);
+struct KeyOf<'a> {
+    members: &'a [Member],
+    /// The member that is tried first: the one behind the last that was found, since most documents
+    /// have their keys in the same order, and most configurations have it too.
+    expected: usize,
+}
 
-impl<'a, 'de> DeserializeSeed<'de> for KeyOf<'a> {
+impl<'a, 'de> DeserializeSeed<'de> for &mut KeyOf<'a> {
     type Value = Option<&'a Member>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -190,7 +214,7 @@ impl<'a, 'de> DeserializeSeed<'de> for KeyOf<'a> {
     }
 }
 
-impl<'a> Visitor<'_> for KeyOf<'a> {
+impl<'a> Visitor<'_> for &mut KeyOf<'a> {
     type Value = Option<&'a Member>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -198,6 +222,30 @@ impl<'a> Visitor<'_> for KeyOf<'a> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-        Ok(self.0.iter().find(|member| member.key == key))
+        let is_key = |member: &&Member| equal(member.key.as_bytes(), key.as_bytes());
+        if let Some(member) = self.members.get(self.expected).filter(is_key) {
+            self.expected += 1;
+            return Ok(Some(member));
+        }
+        let found = self.members.iter().position(|member| is_key(&member));
+        self.expected = found.map_or(self.expected, |found| found + 1);
+        Ok(found.and_then(|found| self.members.get(found)))
     }
+}
+
+/// Whether two keys are equal. In wasm the comparison of slices goes byte by byte and took a seventh
+/// of a document's time, so there it goes eight bytes at a time.
+#[inline]
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    if cfg!(not(target_arch = "wasm32")) {
+        return a == b;
+    }
+    let (a_eights, a_rest) = a.as_chunks::<8>();
+    let (b_eights, b_rest) = b.as_chunks::<8>();
+    let eights = || {
+        let mut pairs = a_eights.iter().zip(b_eights);
+        pairs.all(|(a, b)| u64::from_le_bytes(*a) == u64::from_le_bytes(*b))
+    };
+    let rest = || a_rest.iter().zip(b_rest).all(|(a, b)| a == b);
+    a.len() == b.len() && eights() && rest()
 }

@@ -157,7 +157,10 @@ fn write(four: Four, scores: &mut [f32]) {
         ([a, b, c, d], four) => [*a, *b, *c, *d] = four,
         ([a, b, c], [w, x, y, _]) => [*a, *b, *c] = [w, x, y],
         ([a, b], [w, x, _, _]) => [*a, *b] = [w, x],
-        (scores, four) => scores.iter_mut().zip(four).for_each(|(score, four)| *score = four),
+        (scores, four) => scores
+            .iter_mut()
+            .zip(four)
+            .for_each(|(score, four)| *score = four),
     }
 }
 
@@ -219,7 +222,11 @@ mod tests {
 
     #[test]
     fn scores_are_the_softmax_of_the_standardised_row() {
-        let scores = open(MODEL).unwrap().classify(2, &[5.0, -2.0]).unwrap().scores;
+        let scores = open(MODEL)
+            .unwrap()
+            .classify(2, &[5.0, -2.0])
+            .unwrap()
+            .scores;
         // Standardised (2, -1): the scores before softmax are 2, -0.5 and 0.
         let exps = [2.0_f64, -0.5, 0.0].map(f64::exp);
         let sum: f64 = exps.iter().sum();
@@ -232,13 +239,19 @@ mod tests {
     fn the_signature_is_the_models() {
         let model = open(MODEL).unwrap();
         let signature = model.signature();
-        assert_eq!(signature.columns, [Column::number("x"), Column::number("y")]);
+        assert_eq!(
+            signature.columns,
+            [Column::number("x"), Column::number("y")]
+        );
         assert_eq!(signature.classes, ["a", "b", "c"]);
     }
 
     #[test]
     fn a_row_without_a_value_is_missing_value_and_names_the_column() {
-        let answer = open(MODEL).unwrap().classify(2, &[1.0, f32::NAN, 1.0, 1.0]).unwrap();
+        let answer = open(MODEL)
+            .unwrap()
+            .classify(2, &[1.0, f32::NAN, 1.0, 1.0])
+            .unwrap();
         assert_eq!(answer.rejected.len(), 1);
         assert_eq!(answer.rejected[0].code, "missing-value");
         assert!(answer.rejected[0].message.contains("`y`"));
@@ -246,7 +259,10 @@ mod tests {
 
     #[test]
     fn a_row_that_overflows_is_out_of_range() {
-        let answer = open(MODEL).unwrap().classify(2, &[f32::INFINITY, 1.0]).unwrap();
+        let answer = open(MODEL)
+            .unwrap()
+            .classify(2, &[f32::INFINITY, 1.0])
+            .unwrap();
         assert_eq!(answer.rejected[0].code, "out-of-range");
     }
 
@@ -263,9 +279,15 @@ mod tests {
             let x = step as f32 * -1e-4;
             let exact = f64::from(x).exp();
             let error = (f64::from(exp(x)) - exact).abs() / exact;
-            assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error}");
+            assert!(
+                error < 2.0 * f64::from(f32::EPSILON),
+                "exp({x}) is off by {error}"
+            );
         }
-        assert_eq!((exp(-0.0), exp(-88.0), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
+        assert_eq!(
+            (exp(-0.0), exp(-88.0), exp(f32::NEG_INFINITY)),
+            (1.0, 0.0, 0.0)
+        );
         assert!(exp(f32::NAN).is_nan());
     }
 

@@ -29,7 +29,9 @@ impl Model {
         }
         let model: Self = serde_json::from_slice(bytes)
             .map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
-        model.check().map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
+        model
+            .check()
+            .map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
         Ok(model)
     }
 
@@ -50,7 +52,9 @@ impl Model {
         numbers("intercepts", &self.intercepts, classes)?;
         if self.weights.len() != classes {
             let found = self.weights.len();
-            return Err(format!("`weights` has {found} rows, there are {classes} classes"));
+            return Err(format!(
+                "`weights` has {found} rows, there are {classes} classes"
+            ));
         }
         for (class, weights) in self.classes.iter().zip(&self.weights) {
             numbers(&format!("weights of {class}"), weights, columns)?;
@@ -75,7 +79,9 @@ fn all_different(what: &str, names: &[String]) -> Result<(), String> {
 fn numbers(what: &str, numbers: &[f64], expected: usize) -> Result<(), String> {
     if numbers.len() != expected {
         let found = numbers.len();
-        return Err(format!("`{what}` has {found} entries instead of {expected}"));
+        return Err(format!(
+            "`{what}` has {found} entries instead of {expected}"
+        ));
     }
     match numbers.iter().all(|number| (*number as f32).is_finite()) {
         true => Ok(()),

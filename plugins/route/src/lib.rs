@@ -1,5 +1,9 @@
 //! The stock transform `route`: sends each record on, unchanged, to the output that a header or a
 //! value inside it names.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
+)]
 
 mod routes;
 
@@ -46,7 +50,9 @@ impl Transform for Route {
             }
             _ => {
                 let by = config.by;
-                return Err(format!("`by` is `{by}`, it must be `header:NAME` or `json:/pointer`"));
+                return Err(format!(
+                    "`by` is `{by}`, it must be `header:NAME` or `json:/pointer`"
+                ));
             }
         };
         if config.routes.0.is_empty() {
@@ -95,7 +101,10 @@ impl Transform for Route {
 
 impl Route {
     fn output_of(&self, value: &[u8]) -> Option<usize> {
-        let route = self.routes.iter().find(|(found, _)| found.as_bytes() == value);
+        let route = self
+            .routes
+            .iter()
+            .find(|(found, _)| found.as_bytes() == value);
         route.map(|(_, output)| *output)
     }
 }
@@ -146,7 +155,9 @@ mod tests {
 
     fn outputs(transformed: &Transformed) -> Vec<(u32, usize)> {
         let emitted = transformed.emitted.iter();
-        emitted.map(|emission| (emission.source_row(), emission.output())).collect()
+        emitted
+            .map(|emission| (emission.source_row(), emission.output()))
+            .collect()
     }
 
     fn header(kind: &str) -> Context {
@@ -174,7 +185,10 @@ mod tests {
             "[]",
         ];
         let answer = transform(BY_POINTER, &values);
-        assert_eq!(outputs(&answer), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 0), (5, 0), (6, 0)]);
+        assert_eq!(
+            outputs(&answer),
+            [(0, 1), (1, 1), (2, 2), (3, 3), (4, 0), (5, 0), (6, 0)]
+        );
         assert_eq!(answer.payload, values.concat().as_bytes());
     }
 
@@ -182,7 +196,10 @@ mod tests {
     fn a_record_that_is_not_json_is_invalid_json_and_its_neighbours_go_on() {
         let answer = transform(BY_POINTER, &["{", "{}"]);
         assert_eq!(answer.rejected.len(), 1);
-        assert_eq!((answer.rejected[0].row, answer.rejected[0].code.as_str()), (0, "invalid-json"));
+        assert_eq!(
+            (answer.rejected[0].row, answer.rejected[0].code.as_str()),
+            (0, "invalid-json")
+        );
         assert_eq!(outputs(&answer), [(1, 0)]);
     }
 
@@ -202,7 +219,11 @@ mod tests {
         };
         set_context(vec![null.clone(), header("order")]);
         let answer = transform(BY_HEADER, &["", ""]);
-        let nulls: Vec<bool> = answer.emitted.iter().map(|emission| emission.is_null()).collect();
+        let nulls: Vec<bool> = answer
+            .emitted
+            .iter()
+            .map(|emission| emission.is_null())
+            .collect();
         assert_eq!(nulls, [true, false]);
 
         set_context(vec![null]);
@@ -218,8 +239,14 @@ mod tests {
             (r#"{"by": "header:", "routes": {"a": "b"}}"#, "`by`"),
             (r#"{"by": "json:kind", "routes": {"a": "b"}}"#, "`by`"),
             (r#"{"by": "header:k", "routes": {}}"#, "`routes`"),
-            (r#"{"by": "header:k", "routes": {"a": "b", "a": "c"}}"#, "`a` twice"),
-            (r#"{"by": "header:k", "routes": {"a": "b"}, "else": "c"}"#, "`else`"),
+            (
+                r#"{"by": "header:k", "routes": {"a": "b", "a": "c"}}"#,
+                "`a` twice",
+            ),
+            (
+                r#"{"by": "header:k", "routes": {"a": "b"}, "else": "c"}"#,
+                "`else`",
+            ),
         ] {
             let error = OpenTransform::<Route>::open(config).err().unwrap();
             assert!(error.contains(reason), "{error}");

@@ -28,8 +28,12 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             path => format!("the configuration does not fit at `{path}`: {what}"),
         }
     })?;
-    json.end()
-        .map_err(|error| format!("the configuration is not one JSON object: {}", sentence(&error)))?;
+    json.end().map_err(|error| {
+        format!(
+            "the configuration is not one JSON object: {}",
+            sentence(&error)
+        )
+    })?;
     match unknown.is_empty() {
         true => Ok(config),
         false => Err(format!(
@@ -143,7 +147,10 @@ mod tests {
         let names: Vec<String> = names.into_iter().map(|named| named.0.name).collect();
         assert_eq!(names, ["a", "b"]);
         let error = read(r#"["a", {"nam": "b"}]"#).unwrap_err();
-        assert!(error.contains("[1]") && error.contains("unknown field `nam`"), "{error}");
+        assert!(
+            error.contains("[1]") && error.contains("unknown field `nam`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -283,7 +283,9 @@ mod lower {
                 Key::Null => wit::EmittedKey::None,
                 Key::Bytes(bytes) => wit::EmittedKey::Bytes(bytes),
             },
-            headers: headers.map(|(name, value)| wit::Header { name, value }).collect(),
+            headers: headers
+                .map(|(name, value)| wit::Header { name, value })
+                .collect(),
             tombstone: emission.tombstone,
         }
     }

@@ -131,8 +131,18 @@ mod tests {
 
     #[test]
     fn a_label_a_weight_or_a_shape_out_of_contract_is_refused() {
-        assert!(tally().learn(1, &[1.0], &[2], &[1.0]).unwrap_err().contains("label 2"));
-        assert!(tally().learn(1, &[1.0], &[1], &[-1.0]).unwrap_err().contains("weight -1"));
+        assert!(
+            tally()
+                .learn(1, &[1.0], &[2], &[1.0])
+                .unwrap_err()
+                .contains("label 2")
+        );
+        assert!(
+            tally()
+                .learn(1, &[1.0], &[1], &[-1.0])
+                .unwrap_err()
+                .contains("weight -1")
+        );
         assert!(tally().learn(1, &[1.0], &[1], &[f32::NAN]).is_err());
         assert!(tally().learn(2, &[1.0, 2.0], &[1], &[1.0]).is_err());
         assert!(tally().learn(1, &[1.0], &[1, 1], &[1.0]).is_err());

@@ -20,6 +20,10 @@
 //! - `record`, `reject`, `config`, `log`: what a plugin reads and says
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`: the contract in `wit/` and the way across it
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
+)]
 
 mod classifier;
 mod config;
@@ -50,8 +54,8 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod guest;
 
-pub use config::TextOr;
 pub use classifier::{Classifier, OpenClassifier, Predictions, classify_each};
+pub use config::TextOr;
 pub use learner::{Learner, OpenLearner};
 pub use parser::{OpenParser, Parsed, Parser, Row};
 pub use record::{Batch, Position, Record};

@@ -13,7 +13,9 @@ impl<'a> Batch<'a> {
     /// `offsets` must start at 0, never decrease and end at the payload's length.
     pub fn new(payload: &'a [u8], offsets: &'a [u32]) -> Result<Self, String> {
         let starts_at_zero = offsets.first() == Some(&0);
-        let ends_at_the_end = offsets.last().is_some_and(|end| *end as usize == payload.len());
+        let ends_at_the_end = offsets
+            .last()
+            .is_some_and(|end| *end as usize == payload.len());
         if starts_at_zero && ends_at_the_end && offsets.is_sorted() {
             Ok(Self { payload, offsets })
         } else {
@@ -33,7 +35,9 @@ impl<'a> Batch<'a> {
             .enumerate()
             .map(move |(row, [start, end])| Record {
                 row: row as u32,
-                value: payload.get(*start as usize..*end as usize).unwrap_or_default(),
+                value: payload
+                    .get(*start as usize..*end as usize)
+                    .unwrap_or_default(),
             })
     }
 }

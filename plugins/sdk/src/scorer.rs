@@ -13,7 +13,8 @@ pub trait Scorer: Sized + 'static {
 
     /// Judges one outcome; its indices point into `classes`. None leaves it unjudged; an error
     /// fails the whole batch.
-    fn score(&mut self, classes: &[String], outcome: &Outcome) -> Result<Option<Judgement>, String>;
+    fn score(&mut self, classes: &[String], outcome: &Outcome)
+    -> Result<Option<Judgement>, String>;
 }
 
 /// A prediction and its truth, joined by id.

@@ -43,7 +43,11 @@ pub(crate) fn key(of: u32) -> Option<Vec<u8>> {
 
 pub(crate) fn header(of: u32, name: &str) -> Option<Vec<u8>> {
     let headers = row(of).headers;
-    headers.into_iter().rev().find(|header| header.0 == name).map(|header| header.1)
+    headers
+        .into_iter()
+        .rev()
+        .find(|header| header.0 == name)
+        .map(|header| header.1)
 }
 
 pub(crate) fn timestamp(of: u32) -> Option<i64> {

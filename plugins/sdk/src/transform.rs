@@ -59,7 +59,11 @@ impl Emitter {
     }
 
     fn take_back(&mut self) {
-        while self.emitted.pop_if(|emission| emission.row == self.row).is_some() {}
+        while self
+            .emitted
+            .pop_if(|emission| emission.row == self.row)
+            .is_some()
+        {}
         let end = self.emitted.last().map_or(0, |emission| emission.end);
         self.payload.truncate(end as usize);
     }
@@ -158,7 +162,11 @@ impl<T: Transform> OpenTransform<T> {
             if let Err(reject) = self.transform.transform(&record, &mut out) {
                 out.take_back();
                 rejected.push(reject.of_row(row));
-            } else if out.emitted.last().is_none_or(|emission| emission.row != row) {
+            } else if out
+                .emitted
+                .last()
+                .is_none_or(|emission| emission.row != row)
+            {
                 dropped.push(row);
             }
         }

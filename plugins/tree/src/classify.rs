@@ -42,7 +42,11 @@ impl Classifier for Tree {
                 left,
                 right,
             } => Step::Compare {
-                feature: model.columns.iter().position(|name| name == feature).unwrap_or_default(),
+                feature: model
+                    .columns
+                    .iter()
+                    .position(|name| name == feature)
+                    .unwrap_or_default(),
                 threshold: *threshold,
                 left: *left,
                 right: *right,
@@ -102,7 +106,10 @@ impl Tree {
 /// seen it.
 fn smoothed(weights: &[f32]) -> Vec<f32> {
     let total: f32 = weights.iter().sum::<f32>() + weights.len() as f32;
-    weights.iter().map(|weight| (weight + 1.0) / total).collect()
+    weights
+        .iter()
+        .map(|weight| (weight + 1.0) / total)
+        .collect()
 }
 
 #[cfg(test)]
@@ -137,7 +144,13 @@ mod tests {
         let refused: Vec<_> = answer
             .rejected
             .iter()
-            .map(|rejection| (rejection.row, rejection.code.as_str(), rejection.message.as_str()))
+            .map(|rejection| {
+                (
+                    rejection.row,
+                    rejection.code.as_str(),
+                    rejection.message.as_str(),
+                )
+            })
             .collect();
         assert_eq!(
             refused,
@@ -154,7 +167,11 @@ mod tests {
             ("tree/1", "tree/2", "`format`"),
             ("[\"x\", \"y\"]", "[\"x\", \"x\"]", "`x` twice"),
             ("[\"a\", \"b\"]", "[\"a\"]", "two classes"),
-            ("\"feature\": \"y\"", "\"feature\": \"z\"", "node 0 splits by `z`"),
+            (
+                "\"feature\": \"y\"",
+                "\"feature\": \"z\"",
+                "node 0 splits by `z`",
+            ),
             ("\"left\": 3", "\"left\": 2", "node 2 leads to 2"),
             ("\"right\": 4", "\"right\": 5", "node 2 leads to 3 and 5"),
             ("[8, 0]", "[8]", "node 1 has 1 weights"),

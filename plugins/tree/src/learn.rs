@@ -54,7 +54,10 @@ impl Learner for TreeLearner {
 
     fn open(config: Config, signature: Signature, model: &[u8]) -> Result<Self, String> {
         if !(1..=DEEPEST).contains(&config.max_depth) {
-            return Err(format!("`max_depth` is {}, it must be 1 to {DEEPEST}", config.max_depth));
+            return Err(format!(
+                "`max_depth` is {}, it must be 1 to {DEEPEST}",
+                config.max_depth
+            ));
         }
         if !(config.min_weight_leaf.is_finite() && config.min_weight_leaf > 0.0) {
             return Err(format!(
@@ -63,11 +66,17 @@ impl Learner for TreeLearner {
             ));
         }
         if !model.is_empty() {
-            return Err("a tree cannot be continued: it is grown from all of its rows at once; \
+            return Err(
+                "a tree cannot be continued: it is grown from all of its rows at once; \
                         learn afresh, without a model"
-                .to_owned());
+                    .to_owned(),
+            );
         }
-        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
+        if let Some(column) = signature
+            .columns
+            .iter()
+            .find(|column| column.kind != Kind::Number)
+        {
             return Err(format!(
                 "column `{}` holds categories, tree takes only numbers",
                 column.name
@@ -75,7 +84,11 @@ impl Learner for TreeLearner {
         }
         Ok(Self {
             config,
-            columns: signature.columns.into_iter().map(|column| column.name).collect(),
+            columns: signature
+                .columns
+                .into_iter()
+                .map(|column| column.name)
+                .collect(),
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
@@ -104,8 +117,9 @@ impl Learner for TreeLearner {
         if self.labels.is_empty() {
             return Err("there is no row to learn from".to_owned());
         }
-        let rows = Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.rows.clone())
-            .map_err(|error| format!("the rows are not of one width: {error}"))?;
+        let rows =
+            Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.rows.clone())
+                .map_err(|error| format!("the rows are not of one width: {error}"))?;
         let dataset = Dataset::new(rows, Array1::from(self.labels.clone()))
             .with_weights(Array1::from(self.weights.clone()));
         let tree = DecisionTree::params()
@@ -129,12 +143,7 @@ impl Learner for TreeLearner {
 
 impl TreeLearner {
     /// Writes a node and what is below it, with `here` the rows that reach it. Answers its index.
-    fn write(
-        &self,
-        node: &TreeNode<f32, usize>,
-        here: Vec<usize>,
-        nodes: &mut Vec<Node>,
-    ) -> usize {
+    fn write(&self, node: &TreeNode<f32, usize>, here: Vec<usize>, nodes: &mut Vec<Node>) -> usize {
         let at = nodes.len();
         nodes.push(self.leaf(&here));
         let (feature, threshold, _) = node.split();
@@ -213,7 +222,10 @@ mod tests {
 
     #[test]
     fn equal_learning_gives_equal_bytes_where_no_two_splits_are_equally_good() {
-        assert_eq!(taught("{}").snapshot().unwrap(), taught("{}").snapshot().unwrap());
+        assert_eq!(
+            taught("{}").snapshot().unwrap(),
+            taught("{}").snapshot().unwrap()
+        );
     }
 
     #[test]
@@ -236,7 +248,9 @@ mod tests {
     fn weights_count_and_rows_of_weight_zero_or_with_missing_values_do_not() {
         let mut learner = taught("{}");
         let model = learner.snapshot().unwrap();
-        learner.learn(2, &[0.0, 0.0, f32::NAN, 0.0], &[2, 2], &[0.0, 1.0]).unwrap();
+        learner
+            .learn(2, &[0.0, 0.0, f32::NAN, 0.0], &[2, 2], &[0.0, 1.0])
+            .unwrap();
         assert_eq!(learner.snapshot().unwrap(), model);
         learner.learn(2, &[5.0, 0.0], &[0], &[2.5]).unwrap();
         let weighted = String::from_utf8(learner.snapshot().unwrap()).unwrap();
@@ -246,7 +260,9 @@ mod tests {
     #[test]
     fn one_class_alone_is_one_leaf() {
         let mut learner = open("{}").unwrap();
-        learner.learn(2, &[1.0, 1.0, 2.0, 2.0], &[1, 1], &[1.0; 2]).unwrap();
+        learner
+            .learn(2, &[1.0, 1.0, 2.0, 2.0], &[1, 1], &[1.0; 2])
+            .unwrap();
         let model = Model::read(&learner.snapshot().unwrap()).unwrap();
         assert_eq!(model.nodes.len(), 1);
     }
@@ -255,22 +271,47 @@ mod tests {
     fn rows_are_taken_up_to_the_bound_and_no_further() {
         let mut learner = open("{}").unwrap();
         let most = CELLS / 4;
-        learner.learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most]).unwrap();
+        learner
+            .learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most])
+            .unwrap();
         let error = learner.learn(2, &[1.0, 1.0], &[0], &[1.0]).unwrap_err();
         assert!(error.contains("at most 250000 rows"), "{error}");
     }
 
     #[test]
     fn what_cannot_be_learned_is_refused() {
-        assert!(open(r#"{"max_depth": 0}"#).err().unwrap().contains("`max_depth`"));
-        assert!(open(r#"{"max_depth": 33}"#).err().unwrap().contains("`max_depth`"));
-        assert!(open(r#"{"min_weight_leaf": 0}"#).err().unwrap().contains("`min_weight_leaf`"));
+        assert!(
+            open(r#"{"max_depth": 0}"#)
+                .err()
+                .unwrap()
+                .contains("`max_depth`")
+        );
+        assert!(
+            open(r#"{"max_depth": 33}"#)
+                .err()
+                .unwrap()
+                .contains("`max_depth`")
+        );
+        assert!(
+            open(r#"{"min_weight_leaf": 0}"#)
+                .err()
+                .unwrap()
+                .contains("`min_weight_leaf`")
+        );
         assert!(open(r#"{"depth": 3}"#).err().unwrap().contains("`depth`"));
-        assert!(open("{}").unwrap().snapshot().unwrap_err().contains("no row"));
+        assert!(
+            open("{}")
+                .unwrap()
+                .snapshot()
+                .unwrap_err()
+                .contains("no row")
+        );
         let continued = OpenLearner::<TreeLearner>::open("{}", signature(), b"{}");
         assert!(continued.err().unwrap().contains("cannot be continued"));
         let mut categories = signature();
-        categories.columns.push(Column::category("colour", vec!["red".to_owned()]));
+        categories
+            .columns
+            .push(Column::category("colour", vec!["red".to_owned()]));
         let refused = OpenLearner::<TreeLearner>::open("{}", categories, b"");
         assert!(refused.err().unwrap().contains("`colour`"));
     }

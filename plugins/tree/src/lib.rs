@@ -3,6 +3,10 @@
 //! - `model`: the model's file and the checks that it must pass
 //! - `classify`: rows to the class distribution of their leaf
 //! - `learn`: labelled rows to a model, by linfa
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
+)]
 
 mod classify;
 mod learn;

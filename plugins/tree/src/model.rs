@@ -36,7 +36,9 @@ impl Model {
         }
         let model: Self = serde_json::from_slice(bytes)
             .map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
-        model.check().map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
+        model
+            .check()
+            .map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
         Ok(model)
     }
 
@@ -50,16 +52,17 @@ impl Model {
             return Err("it needs at least one column, two classes and one node".to_owned());
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            self.check_node(index, node).map_err(|what| format!("node {index} {what}"))?;
+            self.check_node(index, node)
+                .map_err(|what| format!("node {index} {what}"))?;
         }
         Ok(())
     }
 
     fn check_node(&self, index: usize, node: &Node) -> Result<(), String> {
         match node {
-            Node::Split { feature, .. } if !self.columns.contains(feature) => {
-                Err(format!("splits by `{feature}`, which is none of the columns"))
-            }
+            Node::Split { feature, .. } if !self.columns.contains(feature) => Err(format!(
+                "splits by `{feature}`, which is none of the columns"
+            )),
             Node::Split { threshold, .. } if !threshold.is_finite() => {
                 Err("has a threshold that is not finite".to_owned())
             }

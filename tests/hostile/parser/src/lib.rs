@@ -36,7 +36,8 @@ struct Hostile;
 
 impl Guest for Hostile {
     fn open(config: String) -> Result<Vec<Column>, String> {
-        let config: Config<String> = serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        let config: Config<String> =
+            serde_json::from_str(&config).map_err(|error| error.to_string())?;
         misbehave_in_open(&config.what)?;
         let count = match config.what.as_str() {
             "no-columns" => 0,
@@ -79,11 +80,15 @@ fn parse(config: &Config<String>, batch: &RawBatch) -> Result<Parsed, String> {
         dropped: Vec::new(),
     };
     for (row, value) in (0..).zip(&rows) {
-        let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        let number = std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.trim().parse().ok());
         let cells = (0..config.column_count).map(|_| number.unwrap_or(f32::NAN));
         parsed.rows.values.extend(cells);
         if number.is_none() {
-            parsed.rejected.push(rejection(row, "not-a-number", "the value is not a number"));
+            parsed
+                .rejected
+                .push(rejection(row, "not-a-number", "the value is not a number"));
         }
     }
     let set_off = match &config.on {
@@ -104,13 +109,19 @@ fn answer_badly(what: &str, parsed: &mut Parsed, rows: u32) -> Result<(), String
             parsed.rows.values.pop();
         }
         "wrong-columns" => parsed.rows.columns += 1,
-        "bad-row" => parsed.rejected.push(rejection(rows, "bad-row", "beyond the batch")),
-        "bad-code" => parsed.rejected.push(rejection(0, "Bad code!", "not a label")),
+        "bad-row" => parsed
+            .rejected
+            .push(rejection(rows, "bad-row", "beyond the batch")),
+        "bad-code" => parsed
+            .rejected
+            .push(rejection(0, "Bad code!", "not a label")),
         "twice-rejected" => {
             parsed.rejected.push(rejection(0, "once", ""));
             parsed.rejected.push(rejection(0, "twice", ""));
         }
-        "huge-message" => parsed.rejected.push(rejection(0, "huge", &"!".repeat(1 << 20))),
+        "huge-message" => parsed
+            .rejected
+            .push(rejection(0, "huge", &"!".repeat(1 << 20))),
         "bad-dropped" => parsed.dropped = vec![1, 0],
         "huge-answer" => parsed.rows.values = vec![0.0; 8 << 20],
         "unknown-row" => {

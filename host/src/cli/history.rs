@@ -1,0 +1,66 @@
+//! `history`: what a pipeline ran, since when and why.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::client::Client;
+use super::table::Table;
+use super::{Global, Outcome, Output};
+use crate::deployment::{Deployment, Releases};
+
+/// Every revision of a pipeline: when, why, and what it runs. The last is the current one.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  sandpiper history iris\n  sandpiper history iris -o json")]
+pub struct History {
+    pipeline: String,
+}
+
+impl History {
+    pub fn run(self, global: &Global) -> Outcome {
+        let answer: serde_json::Value = Client::new(global).get(&format!("/v1/pipelines/{}/history", self.pipeline))?;
+        match global.output {
+            Output::Json => super::print_json(&answer)?,
+            Output::Text => super::print(&render(answer)?)?,
+        };
+        Ok(())
+    }
+}
+
+fn render(answer: serde_json::Value) -> Result<String> {
+    let deployments: Vec<Deployment> = serde_json::from_value(answer)?;
+    let mut table = Table::with_header(&["REVISION", "TIME", "RELEASES", "REASON"]);
+    for deployment in &deployments {
+        table.row([deployment.revision.to_string(), time(deployment.at), releases(&deployment.releases), deployment.reason.clone()]);
+    }
+    Ok(table.render(""))
+}
+
+fn releases(releases: &Releases) -> String {
+    releases.iter().map(|(stage, release)| format!("{stage} {}", release.label())).collect::<Vec<_>>().join(", ")
+}
+
+/// Milliseconds since the Unix epoch as RFC 3339, UTC.
+fn time(ms: i64) -> String {
+    let since = Duration::from_millis(ms.try_into().unwrap_or_default());
+    UNIX_EPOCH.checked_add(since).map_or_else(|| ms.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::Release;
+    use crate::digest::Digest;
+
+    #[test]
+    fn a_revision_is_a_line_with_time_releases_and_reason() {
+        let release = Release { name: "csv".into(), plugin: Digest::of(b"csv"), model: None, config: serde_json::json!({}) };
+        let label = release.label();
+        let releases = Releases { parse: Some(release), ..Releases::default() };
+        let deployments = [Deployment { revision: 3, releases, reason: "trained on May".into(), at: 1_777_635_296_000 }];
+        let text = render(serde_json::to_value(deployments).unwrap()).unwrap();
+        let line = text.lines().nth(1).unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), format!("3 2026-05-01T11:34:56Z parse {label} trained on May"));
+    }
+}

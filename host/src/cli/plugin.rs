@@ -1,0 +1,185 @@
+//! `plugin`: components as files, without a pipeline.
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{Failure, Global, Outcome, Output};
+use crate::digest::Digest;
+use crate::plan::PluginRef;
+use crate::wasm::bindings::{PACKAGE, VERSION};
+use crate::wasm::plugin::is_granted;
+use crate::wasm::{Described, Engine, Interface};
+use crate::{staging, stock};
+
+/// Components, looked at without a pipeline.
+#[derive(Args)]
+pub struct Plugin {
+    #[command(subcommand)]
+    verb: PluginVerb,
+}
+
+#[derive(Subcommand)]
+enum PluginVerb {
+    /// What a component exports and imports, and whether this host would run it.
+    #[command(after_help = "Examples:\n  sandpiper plugin inspect ./mine.wasm\n  sandpiper plugin inspect logistic -o json\n\n\
+        The exit code is 1 when this host would refuse it.")]
+    Inspect {
+        /// A stock name, or a component file.
+        plugin: String,
+    },
+}
+
+impl Plugin {
+    pub fn run(self, global: &Global) -> Outcome {
+        let PluginVerb::Inspect { plugin } = self.verb;
+        let (name, component) = staging::component(&named(&plugin)?)?;
+        let facts = inspect(&Engine::new(None)?, &name, &component)?;
+        match global.output {
+            Output::Json => super::print_json(&facts)?,
+            Output::Text => super::print(&render(&facts))?,
+        };
+        if facts.refused.is_some() { Err(Failure::Said(1)) } else { Ok(()) }
+    }
+}
+
+/// What a plugin's name on the command line means: with a slash or the ending `.wasm` a file, else a stock plugin.
+///
+/// # Errors
+/// When there is no stock plugin of that name.
+pub fn named(plugin: &str) -> Result<PluginRef> {
+    if plugin.contains('/') || plugin.ends_with(".wasm") {
+        return Ok(PluginRef::Path(plugin.into()));
+    }
+    if stock::component(plugin).is_none() {
+        bail!("{plugin:?} is no stock plugin; there are {}; a file is named with a slash or .wasm", stock::names().join(", "));
+    }
+    Ok(PluginRef::Stock(plugin.to_owned()))
+}
+
+#[derive(Serialize)]
+struct Facts {
+    name: String,
+    digest: Digest,
+    /// Bytes.
+    size: usize,
+    /// What a pipeline can use it as.
+    interfaces: Vec<Interface>,
+    /// Version of our WIT package that it was built against; `None` when it exports nothing of it.
+    wit: Option<String>,
+    exports: Vec<String>,
+    imports: Vec<Import>,
+    /// Why this host would not run it.
+    refused: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Import {
+    name: String,
+    granted: bool,
+}
+
+fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Facts> {
+    let described = Described::of(engine, name, component)?;
+    let (digest, size, interfaces) = (described.digest, described.size, described.interfaces());
+    let exports = described.exports.clone();
+    let imports = described.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
+    let ours = |export: &String| export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned());
+    let wit = exports.iter().find_map(ours);
+    let refused = match described.link(engine, name) {
+        Err(error) => Some(format!("{error:#}")),
+        Ok(_) if interfaces.is_empty() => Some(format!(
+            "plugin {name} exports no interface of {PACKAGE}@{VERSION}: a pipeline has no stage for it; export one of {}",
+            Interface::ALL.map(Interface::name).join(", ")
+        )),
+        Ok(_) => None,
+    };
+    Ok(Facts { name: name.to_owned(), digest, size, interfaces, wit, exports, imports, refused })
+}
+
+fn render(facts: &Facts) -> String {
+    let interfaces: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name()).collect();
+    let usable = if interfaces.is_empty() { "nothing".to_owned() } else { interfaces.join(", ") };
+    let wit = match &facts.wit {
+        Some(version) if version == VERSION => format!("{PACKAGE}@{version}"),
+        Some(version) => format!("{PACKAGE}@{version}; this host speaks {VERSION}"),
+        None => format!("nothing of {PACKAGE}"),
+    };
+    let mut text = format!(
+        "{}\n  digest   {}\n  size     {} bytes\n  wit      {wit}\n  usable   {usable}\n",
+        facts.name,
+        facts.digest,
+        super::table::grouped(facts.size as u64),
+    );
+    text.push_str("  exports\n");
+    for export in &facts.exports {
+        text.push_str(&format!("    {export}\n"));
+    }
+    text.push_str("  imports\n");
+    for Import { name, granted } in &facts.imports {
+        text.push_str(&format!("    {} {name}\n", if *granted { "granted    " } else { "NOT GRANTED" }));
+    }
+    match &facts.refused {
+        Some(why) => text.push_str(&format!("  this host would refuse it: {why}\n")),
+        None => text.push_str("  this host would run it\n"),
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(name: &str) -> Facts {
+        inspect(&Engine::new(None).unwrap(), name, stock::component(name).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_stock_plugin_shows_its_interfaces_and_that_its_imports_are_granted() {
+        let facts = facts("logistic");
+        assert_eq!(facts.interfaces, [Interface::Classifier, Interface::Learner]);
+        assert_eq!(facts.wit.as_deref(), Some(VERSION));
+        assert!(facts.refused.is_none() && facts.imports.iter().all(|import| import.granted));
+        let text = render(&facts);
+        assert!(text.contains("usable   classifier, learner") && text.contains("this host would run it"), "{text}");
+        let json = serde_json::to_value(&facts).unwrap();
+        assert_eq!(json["interfaces"], serde_json::json!(["classifier", "learner"]));
+        assert!(json["refused"].is_null());
+    }
+
+    /// `(component (import "wasi:sockets/network@0.2.0" (instance)))`, assembled by hand.
+    fn caller() -> Vec<u8> {
+        let name = b"wasi:sockets/network@0.2.0";
+        let mut component = b"\0asm\x0d\0\x01\0".to_vec();
+        component.extend([7, 3, 1, 0x42, 0]);
+        component.extend([10, name.len() as u8 + 5, 1, 0, name.len() as u8]);
+        component.extend_from_slice(name);
+        component.extend([5, 0]);
+        component
+    }
+
+    #[test]
+    fn what_is_not_granted_is_named() {
+        let facts = inspect(&Engine::new(None).unwrap(), "caller", &caller()).unwrap();
+        let text = render(&facts);
+        assert!(text.contains("NOT GRANTED wasi:sockets/network@0.2.0"), "{text}");
+        assert!(text.contains("this host would refuse it: plugin caller imports wasi:sockets/network@0.2.0"), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_component_is_told_what_it_is() {
+        let engine = Engine::new(None).unwrap();
+        let error = |bytes: &[u8]| inspect(&engine, "mine", bytes).err().unwrap().to_string();
+        assert!(error(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
+        assert!(error(b"").contains("empty file"));
+        assert!(error(b"#!/bin/sh").contains("no WebAssembly"));
+    }
+
+    #[test]
+    fn a_bare_word_is_a_stock_plugin_and_a_slash_or_an_ending_is_a_file() {
+        assert_eq!(named("csv").unwrap(), PluginRef::Stock("csv".into()));
+        assert_eq!(named("./csv").unwrap(), PluginRef::Path("./csv".into()));
+        assert_eq!(named("csv.wasm").unwrap(), PluginRef::Path("csv.wasm".into()));
+        assert!(named("cvs").unwrap_err().to_string().contains("csv"));
+    }
+}

@@ -1,0 +1,285 @@
+//! `tap`: a topic of a pipeline, record by record, as it is written.
+//!
+//! Reads brokers and names from the pipeline's file, so no daemon is needed. Sees committed records only, belongs to
+//! no group of the pipeline's and commits nothing.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use base64::Engine as _;
+use clap::{Args, ValueEnum};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use super::{Failure, Global, Outcome, Output};
+use crate::dead_letter::PREFIX;
+use crate::kafka::properties;
+use crate::plan::Plan;
+
+/// Time for one question to the brokers.
+const REQUEST: Duration = Duration::from_secs(5);
+/// How often a wait for records looks whether it was interrupted.
+const NAP: Duration = Duration::from_millis(100);
+
+/// Follow a topic of a pipeline until Ctrl-C.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  sandpiper tap data/iris.toml predictions\n  sandpiper tap data/iris.toml dead-letters --from-start\n  \
+    sandpiper tap data/iris.toml scores --count 10 -o json\n\n\
+    A line is PARTITION@OFFSET KEY VALUE; of a dead letter also the stage, the reason and the message. A null is shown as -. \
+    Only committed records are shown; nothing is committed, and the pipeline's groups are left alone.")]
+pub struct Tap {
+    /// A pipeline file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Which of its topics.
+    #[arg(value_enum)]
+    topic: Which,
+    /// Everything that the topic still holds, not only what is written from now on.
+    #[arg(long)]
+    from_start: bool,
+    /// End after so many records.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Which {
+    /// What the pipeline writes to `[output] topic`.
+    #[value(alias = "output")]
+    Predictions,
+    /// Joined and judged predictions.
+    Scores,
+    /// Records that a stage could not take.
+    DeadLetters,
+}
+
+impl Tap {
+    pub fn run(self, global: &Global) -> Outcome {
+        let plans = super::run::load(std::slice::from_ref(&self.file))?;
+        let plan = plans.first().context("the file holds no pipeline")?;
+        let topic = topic(plan, self.topic).map_err(Failure::Usage)?;
+        let interrupted = super::interrupted()?;
+        let consumer = assigned(plan, topic, self.from_start)?;
+        eprintln!("following {topic}; Ctrl-C ends");
+        let mut shown = 0;
+        while !interrupted.load(Ordering::Relaxed) && self.count.is_none_or(|count| shown < count) {
+            let message = match consumer.poll(NAP) {
+                None => continue,
+                Some(Ok(message)) => message,
+                Some(Err(error)) if is_final(&error) => return Err(anyhow::Error::from(error).context(format!("reading {topic}")).into()),
+                Some(Err(error)) => {
+                    // librdkafka goes on by itself as soon as the brokers are back.
+                    eprintln!("warning: {error}");
+                    continue;
+                }
+            };
+            let record = Record::of(&message);
+            let line = match global.output {
+                Output::Json => record.json().to_string(),
+                Output::Text => record.text(),
+            };
+            if !super::print(&(line + "\n"))? {
+                break;
+            }
+            shown += 1;
+        }
+        Ok(())
+    }
+}
+
+fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
+    match which {
+        Which::Predictions => Ok(&plan.output.topic),
+        Which::DeadLetters => Ok(&plan.dead_letters),
+        Which::Scores => match &plan.feedback {
+            Some(feedback) => Ok(&feedback.scores),
+            None => Err(format!("{}: pipeline {} has no [feedback], so nothing writes scores", plan.file.display(), plan.name)),
+        },
+    }
+}
+
+/// A consumer of every partition, from its start or from its end as it is now.
+fn assigned(plan: &Plan, topic: &str, from_start: bool) -> Result<BaseConsumer> {
+    let mut config: ClientConfig = properties::client(plan).0.into_iter().collect();
+    config
+        .set("group.id", format!("sandpiper.tap.{}", uuid::Uuid::new_v4()))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("isolation.level", "read_committed")
+        // A position that was deleted under us: go on with the oldest record that is left.
+        .set("auto.offset.reset", "earliest");
+    let consumer: BaseConsumer = config.create().context("librdkafka refuses the configuration")?;
+    let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
+    let partitions = partitions(&consumer, topic).with_context(|| format!("asking {brokers} for topic {topic}"))?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in partitions {
+        // Fixed now, so that whatever is written after `following` appears is seen.
+        let (start, end) = consumer
+            .fetch_watermarks(topic, partition, REQUEST)
+            .with_context(|| format!("asking {brokers} for the offsets of {topic} {partition}"))?;
+        assignment.add_partition_offset(topic, partition, Offset::Offset(if from_start { start } else { end }))?;
+    }
+    consumer.assign(&assignment)?;
+    Ok(consumer)
+}
+
+fn partitions(consumer: &BaseConsumer, name: &str) -> Result<Vec<i32>> {
+    let deadline = Instant::now() + REQUEST;
+    loop {
+        let metadata = consumer.fetch_metadata(Some(name), REQUEST)?;
+        let topic = metadata.topics().first().context("the brokers say nothing of it")?;
+        match topic.error().map(Code::from) {
+            None => return Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                bail!("topic {name} does not exist; `sandpiper check FILE --connect` prints the command that creates it")
+            }
+            // Just created.
+            Some(Code::LeaderNotAvailable) if Instant::now() < deadline => std::thread::sleep(NAP),
+            Some(error) => bail!("{error}"),
+        }
+    }
+}
+
+/// Errors that waiting does not mend.
+fn is_final(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(Code::Fatal | Code::Authentication | Code::SaslAuthenticationFailed | Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition)
+    )
+}
+
+/// A record, copied out.
+struct Record {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    /// Milliseconds since the Unix epoch.
+    timestamp: Option<i64>,
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Record {
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        let header = |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        Self {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let headers: Vec<Value> =
+            self.headers.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) })).collect();
+        serde_json::json!({
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "timestamp": self.timestamp,
+            "key": bytes(self.key.as_deref()),
+            "value": bytes(self.value.as_deref()),
+            "headers": headers,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut line = format!("{}@{} {} {}", self.partition, self.offset, shown(self.key.as_deref()), shown(self.value.as_deref()));
+        if let (Some(reason), Some(message)) = (self.error("reason"), self.error("message")) {
+            let stage = self.error("stage").unwrap_or_default();
+            line.push_str(&format!(" [{stage} {reason}: {message}]"));
+        }
+        line
+    }
+
+    /// What we say about a dead letter: the last header of that name is ours.
+    fn error(&self, name: &str) -> Option<String> {
+        let ours = |header: &&(String, Option<Vec<u8>>)| header.0.strip_prefix(PREFIX) == Some(name);
+        self.headers.iter().rev().find(ours).map(|(_, value)| shown(value.as_deref()))
+    }
+}
+
+/// Text as a string, other bytes as `{"base64": "…"}`.
+fn bytes(bytes: Option<&[u8]>) -> Value {
+    match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
+        None => Value::Null,
+        Some((Ok(text), _)) => text.into(),
+        Some((Err(_), bytes)) => serde_json::json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) }),
+    }
+}
+
+/// On one line, and harmless to a terminal.
+fn shown(bytes: Option<&[u8]>) -> String {
+    let Some(bytes) = bytes else { return "-".into() };
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(bytes).chars() {
+        if c.is_control() {
+            text.extend(c.escape_default());
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> Record {
+        Record {
+            topic: "iris.dead-letters".into(),
+            partition: 3,
+            offset: 1842,
+            timestamp: Some(7),
+            key: Some(b"f-1".to_vec()),
+            value: Some(b"5.1,\x1b[31m\n".to_vec()),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_and_cannot_colour_the_terminal() {
+        assert_eq!(record().text(), "3@1842 f-1 5.1,\\u{1b}[31m\\n");
+        assert_eq!(Record { key: None, value: None, ..record() }.text(), "3@1842 - -");
+    }
+
+    #[test]
+    fn a_dead_letter_says_why_and_an_older_letters_headers_do_not_count() {
+        let mut record = record();
+        for (name, value) in [("reason", "old"), ("stage", "parse"), ("reason", "missing-value"), ("message", "column `b` has no value")] {
+            record.headers.push((format!("{PREFIX}{name}"), Some(value.as_bytes().to_vec())));
+        }
+        assert!(record.text().ends_with(" [parse missing-value: column `b` has no value]"), "{}", record.text());
+    }
+
+    #[test]
+    fn json_keeps_null_text_and_bytes_apart() {
+        let record = Record { key: None, headers: vec![("h".into(), Some(vec![0xff])), ("n".into(), None)], ..record() };
+        let json = record.json();
+        assert!(json["key"].is_null());
+        assert_eq!(json["value"], "5.1,\u{1b}[31m\n");
+        assert_eq!(json["headers"], serde_json::json!([{ "name": "h", "value": { "base64": "/w==" } }, { "name": "n", "value": null }]));
+        assert_eq!((&json["partition"], &json["offset"], &json["timestamp"]), (&3.into(), &1842.into(), &7.into()));
+    }
+
+    #[test]
+    fn scores_need_feedback() {
+        let example = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
+        let plan = |name: &str| crate::config::load(&example(name), &crate::stock::names()).unwrap();
+        assert_eq!(topic(&plan("iris.toml"), Which::Scores).unwrap(), "iris.scores");
+        assert_eq!(topic(&plan("iris.toml"), Which::DeadLetters).unwrap(), "iris.dead-letters");
+        assert!(topic(&plan("route.toml"), Which::Scores).unwrap_err().contains("[feedback]"));
+    }
+}

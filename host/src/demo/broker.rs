@@ -1,0 +1,108 @@
+//! Where the demonstration runs: a broker within this process, or somebody's own.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::bindings as rd;
+use rdkafka::client::{ClientContext, DefaultClientContext};
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
+
+/// Of every topic.
+pub const PARTITIONS: i32 = 3;
+/// Time for one request.
+const REQUEST: Duration = Duration::from_secs(10);
+/// On a broker of somebody's own, what is left there goes by itself after a day.
+const RETENTION_MS: &str = "86400000";
+
+/// A broker and the producer that feeds it. A mock lives as long as its producer.
+pub struct Broker {
+    /// `HOST:PORT`.
+    pub address: String,
+    pub is_mock: bool,
+    pub producer: BaseProducer<Deliveries>,
+}
+
+/// Hears what became of what was produced.
+#[derive(Default)]
+pub struct Deliveries {
+    failed: Mutex<Option<String>>,
+}
+
+impl Deliveries {
+    /// The first failure.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+impl Broker {
+    /// librdkafka's mock cluster: one broker on a free port of this host.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn mock() -> Result<Self> {
+        let producer = producer("test.mock.num.brokers", "1")?;
+        let cluster = producer.client().mock_cluster().context("librdkafka has no mock cluster")?;
+        let address = cluster.bootstrap_servers();
+        // SAFETY: the cluster is alive as long as its client. A group of one need not wait 3 s for other members.
+        unsafe {
+            let cluster = rd::rd_kafka_handle_mock_cluster(producer.client().native_ptr());
+            rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100);
+        }
+        Ok(Self { address, is_mock: true, producer })
+    }
+
+    /// # Errors
+    /// When nobody answers there.
+    pub fn at(address: &str) -> Result<Self> {
+        let producer = producer("bootstrap.servers", address)?;
+        producer.client().fetch_metadata(None, REQUEST).with_context(|| format!("no Kafka answers at {address}"))?;
+        Ok(Self { address: address.to_owned(), is_mock: false, producer })
+    }
+
+    /// # Errors
+    /// When the broker refuses, or a topic is there already.
+    pub fn create_topics(&self, topics: &[&str]) -> Result<()> {
+        if let Some(cluster) = self.producer.client().mock_cluster() {
+            for topic in topics {
+                cluster.create_topic(topic, PARTITIONS, 1).with_context(|| format!("creating topic {topic}"))?;
+            }
+            return Ok(());
+        }
+        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &self.address).create()?;
+        // The broker's own default of replicas: a single broker has one, a cluster what its owner wants.
+        let replicas = TopicReplication::Fixed(-1);
+        let new: Vec<NewTopic<'_>> =
+            topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, replicas).set("retention.ms", RETENTION_MS)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        for answer in runtime.block_on(admin.create_topics(&new, &options)).context("creating the topics")? {
+            if let Err((topic, code)) = answer {
+                bail!("topic {topic} cannot be created: {code}");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn producer(property: &str, value: &str) -> Result<BaseProducer<Deliveries>> {
+    let mut config = ClientConfig::new();
+    // Idempotent, so that nothing is sent twice; by murmur2, so that a label goes where its flower went.
+    config.set(property, value).set("enable.idempotence", "true").set("partitioner", "murmur2_random");
+    Ok(config.create_with_context(Deliveries::default())?)
+}

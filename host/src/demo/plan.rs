@@ -1,0 +1,62 @@
+//! The pipeline, as somebody would write it into a file.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use super::broker::Broker;
+use super::flowers::COLUMNS;
+use crate::plan::Plan;
+use crate::{config, stock};
+
+/// The first model's file.
+pub const MODEL: &str = "sepals.json";
+
+/// `home` is the folder that the model's file stands in.
+///
+/// # Errors
+/// When the broker's address is none.
+pub fn plan(name: &str, broker: &Broker, plugin: &str, home: &Path) -> Result<Plan> {
+    let text = text(name, broker, plugin);
+    let plan = config::parse(&home.join("pipeline.toml"), &text, &stock::names(), &|_| None);
+    plan.map_err(|mistakes| anyhow!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+}
+
+fn text(name: &str, broker: &Broker, plugin: &str) -> String {
+    let address = toml::Value::from(broker.address.as_str());
+    let columns = toml::Value::from(COLUMNS.to_vec());
+    // A mock answers an empty fetch only when its time is up, however soon a record comes.
+    let fetch = if broker.is_mock { "fetch.wait.max.ms = 20" } else { "" };
+    let guarantee = if broker.is_mock { "at-least-once" } else { "exactly-once" };
+    format!(
+        r#"
+        name = "{name}"
+
+        [kafka]
+        bootstrap.servers = {address}
+        {fetch}
+
+        [input]
+        topics = ["{name}.measurements"]
+        id     = "key"
+
+        [parse]
+        plugin = "csv"
+        config = {{ columns = {columns} }}
+
+        [classify]
+        plugin = "{plugin}"
+        model  = "{MODEL}"
+
+        [output]
+        topic = "{name}.predictions"
+
+        [feedback]
+        labels = "{name}.labels"
+        score  = {{ plugin = "loss", config = {{ metric = "error" }} }}
+
+        [delivery]
+        guarantee = "{guarantee}"
+        "#
+    )
+}

@@ -1,0 +1,127 @@
+//! What happens while records flow: watched until each has its outcome and its label, and swapped half-way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use indicatif::HumanCount;
+
+use super::broker::PARTITIONS;
+use super::models::Model;
+use super::summary::scored;
+use super::traffic::Traffic;
+use super::view::View;
+use crate::controller::{Change, Controller, PluginChange, StageChange};
+use crate::daemon::Daemon;
+use crate::report::WorkerState;
+use crate::status::{PipelineStatus, WorkerStatus};
+
+/// Without any progress for so long, it is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the status is looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+/// A running daemon with one pipeline, and what it has to do with.
+pub struct Scene<'a> {
+    pub daemon: &'a Daemon,
+    pub traffic: &'a Traffic<'a>,
+    /// What takes over half-way.
+    pub better: &'a Model,
+    /// Somebody wants to end it.
+    pub stop: &'a AtomicBool,
+}
+
+impl Scene<'_> {
+    /// Answers the pipeline's last status.
+    ///
+    /// # Errors
+    /// When a worker fails, the broker does not take the records, nothing moves any more, or somebody ends it.
+    pub fn play(&self, view: &mut View) -> Result<PipelineStatus> {
+        let controller = self.daemon.pipelines.first().context("the daemon has no pipeline")?;
+        self.watch(controller, "the pipeline does not start", |status| {
+            let workers = || status.workers.iter().chain(status.feedback.iter().map(|feedback| &feedback.worker));
+            Ok(workers().all(|worker| worker.state == WorkerState::Running && assigned(worker)))
+        })?;
+        view.say("pipeline  csv → tree runs; flowers are measured, and named by a botanist somewhat later");
+        let failed = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let traffic = scope.spawn(|| self.traffic.run().inspect_err(|_| failed.store(true, Ordering::Relaxed)));
+            let ended = self.follow(controller, view, &failed);
+            self.traffic.stop.store(true, Ordering::Relaxed);
+            // What the broker says of the records tells more than that their outcomes are missing.
+            traffic.join().map_err(|_| anyhow!("the thread of the traffic panicked"))??;
+            ended
+        })
+    }
+
+    fn follow(&self, controller: &Controller, view: &mut View, failed: &AtomicBool) -> Result<PipelineStatus> {
+        let predictions = self.traffic.records - self.traffic.malformed();
+        self.watch(controller, "records stay without an outcome or predictions without a label", |status| {
+            view.show(status);
+            ensure!(!failed.load(Ordering::Relaxed), "the flowers stay away");
+            if status.emitted >= predictions / 2 && !self.traffic.swapped.load(Ordering::Relaxed) {
+                view.say(&self.swap(controller)?);
+                self.traffic.swapped.store(true, Ordering::Relaxed);
+            }
+            Ok(status.records >= self.traffic.records && scored(status) >= predictions)
+        })
+    }
+
+    /// Deploys the better model as `sandpiper deploy` would.
+    fn swap(&self, controller: &Controller) -> Result<String> {
+        let change = StageChange {
+            plugin: Some(PluginChange::Stock(self.better.plugin.to_owned())),
+            model: Some(self.daemon.state.keep(&self.better.bytes)?),
+            ..StageChange::default()
+        };
+        let deployed = controller.deploy(&Change {
+            stages: [("classify".to_owned(), change)].into(),
+            reason: "a model that sees the petals too".into(),
+            ..Change::default()
+        })?;
+        Ok(format!("swap      revision {} runs: {} on all columns, while flowers keep coming", deployed.deployment.revision, self.better.plugin))
+    }
+
+    /// Looks at the status until it is as wanted.
+    fn watch(&self, controller: &Controller, otherwise: &str, mut is_done: impl FnMut(&PipelineStatus) -> Result<bool>) -> Result<PipelineStatus> {
+        let mut moved = (Instant::now(), (0, 0));
+        loop {
+            let status = PipelineStatus::of(controller);
+            if is_done(&status)? {
+                return Ok(status);
+            }
+            let done = (status.records, scored(&status));
+            if done != moved.1 {
+                moved = (Instant::now(), done);
+            }
+            if self.stop.load(Ordering::Relaxed) {
+                bail!("ended before its time, after {} records; what it made is not complete", HumanCount(status.records));
+            }
+            let error = last_error(&status);
+            if status.state == WorkerState::Failed {
+                bail!("{otherwise}: {error}");
+            }
+            if moved.0.elapsed() >= PATIENCE {
+                bail!(
+                    "{otherwise}: for {} s nothing has moved; {} of {} records have an outcome, {} of {} predictions a label; {error}",
+                    PATIENCE.as_secs(),
+                    HumanCount(status.records),
+                    HumanCount(self.traffic.records),
+                    HumanCount(scored(&status)),
+                    HumanCount(status.emitted),
+                );
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+}
+
+/// Whether a worker has its partitions, and knows where to go on.
+fn assigned(worker: &WorkerStatus) -> bool {
+    worker.partitions.len() >= PARTITIONS as usize
+}
+
+fn last_error(status: &PipelineStatus) -> &str {
+    let workers = status.workers.iter().chain(status.feedback.iter().map(|feedback| &feedback.worker));
+    workers.filter_map(|worker| worker.last_error.as_deref()).next().unwrap_or("no worker reports an error")
+}

@@ -1,0 +1,142 @@
+//! What is seen while it runs: a few lines that change on a terminal, else a line every two seconds.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::status::{PipelineStatus, ReleaseStatus};
+
+/// Between two plain lines.
+const LINES: Duration = Duration::from_secs(2);
+/// The rate is that of so long.
+const RATE: Duration = Duration::from_secs(1);
+
+/// Where the view goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Screen {
+    Stdout,
+    /// Standard output is for data.
+    Stderr,
+}
+
+pub struct View {
+    screen: Screen,
+    live: Option<Live>,
+    total: u64,
+    started: Instant,
+    /// When the rate was last measured, the records at that time, and the rate: records a second.
+    measured: (Instant, u64, f64),
+    written: Option<Instant>,
+}
+
+/// The changing lines.
+struct Live {
+    lines: MultiProgress,
+    bar: ProgressBar,
+    text: ProgressBar,
+}
+
+impl View {
+    /// `plain` writes lines even on a terminal.
+    pub fn new(screen: Screen, plain: bool, total: u64) -> Self {
+        let is_terminal = match screen {
+            Screen::Stdout => std::io::stdout().is_terminal(),
+            Screen::Stderr => std::io::stderr().is_terminal(),
+        };
+        let now = Instant::now();
+        let live = (is_terminal && !plain).then(|| Live::new(screen, total));
+        Self { screen, live, total, started: now, measured: (now, 0, 0.0), written: None }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, line: &str) {
+        match &self.live {
+            Some(live) => drop(live.lines.println(line)),
+            None => self.write(line),
+        }
+    }
+
+    /// What is going on now.
+    pub fn show(&mut self, status: &PipelineStatus) {
+        self.measure(status.records);
+        let (_, _, rate) = self.measured;
+        let letters = dead_letters(&status.dead_letters);
+        if let Some(live) = &self.live {
+            live.bar.set_position(status.records.min(self.total));
+            live.bar.set_message(format!("{rate:.0}/s"));
+            let mut lines: Vec<String> = status.releases.iter().map(release).collect();
+            lines.push(format!("  dead letters  {letters}"));
+            live.text.set_message(lines.join("\n"));
+        } else if self.written.is_none_or(|at| at.elapsed() >= LINES) {
+            self.written = Some(Instant::now());
+            let releases: Vec<String> = status.releases.iter().map(|release| format!("revision {}: {}", release.revision, accuracy(release.accuracy, release.scored))).collect();
+            let (done, total) = (HumanCount(status.records), HumanCount(self.total));
+            let seconds = self.started.elapsed().as_secs();
+            self.write(&format!("{seconds:>4} s  {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}", releases.join("; ")));
+        }
+    }
+
+    /// Takes the changing lines away.
+    pub fn end(&self) {
+        if let Some(live) = &self.live {
+            drop(live.lines.clear());
+        }
+    }
+
+    /// The end of the demonstration does not depend on somebody reading along.
+    fn write(&self, line: &str) {
+        drop(match self.screen {
+            Screen::Stdout => writeln!(std::io::stdout(), "{line}"),
+            Screen::Stderr => writeln!(std::io::stderr(), "{line}"),
+        });
+    }
+
+    fn measure(&mut self, records: u64) {
+        let (at, before, _) = self.measured;
+        if at.elapsed() >= RATE {
+            let rate = records.saturating_sub(before) as f64 / at.elapsed().as_secs_f64();
+            self.measured = (Instant::now(), records, rate);
+        }
+    }
+}
+
+impl Live {
+    fn new(screen: Screen, total: u64) -> Self {
+        let lines = MultiProgress::with_draw_target(match screen {
+            Screen::Stdout => ProgressDrawTarget::stdout(),
+            Screen::Stderr => ProgressDrawTarget::stderr(),
+        });
+        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = lines.add(ProgressBar::new(total));
+        bar.set_style(style("\n  {wide_bar:.cyan/dim}  {human_pos} of {human_len} records, {msg}").progress_chars("━╸━"));
+        let text = lines.add(ProgressBar::no_length());
+        text.set_style(style("{msg}"));
+        Self { lines, bar, text }
+    }
+}
+
+/// `  revision 1  tree@3fa2c4d5e6f7  2,998 records, accuracy 71.3 % of 2,871 labels`
+fn release(release: &ReleaseStatus) -> String {
+    let classifier = release.releases.get("classify").map_or("", String::as_str);
+    let records = HumanCount(release.records).to_string();
+    format!("  revision {:<3} {classifier:<22} {records:>8} records, {}", release.revision, accuracy(release.accuracy, release.scored))
+}
+
+/// `accuracy 71.3 % of 2,871 labels`
+pub fn accuracy(accuracy: Option<f64>, scored: Option<u64>) -> String {
+    match (accuracy, scored) {
+        (Some(accuracy), Some(scored)) => format!("accuracy {:.1} % of {} labels", accuracy * 100.0, HumanCount(scored)),
+        _ => "no label yet".into(),
+    }
+}
+
+/// `12 (3 column-count, 3 invalid-utf8, 3 not-a-number, 3 null-value)`
+pub fn dead_letters(by_reason: &BTreeMap<String, u64>) -> String {
+    let reasons: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    match by_reason.values().sum() {
+        0 => "none".into(),
+        count => format!("{} ({})", HumanCount(count), reasons.join(", ")),
+    }
+}

@@ -1,0 +1,33 @@
+# What is done daily; `just` alone lists it. The README's two commands need none of this.
+
+_default:
+    @just --list --unsorted
+
+# The live demonstration: nothing but Rust and a C compiler is needed.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# All tests, the end-to-end ones on a real Apache Kafka (Java 17 and Maven).
+test *ARGS:
+    cargo test {{ARGS}}
+
+# The end-to-end tests alone, or those whose names contain a text.
+e2e *FILTER:
+    cargo test -p sandpiper --test e2e -- {{FILTER}}
+
+# Ratios measured side by side in one run; the table is docs/benchmarks.md, the data target/bench.json.
+bench *ARGS:
+    cargo bench -p sandpiper --bench figures -- {{ARGS}}
+
+# Format and lint as CI does.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# The stock plugins alone, for wasm32-wasip2.
+plugins:
+    cargo build --profile plugin --target wasm32-wasip2 --target-dir target/plugins -p sandpiper-csv -p sandpiper-json -p sandpiper-logistic -p sandpiper-tree -p sandpiper-loss -p sandpiper-route
+
+# What CI runs.
+ci:
+    .ci/run

@@ -1,0 +1,82 @@
+//! The program as it is shipped, run as a child: its memory and its commands.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::kafka::{keeper, tail};
+use crate::support::daemon::{Printed, sandpiper};
+use crate::support::until;
+
+/// `sandpiper run`, killed when it goes out of scope.
+pub struct Daemon {
+    child: Child,
+    state: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Starts it on that pipeline, with a state directory of its own beside the file.
+    pub fn start(file: &Path) -> Result<Daemon> {
+        let (state, log) = (file.with_extension("state"), file.with_extension("log"));
+        let mut command = sandpiper();
+        command.arg("run").arg(file).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state);
+        let output = File::create(&log)?;
+        command.stdout(output.try_clone()?).stderr(output);
+        Ok(Daemon { child: keeper::spawn(command)?, state, log })
+    }
+
+    /// Resident memory, shared pages too, in megabytes.
+    pub fn resident(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| self.ended())?;
+        let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kibibytes * 1_024.0 / 1e6)
+    }
+
+    /// A verb of the command line against this daemon; answers the JSON that it prints.
+    pub fn command(&self, arguments: &[&str]) -> Result<Value> {
+        Printed::of(sandpiper().args(arguments).args(["-o", "json", "--admin", &self.admin()?]))?.json().with_context(|| self.ended())
+    }
+
+    /// The status of its only pipeline.
+    pub fn status(&self) -> Result<Value> {
+        let url = format!("{}/v1/status", self.admin()?);
+        let text = ureq::get(url).call().with_context(|| self.ended())?.body_mut().read_to_string()?;
+        Ok(serde_json::from_str::<Value>(&text)?["pipelines"][0].clone())
+    }
+
+    fn admin(&self) -> Result<String> {
+        let file = self.state.join("admin");
+        let address = until("the daemon writes its admin address", || Ok(fs::read_to_string(&file).ok().filter(|text| !text.is_empty())));
+        Ok(format!("http://{}", address.with_context(|| self.ended())?))
+    }
+
+    fn ended(&self) -> String {
+        format!("the daemon does not answer; its log:\n{}", tail(&self.log, 20))
+    }
+
+    /// SIGTERM, and waits until it has ended well.
+    pub fn stop(mut self) -> Result<()> {
+        keeper::signal(&self.child, libc::SIGTERM);
+        for _ in 0..1_000 {
+            if let Some(status) = self.child.try_wait()? {
+                ensure!(status.success(), "the daemon ended with {status}\n{}", tail(&self.log, 20));
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("the daemon does not stop\n{}", tail(&self.log, 20))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

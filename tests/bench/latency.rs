@@ -1,0 +1,83 @@
+//! End to end at a steady rate: from a record's sending to its prediction's reading, against the record's own reading.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use rdkafka::message::Message as _;
+
+use crate::Options;
+use crate::measure::quantile;
+use crate::rig::{Rig, Running};
+use crate::stream::{self, Stream};
+use crate::table::{Figure, Goal, Table};
+
+const P50: &str = "latency: added at 10,000 records/s, p50";
+const P99: &str = "latency: added at 10,000 records/s, p99";
+pub const NAMES: &[&str] = &[P50, P99];
+
+const RATE: usize = 10_000;
+/// Seconds that are not counted, while clients connect.
+const WARM_UP: usize = 2;
+const COMMIT: Duration = Duration::from_millis(5);
+
+pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
+    if !options.wants(P50) && !options.wants(P99) {
+        return Ok(());
+    }
+    let (rounds, seconds) = (options.sized(3, 1), options.sized(8, 3));
+    let (mut direct, mut processed, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..rounds {
+        direct.extend(run(rig, &format!("direct-{round}"), seconds, false)?);
+        processed.extend(run(rig, &format!("processed-{round}"), seconds, true)?);
+        again.extend(run(rig, &format!("again-{round}"), seconds, false)?);
+    }
+    for (name, share, most) in [(P50, 0.5, 13.0), (P99, 0.99, 40.0)] {
+        let (direct, processed, again) = (quantile(&direct, share), quantile(&processed, share), quantile(&again, share));
+        if options.wants(name) {
+            table.add(Figure {
+                name,
+                unit: "ms",
+                measured: processed - direct,
+                goal: Goal::AtMost(most),
+                control: again - direct,
+                detail: format!("{processed:.1} against {direct:.1} ms, exactly-once, 5 ms commit"),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds of each record that was sent after the warm-up.
+fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>> {
+    let (input, output) = (format!("{name}-in"), format!("{name}-out"));
+    rig.create(&input)?;
+    rig.create(&output)?;
+    let worker = if through {
+        let mut plan = rig.plan(name, &input, &output, "")?;
+        plan.delivery.commit_interval = COMMIT;
+        Some(Running::start(&plan, (&plan.delivery).into(), rig.wasm(&plan, 1)?, usize::MAX)?)
+    } else {
+        None
+    };
+    let records = RATE * (WARM_UP + seconds);
+    let stream = Stream::start(rig, &input, RATE, records)?;
+    let sent = stream.sent.clone();
+    let (mut ages, mut read) = (Vec::with_capacity(records), 0);
+    stream::read(&mut rig.client(), if through { &output } else { &input }, |message| {
+        if let Some((number, age)) = message.and_then(|message| sent.age(message.key()?)) {
+            read += 1;
+            if number >= RATE * WARM_UP {
+                ages.push(age);
+            }
+        }
+        read == records
+    })?;
+    stream.finish()?;
+    if let Some(worker) = worker {
+        worker.stop()?;
+    }
+    rig.delete(&input)?;
+    rig.delete(&output)?;
+    println!("  {name:<12} p50 {:.1} p99 {:.1} p99.9 {:.1} ms", quantile(&ages, 0.5), quantile(&ages, 0.99), quantile(&ages, 0.999));
+    Ok(ages)
+}

@@ -1,0 +1,112 @@
+//! The figures of docs/benchmarks.md: what Sandpiper costs, measured on this machine against what it is compared with.
+//!
+//! `cargo bench -p sandpiper --bench figures [-- [--quick] [FILTER]]`. Every figure is a comparison within one run: the
+//! sides take turns, and one side also stands against itself under a second name, which shows the noise.
+//!
+//! # Layout
+//! - `measure`: clocks, medians, and sides that take turns
+//! - `table`: a figure, and what is printed and kept of it
+//! - `rig`: the broker, its topics, and a worker that is watched from inside
+//! - `daemon`: the program itself, as a child
+//! - `stream`: records at a steady rate, and their readers
+//! - `safe`: reading and writing by rdkafka's safe calls
+//! - `native`: the stock plugins' own code as stages of the host, without the sandbox
+//! - `stage`, `drain`, `swap`, `deploy`, `latency`, `memory`: the figures
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that meets something unexpected has nothing to go on with"
+)]
+
+#[path = "../kafka/mod.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use the rest")]
+mod kafka;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use the rest")]
+mod support;
+
+mod daemon;
+mod deploy;
+mod drain;
+mod latency;
+mod measure;
+mod memory;
+mod native;
+mod rig;
+mod safe;
+mod stage;
+mod stream;
+mod swap;
+mod table;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use rig::Rig;
+use table::Table;
+
+/// The product's own: librdkafka and the guests' host allocate through it too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// What was asked for.
+pub struct Options {
+    /// Small enough to see that everything works; the figures mean little.
+    pub quick: bool,
+    filter: Vec<String>,
+}
+
+impl Options {
+    fn from_args() -> Self {
+        let mut options = Options { quick: false, filter: Vec::new() };
+        for argument in std::env::args().skip(1) {
+            match argument.as_str() {
+                "--quick" => options.quick = true,
+                // Cargo's own.
+                "--bench" => {}
+                _ => options.filter.push(argument),
+            }
+        }
+        options
+    }
+
+    /// Whether a figure of that name was asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.filter.is_empty() || self.filter.iter().any(|filter| name.contains(filter.as_str()))
+    }
+
+    /// `full`, or less when it only has to be seen to work.
+    pub fn sized(&self, full: usize, quick: usize) -> usize {
+        if self.quick { quick } else { full }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Options::from_args()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let started = Instant::now();
+    let mut table = Table::default();
+    stage::measure(options, &mut table)?;
+    let on_kafka = [drain::NAMES, swap::NAMES, deploy::NAMES, latency::NAMES, memory::NAMES].concat();
+    if on_kafka.iter().any(|name| options.wants(name)) {
+        let rig = Rig::start(options)?;
+        drain::measure(options, &rig, &mut table)?;
+        swap::measure(options, &rig, &mut table)?;
+        memory::measure(options, &rig, &mut table)?;
+        deploy::measure(options, &rig, &mut table)?;
+        latency::measure(options, &rig, &mut table)?;
+        rig.stop()?;
+    }
+    table.finish(started.elapsed())
+}

@@ -1,0 +1,260 @@
+//! The broker, its topics, and a worker that is watched from inside.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use sandpiper::clock::SystemClock;
+use sandpiper::config;
+use sandpiper::kafka::properties::{self, Assignor};
+use sandpiper::kafka::sink::SinkSettings;
+use sandpiper::kafka::source::BatchLimits;
+use sandpiper::kafka::{KafkaSink, KafkaSource};
+use sandpiper::output::Outputs;
+use sandpiper::pipeline::{Forced, Pipeline, Settings};
+use sandpiper::plan::{Plan, Stamp, Timestamp};
+use sandpiper::record::Batch;
+use sandpiper::report::Publisher;
+use sandpiper::slot::Slot;
+use sandpiper::staging::{Stager, sink_topics};
+use sandpiper::state::State;
+use sandpiper::stock;
+use sandpiper::transaction::Bounds;
+use sandpiper::wasm::Engine;
+use sandpiper::worker::{Control, Process, Worker};
+
+use crate::Options;
+use crate::kafka::Kafka;
+use crate::measure::process_cpu;
+use crate::support::flowers::{self, COLUMNS, flowers};
+
+pub const PARTITIONS: i32 = 6;
+/// The topic that every drain reads from its start.
+pub const INPUT: &str = "flowers";
+
+pub struct Rig {
+    pub kafka: Kafka,
+    pub stager: Stager,
+    /// Records in `INPUT`.
+    pub records: usize,
+    directory: tempfile::TempDir,
+}
+
+impl Rig {
+    /// A broker of our own, with its input filled.
+    pub fn start(options: &Options) -> Result<Rig> {
+        println!("starting Apache Kafka …");
+        let directory = tempfile::Builder::new().prefix("sandpiper-bench-").tempdir()?;
+        let kafka = Kafka::start(&directory.path().join("kafka"))?;
+        let state = Arc::new(State::open(&directory.path().join("state"), Some("bench"))?);
+        let stager = Stager::new(Engine::new(None)?, state);
+        let rig = Rig { kafka, stager, records: options.sized(2_000_000, 200_000), directory };
+        rig.create(INPUT)?;
+        rig.create("dead")?;
+        rig.fill()?;
+        Ok(rig)
+    }
+
+    pub fn stop(self) -> Result<()> {
+        self.kafka.stop()
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn create(&self, topic: &str) -> Result<()> {
+        // What is deleted goes at once: a run writes gigabytes.
+        self.kafka.create_topics(&[(topic, PARTITIONS, &[("file.delete.delay.ms", "100")])])
+    }
+
+    pub fn delete(&self, topic: &str) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        runtime.block_on(admin.delete_topics(&[topic], &AdminOptions::new()))?;
+        Ok(())
+    }
+
+    /// Settings of a client that is none of Sandpiper's.
+    pub fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.kafka.bootstrap());
+        config
+    }
+
+    /// Flowers as lines of CSV under keys of 16 bytes.
+    fn fill(&self) -> Result<()> {
+        let producer: BaseProducer =
+            self.client().set("queue.buffering.max.kbytes", "65536").set("queue.buffering.max.messages", "0").create()?;
+        let rows: Vec<String> = flowers()?.into_iter().map(|flower| flower.row).collect();
+        for (at, row) in rows.iter().cycle().take(self.records).enumerate() {
+            let key = format!("flower-{at:09}");
+            let mut record = BaseRecord::to(INPUT).partition(at as i32 % PARTITIONS).key(&key).payload(row);
+            while let Err((error, back)) = producer.send(record) {
+                ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "the input cannot be written: {error}");
+                producer.poll(Duration::from_millis(5));
+                record = back;
+            }
+            if at % 1_000 == 0 {
+                producer.poll(Duration::ZERO);
+            }
+        }
+        producer.flush(Duration::from_secs(60))?;
+        println!("{} records of {} bytes in {INPUT}, {PARTITIONS} partitions", self.records, rows[0].len() + 16);
+        Ok(())
+    }
+
+    /// The text of a pipeline file: flowers in, predictions out.
+    pub fn pipeline(&self, name: &str, input: &str, output: &str, more: &str) -> String {
+        format!(
+            "name = {name:?}\n[kafka]\nbootstrap.servers = {:?}\n[input]\ntopics = [{input:?}]\nid = \"key\"\nstart = \"earliest\"\n\
+             [parse]\nplugin = \"csv\"\nconfig = {{ columns = {COLUMNS:?} }}\n[classify]\nplugin = \"logistic\"\nmodel = {:?}\n\
+             [output]\ntopic = {output:?}\n[errors]\ndead_letters = \"dead\"\n{more}",
+            self.kafka.bootstrap(),
+            flowers::model(),
+        )
+    }
+
+    pub fn plan(&self, name: &str, input: &str, output: &str, more: &str) -> Result<Plan> {
+        let text = self.pipeline(name, input, output, more);
+        let file = PathBuf::from("bench.toml");
+        config::parse(&file, &text, &stock::names(), &|_| None)
+            .map_err(|mistakes| anyhow!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
+    }
+
+    /// The pipeline as the plan has it, in the sandbox.
+    pub fn wasm(&self, plan: &Plan, revision: u64) -> Result<Pipeline> {
+        self.stager.open(plan, &self.stager.releases(plan)?, revision)
+    }
+}
+
+/// A pipeline without stages that says nothing of itself: reading and writing are all that is left.
+pub fn passthrough(plan: &Plan) -> Pipeline {
+    let settings = Settings { stamp: Stamp::None, timestamp: Timestamp::Now, ..Settings::new(plan, "bench") };
+    Pipeline::new(1, Arc::new(settings), Vec::new(), None)
+}
+
+/// What was seen at the end of one transaction.
+#[derive(Clone, Copy)]
+pub struct Commit {
+    pub at: Instant,
+    pub cpu: Duration,
+    /// Committed since the start.
+    pub records: usize,
+    pub revision: u64,
+    /// What came next; nothing after the last.
+    pub next: Option<Next>,
+}
+
+/// The first batch after a commit.
+#[derive(Clone, Copy)]
+pub struct Next {
+    /// From the commit to the end of its processing.
+    pub after: Duration,
+    pub revision: u64,
+}
+
+/// What one worker did, filled from inside its loop.
+#[derive(Default)]
+pub struct Trace {
+    pub commits: Vec<Commit>,
+    open: usize,
+    committed: usize,
+}
+
+/// A pipeline that takes notes, and ends the worker after a number of records.
+pub struct Watched {
+    pipeline: Pipeline,
+    trace: Arc<Mutex<Trace>>,
+    last: usize,
+    stop: Arc<AtomicBool>,
+}
+
+impl Process for Watched {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        self.pipeline.process(batch, forced, now, outputs);
+        let mut trace = self.trace.lock().unwrap();
+        trace.open += batch.len();
+        if let Some(commit) = trace.commits.last_mut()
+            && commit.next.is_none()
+        {
+            commit.next = Some(Next { after: commit.at.elapsed(), revision: self.pipeline.revision });
+        }
+    }
+
+    fn committed(&mut self) {
+        let mut trace = self.trace.lock().unwrap();
+        trace.committed += std::mem::take(&mut trace.open);
+        let records = trace.committed;
+        trace.commits.push(Commit { at: Instant::now(), cpu: process_cpu(), records, revision: self.pipeline.revision, next: None });
+        if records >= self.last {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn aborted(&mut self) {
+        self.trace.lock().unwrap().open = 0;
+    }
+
+    fn revision(&self) -> u64 {
+        self.pipeline.revision
+    }
+}
+
+/// A worker on a thread of its own.
+pub struct Running {
+    pub control: Control<Watched>,
+    trace: Arc<Mutex<Trace>>,
+    last: usize,
+    thread: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    /// Starts a worker as the daemon does. It ends by itself after `last` records.
+    pub fn start(plan: &Plan, bounds: Bounds, pipeline: Pipeline, last: usize) -> Result<Running> {
+        let control = Control { slot: Arc::new(Slot::new()?), stop: Arc::default(), report: Publisher::default() };
+        let trace = Arc::<Mutex<Trace>>::default();
+        let watched = Watched { pipeline, trace: trace.clone(), last, stop: control.stop.clone() };
+        let (plan, shared) = (plan.clone(), control.clone());
+        let thread = std::thread::Builder::new().name("worker".into()).spawn(move || work(&plan, bounds, watched, shared))?;
+        Ok(Running { control, trace, last, thread })
+    }
+
+    /// Leaves a pipeline for the worker to go on with.
+    pub fn swap(&self, pipeline: Pipeline) {
+        self.control.slot.put(Watched { pipeline, trace: self.trace.clone(), last: self.last, stop: self.control.stop.clone() });
+    }
+
+    /// Waits until it has ended.
+    pub fn finish(self) -> Result<Vec<Commit>> {
+        self.thread.join().map_err(|_| anyhow!("the worker panicked"))??;
+        Ok(std::mem::take(&mut self.trace.lock().unwrap().commits))
+    }
+
+    pub fn stop(self) -> Result<Vec<Commit>> {
+        self.control.stop.store(true, Ordering::Relaxed);
+        self.finish()
+    }
+}
+
+fn work(plan: &Plan, bounds: Bounds, watched: Watched, control: Control<Watched>) -> Result<()> {
+    let topics: Arc<[String]> = plan.input.topics.clone().into();
+    let sink = KafkaSink::new(SinkSettings {
+        properties: properties::producer(plan),
+        transactional_id: Some(plan.name.clone()),
+        topics: sink_topics(plan),
+        inputs: plan.input.topics.clone(),
+    })?;
+    let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes };
+    let consumer = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
+    let source = KafkaSource::new(&consumer, topics.clone(), plan.input.start, batch)?;
+    Worker::new(source, sink, SystemClock, watched, control, bounds, topics).run().context("the worker gave up")
+}
