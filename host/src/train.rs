@@ -192,7 +192,7 @@ mod tests {
         let learn = |name: &str, config: serde_json::Value, examples: &Examples| {
             format!("{:#}", train(plugin(name), limits(), &config, &signature(), examples).unwrap_err())
         };
-        assert!(learn("tree", serde_json::json!({}), &separable()).contains("cannot be a learner"));
+        assert!(learn("csv", serde_json::json!({}), &separable()).contains("cannot be a learner"));
         assert!(learn("logistic", serde_json::json!({ "alfa": 1 }), &separable()).contains("`alfa`"));
         let one_class = Examples { rows: vec![1.0, 2.0], labels: vec![0], weights: None };
         assert!(learn("logistic", serde_json::json!({}), &one_class).contains("`low`"));

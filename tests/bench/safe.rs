@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
-use rdkafka::message::Message as _;
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use sandpiper::kafka::properties::{self, Assignor};
@@ -32,8 +32,7 @@ pub fn drain(plan: &Plan, records: usize) -> Result<Drained> {
         let mut next: HashMap<i32, i64> = HashMap::new();
         producer.begin_transaction()?;
         for _ in 0..TRANSACTION {
-            let Some(message) = consumer.poll(CALL) else { bail!("no record came") };
-            let message = message?;
+            let message = next_of(&consumer)?;
             next.insert(message.partition(), message.offset() + 1);
             let mut record = BaseRecord::<[u8], [u8]>::to(&plan.output.topic).partition(message.partition());
             (record.key, record.payload) = (message.key(), message.payload());
@@ -54,6 +53,17 @@ pub fn drain(plan: &Plan, records: usize) -> Result<Drained> {
         commits.push(Commit { at: Instant::now(), cpu: process_cpu(), records: done, revision: 0, next: None });
     }
     Drained::of(&commits)
+}
+
+fn next_of(consumer: &BaseConsumer) -> Result<BorrowedMessage<'_>> {
+    let started = Instant::now();
+    loop {
+        // It answers nothing when it met an event, too.
+        if let Some(message) = consumer.poll(CALL) {
+            return Ok(message?);
+        }
+        ensure!(started.elapsed() < CALL, "no record comes");
+    }
 }
 
 fn config(properties: &Properties) -> ClientConfig {

@@ -127,7 +127,7 @@ impl Scene<'_> {
     pub fn hostile_stages(&self, parse: &str, classify: &str, limits: &str) -> Result<String> {
         Ok(format!(
             "{}[parse]\nplugin = {:?}\nconfig = {{ {parse} }}\n[classify]\nplugin = {:?}\nconfig = {{ {classify} }}\n\
-             [limits]\ndeadline = \"1s\"\n{limits}",
+             [limits]\ndeadline = \"500ms\"\n{limits}",
             self.head(""),
             hostile::hostile("parser")?,
             hostile::hostile("classifier")?,

@@ -274,12 +274,47 @@ mod tests {
         assert_eq!((&json["partition"], &json["offset"], &json["timestamp"]), (&3.into(), &1842.into(), &7.into()));
     }
 
+    fn plan(name: &str) -> Plan {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
+        crate::config::load(&file, &crate::stock::names()).unwrap()
+    }
+
     #[test]
     fn scores_need_feedback() {
-        let example = |name: &str| std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
-        let plan = |name: &str| crate::config::load(&example(name), &crate::stock::names()).unwrap();
         assert_eq!(topic(&plan("iris.toml"), Which::Scores).unwrap(), "iris.scores");
         assert_eq!(topic(&plan("iris.toml"), Which::DeadLetters).unwrap(), "iris.dead-letters");
         assert!(topic(&plan("route.toml"), Which::Scores).unwrap_err().contains("[feedback]"));
+    }
+
+    /// What a consumer shows until there is nothing for a while.
+    fn offsets(consumer: &BaseConsumer) -> Vec<i64> {
+        let mut offsets = Vec::new();
+        while let Some(message) = consumer.poll(Duration::from_secs(if offsets.is_empty() { 10 } else { 1 })) {
+            offsets.push(Record::of(&message.unwrap()).offset);
+        }
+        offsets
+    }
+
+    #[test]
+    fn a_tap_starts_at_the_start_or_at_what_is_written_from_now_on() {
+        use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+        let producer: BaseProducer = ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+        let brokers = producer.client().mock_cluster().unwrap().bootstrap_servers();
+        let mut plan = plan("iris.toml");
+        plan.kafka.0.insert("bootstrap.servers".into(), brokers);
+        producer.client().mock_cluster().unwrap().create_topic("iris.predictions", 1, 1).unwrap();
+        let write = |value: &str| {
+            producer.send(BaseRecord::<str, str>::to("iris.predictions").payload(value)).unwrap();
+            producer.flush(REQUEST).unwrap();
+        };
+        write("a");
+        write("b");
+        let from_start = assigned(&plan, "iris.predictions", true).unwrap();
+        let from_now = assigned(&plan, "iris.predictions", false).unwrap();
+        write("c");
+        assert_eq!(offsets(&from_start), [0, 1, 2]);
+        assert_eq!(offsets(&from_now), [2]);
+        let error = format!("{:#}", assigned(&plan, "iris.scores", true).err().unwrap());
+        assert!(error.contains("iris.scores does not exist"), "{error}");
     }
 }

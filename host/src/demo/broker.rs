@@ -57,8 +57,7 @@ impl Broker {
     /// When it cannot listen.
     pub fn mock() -> Result<Self> {
         let producer = producer("test.mock.num.brokers", "1")?;
-        let cluster = producer.client().mock_cluster().context("librdkafka has no mock cluster")?;
-        let address = cluster.bootstrap_servers();
+        let address = producer.client().mock_cluster().context("librdkafka has no mock cluster")?.bootstrap_servers();
         // SAFETY: the cluster is alive as long as its client. A group of one need not wait 3 s for other members.
         unsafe {
             let cluster = rd::rd_kafka_handle_mock_cluster(producer.client().native_ptr());
@@ -77,7 +76,7 @@ impl Broker {
 
     /// # Errors
     /// When the broker refuses, or a topic is there already.
-    pub fn create_topics(&self, topics: &[&str]) -> Result<()> {
+    pub fn create_topics<'t>(&self, topics: &[&'t str]) -> Result<()> {
         if let Some(cluster) = self.producer.client().mock_cluster() {
             for topic in topics {
                 cluster.create_topic(topic, PARTITIONS, 1).with_context(|| format!("creating topic {topic}"))?;
@@ -86,9 +85,8 @@ impl Broker {
         }
         let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &self.address).create()?;
         // The broker's own default of replicas: a single broker has one, a cluster what its owner wants.
-        let replicas = TopicReplication::Fixed(-1);
-        let new: Vec<NewTopic<'_>> =
-            topics.iter().map(|topic| NewTopic::new(topic, PARTITIONS, replicas).set("retention.ms", RETENTION_MS)).collect();
+        let new = |topic: &&'t str| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS);
+        let new: Vec<NewTopic<'t>> = topics.iter().map(new).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         for answer in runtime.block_on(admin.create_topics(&new, &options)).context("creating the topics")? {

@@ -59,7 +59,7 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         Some(address) => Broker::at(address)?,
     };
     view.say(&match broker.is_mock {
-        true => format!("broker    a mock within this process, {MOCK}"),
+        true => "broker    a mock within this process: for looking, not for keeping, and at-least-once".into(),
         false => format!("broker    {}, delivery is exactly-once", broker.address),
     });
     let flowers = Flowers::split();

@@ -62,19 +62,19 @@ impl View {
     pub fn show(&mut self, status: &PipelineStatus) {
         self.measure(status.records);
         let (_, _, rate) = self.measured;
-        let letters = dead_letters(&status.dead_letters);
         if let Some(live) = &self.live {
             live.bar.set_position(status.records.min(self.total));
             live.bar.set_message(format!("{rate:.0}/s"));
             let mut lines: Vec<String> = status.releases.iter().map(release).collect();
-            lines.push(format!("  dead letters  {letters}"));
+            lines.push(format!("  dead letters {}", dead_letters(&status.dead_letters)));
             live.text.set_message(lines.join("\n"));
         } else if self.written.is_none_or(|at| at.elapsed() >= LINES) {
             self.written = Some(Instant::now());
             let releases: Vec<String> = status.releases.iter().map(|release| format!("revision {}: {}", release.revision, accuracy(release.accuracy, release.scored))).collect();
             let (done, total) = (HumanCount(status.records), HumanCount(self.total));
             let seconds = self.started.elapsed().as_secs();
-            self.write(&format!("{seconds:>4} s  {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}", releases.join("; ")));
+            let letters = status.dead_letters.values().sum::<u64>();
+            self.write(&format!("{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; {letters} dead letters", releases.join("; ")));
         }
     }
 

@@ -287,10 +287,11 @@ fn predictions_of_different_models_are_judged_with_their_own_classes() {
 #[test]
 fn what_waits_too_long_is_counted_at_the_commit() {
     let mut feedback = feedback();
-    let batch = (0..12).fold(read().label("late", "cat"), |read, at| read.prediction(&format!("p{at}"), "cat", 7));
+    let batch = (0..12).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7).label(&format!("l{at}"), "cat"));
     process(&mut feedback, batch);
+    assert_eq!(*tally(&feedback), Tally::default());
     feedback.committed();
-    // Stream time is 1,200 by then; what came before 200 is forgotten.
+    // Both sides have come to 1,200 by then; what came before 200 is forgotten.
     assert_eq!((labels(&feedback, Kind::Unknown), labels(&feedback, Kind::Expired)), (1, 1));
-    assert_eq!(tally(&feedback).waiting, 11);
+    assert_eq!(tally(&feedback).waiting, 22);
 }

@@ -234,8 +234,10 @@ pub fn view(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<Element> {
     if list.is_null() {
         return Vec::new();
     }
-    // SAFETY: the list is alive; its first `cnt` elements are initialised.
-    let elements = unsafe { std::slice::from_raw_parts((*list).elems, (*list).cnt.max(0) as usize) };
+    // SAFETY: the list is alive; its first `cnt` elements are initialised, and an empty one has no memory at all.
+    let elements = unsafe {
+        if (*list).elems.is_null() { &[][..] } else { std::slice::from_raw_parts((*list).elems, (*list).cnt.max(0) as usize) }
+    };
     elements
         .iter()
         .map(|element| {

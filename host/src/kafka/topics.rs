@@ -82,6 +82,7 @@ pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limi
     };
     let ask = || -> anyhow::Result<BTreeMap<String, Limits>> {
         let admin: AdminClient<_> = config.create()?;
+        check_controller(admin.inner(), topics)?;
         let resources: Vec<_> = topics.iter().map(|topic| ResourceSpecifier::Topic(topic)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
@@ -94,6 +95,16 @@ pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limi
         tracing::warn!(%error, "the topics' limits cannot be read; a record above one costs an aborted transaction more");
         BTreeMap::new()
     })
+}
+
+/// librdkafka asks a controller and waits out its time when there is none, as on its own mock cluster: that names one
+/// that is not among its brokers.
+fn check_controller<C: rdkafka::ClientContext>(client: &rdkafka::client::Client<C>, topics: &[&str]) -> anyhow::Result<()> {
+    // SAFETY: the client is alive.
+    let controller = unsafe { rd::rd_kafka_controllerid(client.native_ptr(), REQUEST.as_millis() as i32) };
+    let metadata = client.fetch_metadata(topics.first().copied(), REQUEST)?;
+    anyhow::ensure!(metadata.brokers().iter().any(|broker| broker.id() == controller), "the cluster has no controller to ask");
+    Ok(())
 }
 
 /// Properties that an admin client warns about.

@@ -387,9 +387,8 @@ impl Sink for Ledger {
         Ok(())
     }
 
-    fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault> {
+    fn send(&mut self, outputs: &Outputs, _deadline: Instant) -> Result<(), Fault> {
         self.journal.write(format!("send {}", outputs.records.len()));
-        let _ = deadline;
         let mut broker = self.broker.borrow_mut();
         broker.producer("send")?;
         let mut refused = Vec::new();
@@ -425,8 +424,7 @@ impl Sink for Ledger {
         }
     }
 
-    fn commit(&mut self, positions: &[Position], metadata: &str, _group: &(), deadline: Instant) -> Result<(), Fault> {
-        let _ = deadline;
+    fn commit(&mut self, positions: &[Position], metadata: &str, _group: &(), _deadline: Instant) -> Result<(), Fault> {
         self.journal.write(format!("commit{} {metadata}", spots(positions)));
         let mut broker = self.broker.borrow_mut();
         broker.producer("commit")?;

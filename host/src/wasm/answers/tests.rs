@@ -64,7 +64,7 @@ fn a_rejections_code_is_a_metrics_label() {
 
 #[test]
 fn a_message_about_a_rejections_code_is_short_however_long_the_code() {
-    for letter in ["x", "é", "\u{10ffff}"] {
+    for letter in ["x", "é", "€", "\u{10ffff}"] {
         let rejected = vec![Rejection { code: letter.repeat(100_000), ..rejection(0) }];
         let message = parsed(&parse_answer(rejected, vec![]), 3, 2).unwrap_err();
         assert!(message.len() < 1_024, "{} bytes", message.len());

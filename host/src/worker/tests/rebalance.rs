@@ -286,11 +286,11 @@ fn an_offset_that_does_not_exist_any_more_goes_on_at_the_configured_start() {
     world.heard();
     world.step();
     assert_eq!(world.heard(), ["offsets 0@6 r7", "seek 0@6"]);
+    world.settle();
     assert_eq!(
         world.report().last_error.as_deref(),
         Some("in/0: offset 2 does not exist any more; going on at 6, as [input] start says")
     );
-    world.settle();
     assert_eq!(world.processed(0), [6, 7, 8, 9]);
 }
 

@@ -48,7 +48,7 @@ fn no_transaction_carries_two_revisions() {
 }
 
 #[test]
-fn a_swap_waits_until_a_transaction_that_cannot_commit_was_aborted_and_the_replay_is_the_old_deployments_or_the_news_whole() {
+fn a_transaction_that_fails_while_a_swap_waits_is_replayed_whole_by_one_deployment() {
     for ending in [Ending::Abortable, Ending::Unknown { took_effect: false }, Ending::Unknown { took_effect: true }] {
         let mut world = world();
         world.assign(0);
@@ -61,7 +61,7 @@ fn a_swap_waits_until_a_transaction_that_cannot_commit_was_aborted_and_the_repla
         world.settle();
         assert_eq!(world.processed(0), [0, 1, 2, 3], "{ending:?}");
         let revisions = world.revisions(0);
-        assert!(revisions.iter().all(|revision| *revision == revisions[0]), "{revisions:?}");
+        assert!(revisions.iter().all(|revision| *revision == revisions[0]), "{ending:?}: {revisions:?}");
         assert_eq!(world.report().revision, 8);
     }
 }
