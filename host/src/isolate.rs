@@ -7,7 +7,7 @@ use crate::wasm::Failure;
 
 /// Calls that one batch may cost: 100 poison rows of 1,024 take 745.
 const CALLS: usize = 1_100;
-/// Least share of the whole deadline that a few rows get: a row that is slow, but would do alone, is no poison.
+/// Least share of the whole deadline that a few rows get.
 const LEAST: f64 = 1.0 / 8.0;
 
 /// What a batch came to.
@@ -34,10 +34,11 @@ pub fn isolate<A>(
     }
     let (started, mut calls) = (Instant::now(), 1);
     // The first entry is the retry on a fresh instance: a transient failure ends here.
-    let mut waiting = vec![0..rows];
+    let mut waiting: Vec<Range<usize>> = std::iter::once(0..rows).collect();
     while let Some(range) = waiting.pop() {
         calls += 1;
-        let share = (range.len() as f64 / rows.max(1) as f64).max(LEAST);
+        // A row alone gets all of the time: what does not do in that is poison.
+        let share = if range.len() <= 1 { 1.0 } else { (range.len() as f64 / rows as f64).max(LEAST) };
         match call(range.clone(), deadline.mul_f64(share)) {
             Ok(answer) => result.answers.push((range, answer)),
             Err(failure) if range.len() <= 1 => result.poison.push((range.start, failure)),

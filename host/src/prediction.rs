@@ -17,6 +17,16 @@ pub struct Writer {
     stamped: bool,
 }
 
+/// What a classifier says of a row.
+pub struct Answer<'a> {
+    /// Index into the signature's classes.
+    pub label: u32,
+    /// One finite number a class.
+    pub scores: &'a [f32],
+    /// One a column, NaN where it is missing.
+    pub features: &'a [f32],
+}
+
 struct Feature {
     /// `,"sepal_length":`; the first without its comma.
     name: String,
@@ -49,8 +59,9 @@ impl Writer {
         }
     }
 
-    /// Appends one prediction. `scores` has one finite number a class, `features` one a column.
-    pub fn write(&self, out: &mut Vec<u8>, id: &str, label: u32, scores: &[f32], features: &[f32], topic: &str, origin: Origin) {
+    /// Appends one prediction.
+    pub fn write(&self, out: &mut Vec<u8>, id: &str, answer: &Answer<'_>, topic: &str, origin: Origin) {
+        let Answer { label, scores, features } = *answer;
         let label = label as usize;
         let confidence = scores.get(label).copied().unwrap_or_default();
         out.extend_from_slice(b"{\"id\":");
@@ -134,7 +145,7 @@ mod tests {
 
     fn write(min_confidence: f32, stamped: bool, id: &str, scores: [f32; 2], features: [f32; 2]) -> String {
         let mut out = Vec::new();
-        Writer::new(&signature(), min_confidence, 17, stamped).write(&mut out, id, 1, &scores, &features, "pets", ORIGIN);
+        Writer::new(&signature(), min_confidence, 17, stamped).write(&mut out, id, &Answer { label: 1, scores: &scores, features: &features }, "pets", ORIGIN);
         String::from_utf8(out).unwrap()
     }
 

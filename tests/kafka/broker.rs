@@ -65,6 +65,7 @@ impl Broker {
              num.network.threads=2\n\
              num.io.threads=4\n\
              background.threads=2\n\
+             log.retention.ms=-1\n\
              log.cleaner.dedupe.buffer.size=4194304\n",
             node = self.node,
             listener = self.listener.address(),

@@ -14,7 +14,7 @@ const SECONDS: u64 = 20;
     Flowers are measured and streamed, classified by a model, and named by a botanist later: so the stream itself says how \
     good the model is. Half-way a better one takes over between two transactions.\n\n\
     Without --kafka the broker is a mock within this process. It is for looking, not for keeping, and everything is gone \
-    at the end. With --kafka the same runs exactly-once on a real one, in topics of its own, which stay there for a day.")]
+    at the end. With --kafka the same runs exactly-once on a real one, in topics of its own, which stay there.")]
 pub struct Demo {
     /// What is shown: baseline.
     #[arg(default_value = "baseline", value_parser = scenario)]
@@ -82,13 +82,13 @@ fn next(summary: &Summary) -> String {
         );
     }
     let topic = |name: &str| summary.topics.iter().find(|topic| topic.ends_with(name)).map_or("", String::as_str);
-    let all = topic("measurements").trim_end_matches("measurements").replace('.', "\\.");
+    let deletion = demo::deletion(broker, &summary.topics);
     format!(
-        "The topics stay there, their records for a day.\n\n\
+        "The topics stay there, their records for a day, or until: {deletion}\n\n\
          Try next:\n  \
          kafka-console-consumer.sh --bootstrap-server {broker} --topic {} --from-beginning --isolation-level read_committed\n  \
          kafka-console-consumer.sh --bootstrap-server {broker} --topic {} --from-beginning --property print.headers=true\n  \
-         kafka-topics.sh --bootstrap-server {broker} --delete --topic '{all}.*'\n",
+         sandpiper run data/iris.toml    a pipeline from its file, as a daemon\n",
         topic("predictions"),
         topic("dead-letters"),
     )

@@ -14,6 +14,7 @@ use crate::deployment::{Deployment, Releases};
 #[derive(Args)]
 #[command(after_help = "Examples:\n  sandpiper history iris\n  sandpiper history iris -o json")]
 pub struct History {
+    /// Its name.
     pipeline: String,
 }
 

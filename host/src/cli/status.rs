@@ -48,15 +48,18 @@ impl Status {
                 Output::Text => render(answer, SystemClock.unix_ms()),
             }
         };
-        let first = look()?;
+        let mut text = look()?;
         if !self.watch {
-            super::print(&first)?;
+            super::print(&text)?;
             return Ok(());
         }
-        let redraws = std::io::stdout().is_terminal() && global.output == Output::Text;
+        let redraws = std::io::stdout().is_terminal();
         let interrupted = super::interrupted()?;
-        let mut text = first;
-        while super::print(&if redraws { drawn(&text) } else { text })? {
+        while super::print(&match global.output {
+            Output::Json => text,
+            Output::Text if redraws => drawn(&text),
+            Output::Text => text + "\n",
+        })? {
             let mut waited = Duration::ZERO;
             while waited < LOOK && !interrupted.load(Ordering::Relaxed) {
                 std::thread::sleep(NAP);
@@ -163,7 +166,10 @@ fn releases(status: &PipelineStatus) -> String {
     let mut table = Table::with_header(&["REVISION", "RECORDS", "SCORED", "ACCURACY", "LOG LOSS", "LOSS", "RELEASES"]);
     let shown = |number: Option<f64>| number.map_or_else(|| "-".into(), |number| format!("{number:.4}"));
     for release in &status.releases {
-        let stages: Vec<String> = release.releases.iter().map(|(stage, release)| format!("{stage} {release}")).collect();
+        let mut stages: Vec<_> = release.releases.iter().collect();
+        // In the order of a record's path: transforms, parse, classify.
+        stages.sort_by_key(|(stage, _)| (*stage == "classify", *stage == "parse"));
+        let stages: Vec<String> = stages.iter().map(|(stage, release)| format!("{stage} {release}")).collect();
         table.row([
             release.revision.to_string(),
             grouped(release.records),
@@ -316,7 +322,7 @@ mod tests {
             "dead letters: 9 missing-value, 1 plugin-trap",
             "labels and predictions: 150 matched; 7 wait for their other half",
             "1 200 - - - - parse csv@aa",
-            "2 1,000 150 97.33 % 0.0800 0.0267 classify logistic@bb, parse csv@aa",
+            "2 1,000 150 97.33 % 0.0800 0.0267 parse csv@aa, classify logistic@bb",
             "truth \\ predicted cat dog",
             "cat 100 4",
             "dog 0 46",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use base64::Engine as _;
 use clap::{Args, ValueEnum};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -72,10 +72,10 @@ impl Tap {
             let message = match consumer.poll(NAP) {
                 None => continue,
                 Some(Ok(message)) => message,
-                Some(Err(error)) if is_final(&error) => return Err(anyhow::Error::from(error).context(format!("reading {topic}")).into()),
+                Some(Err(error)) if is_final(&error) => return Err(said(error).context(format!("reading {topic}")).into()),
                 Some(Err(error)) => {
                     // librdkafka goes on by itself as soon as the brokers are back.
-                    eprintln!("warning: {error}");
+                    eprintln!("warning: {:#}", said(error));
                     continue;
                 }
             };
@@ -122,6 +122,7 @@ fn assigned(plan: &Plan, topic: &str, from_start: bool) -> Result<BaseConsumer> 
         // Fixed now, so that whatever is written after `following` appears is seen.
         let (start, end) = consumer
             .fetch_watermarks(topic, partition, REQUEST)
+            .map_err(said)
             .with_context(|| format!("asking {brokers} for the offsets of {topic} {partition}"))?;
         assignment.add_partition_offset(topic, partition, Offset::Offset(if from_start { start } else { end }))?;
     }
@@ -132,7 +133,7 @@ fn assigned(plan: &Plan, topic: &str, from_start: bool) -> Result<BaseConsumer> 
 fn partitions(consumer: &BaseConsumer, name: &str) -> Result<Vec<i32>> {
     let deadline = Instant::now() + REQUEST;
     loop {
-        let metadata = consumer.fetch_metadata(Some(name), REQUEST)?;
+        let metadata = consumer.fetch_metadata(Some(name), REQUEST).map_err(said)?;
         let topic = metadata.topics().first().context("the brokers say nothing of it")?;
         match topic.error().map(Code::from) {
             None => return Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
@@ -152,6 +153,14 @@ fn is_final(error: &KafkaError) -> bool {
         error.rdkafka_error_code(),
         Some(Code::Fatal | Code::Authentication | Code::SaslAuthenticationFailed | Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition)
     )
+}
+
+/// Once: its `Display` and its source say the same.
+fn said(error: KafkaError) -> anyhow::Error {
+    match error.rdkafka_error_code() {
+        Some(code) => anyhow!("{code}"),
+        None => error.into(),
+    }
 }
 
 /// A record, copied out.

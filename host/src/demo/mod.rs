@@ -29,7 +29,7 @@ use models::Models;
 use scene::Scene;
 use traffic::Traffic;
 
-/// The mock keeps 5 MB a partition, which is about 33,000 predictions on three of them.
+/// The mock keeps 5 MB a partition, and a prediction takes 350 bytes and its share of a small batch.
 pub const MOCK_RECORDS: u64 = 25_000;
 
 /// What the mock is not.
@@ -74,6 +74,9 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     let names: Vec<String> = topics::of(&plan).into_iter().map(str::to_owned).collect();
     broker.create_topics(&topics::of(&plan))?;
     view.say(&format!("topics    {}, {PARTITIONS} partitions each", names.join(", ")));
+    if !broker.is_mock {
+        view.say(&format!("          they stay there, their records for a day, or until: {}", deletion(&broker.address, &names)));
+    }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
     let daemon = Daemon::start(vec![plan], &Options { state, instance: None })?;
@@ -92,6 +95,12 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     daemon.stop();
     let address = if broker.is_mock { "mock" } else { &broker.address };
     Ok(Summary::new(address.to_owned(), names, status?, started.elapsed().as_secs_f64()))
+}
+
+/// The command that takes away what a run left.
+pub fn deletion(broker: &str, topics: &[String]) -> String {
+    let name = topics.first().and_then(|topic| topic.rsplit_once('.')).map_or("", |(name, _)| name);
+    format!("kafka-topics.sh --bootstrap-server {broker} --delete --topic '{name}\\..*'")
 }
 
 /// On somebody's own broker no run meets another's records.

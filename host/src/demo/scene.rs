@@ -16,7 +16,8 @@ use crate::daemon::Daemon;
 use crate::report::WorkerState;
 use crate::status::{PipelineStatus, WorkerStatus};
 
-/// Without any progress for so long, it is given up.
+/// Without any progress for so long, it is given up. At the start a new broker makes its own topics first.
+const START: Duration = Duration::from_secs(40);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the status is looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -38,7 +39,7 @@ impl Scene<'_> {
     /// When a worker fails, the broker does not take the records, nothing moves any more, or somebody ends it.
     pub fn play(&self, view: &mut View) -> Result<PipelineStatus> {
         let controller = self.daemon.pipelines.first().context("the daemon has no pipeline")?;
-        self.watch(controller, "the pipeline does not start", |status| {
+        self.watch(controller, START, "the pipeline does not start", |status| {
             let workers = || status.workers.iter().chain(status.feedback.iter().map(|feedback| &feedback.worker));
             Ok(workers().all(|worker| worker.state == WorkerState::Running && assigned(worker)))
         })?;
@@ -56,7 +57,7 @@ impl Scene<'_> {
 
     fn follow(&self, controller: &Controller, view: &mut View, failed: &AtomicBool) -> Result<PipelineStatus> {
         let predictions = self.traffic.records - self.traffic.malformed();
-        self.watch(controller, "records stay without an outcome or predictions without a label", |status| {
+        self.watch(controller, PATIENCE, "records stay without an outcome or predictions without a label", |status| {
             view.show(status);
             ensure!(!failed.load(Ordering::Relaxed), "the flowers stay away");
             if status.emitted >= predictions / 2 && !self.traffic.swapped.load(Ordering::Relaxed) {
@@ -83,7 +84,13 @@ impl Scene<'_> {
     }
 
     /// Looks at the status until it is as wanted.
-    fn watch(&self, controller: &Controller, otherwise: &str, mut is_done: impl FnMut(&PipelineStatus) -> Result<bool>) -> Result<PipelineStatus> {
+    fn watch(
+        &self,
+        controller: &Controller,
+        patience: Duration,
+        otherwise: &str,
+        mut is_done: impl FnMut(&PipelineStatus) -> Result<bool>,
+    ) -> Result<PipelineStatus> {
         let mut moved = (Instant::now(), (0, 0));
         loop {
             let status = PipelineStatus::of(controller);
@@ -101,10 +108,10 @@ impl Scene<'_> {
             if status.state == WorkerState::Failed {
                 bail!("{otherwise}: {error}");
             }
-            if moved.0.elapsed() >= PATIENCE {
+            if moved.0.elapsed() >= patience {
                 bail!(
                     "{otherwise}: for {} s nothing has moved; {} of {} records have an outcome, {} of {} predictions a label; {error}",
-                    PATIENCE.as_secs(),
+                    patience.as_secs(),
                     HumanCount(status.records),
                     HumanCount(self.traffic.records),
                     HumanCount(scored(&status)),

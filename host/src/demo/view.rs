@@ -74,7 +74,7 @@ impl View {
             let (done, total) = (HumanCount(status.records), HumanCount(self.total));
             let seconds = self.started.elapsed().as_secs();
             let letters = status.dead_letters.values().sum::<u64>();
-            self.write(&format!("{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; {letters} dead letters", releases.join("; ")));
+            self.write(&format!("{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}", releases.join("; ")));
         }
     }
 

@@ -4,7 +4,7 @@
 //! No callback of ours runs on librdkafka's threads but the log's: events are polled by the worker's loop.
 
 pub mod properties;
-pub mod raw;
+pub(crate) mod raw;
 pub mod sink;
 pub mod source;
 pub mod topics;

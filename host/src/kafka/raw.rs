@@ -175,20 +175,14 @@ impl Drop for QueueEvent {
 /// A list of partitions with offsets.
 pub struct List(*mut rd::rd_kafka_topic_partition_list_t);
 
-impl List {
-    pub fn new() -> Self {
+impl Default for List {
+    fn default() -> Self {
         // SAFETY: no preconditions.
         Self(unsafe { rd::rd_kafka_topic_partition_list_new(8) })
     }
+}
 
-    /// Takes over what librdkafka allocated.
-    ///
-    /// # Safety
-    /// `list` is alive and owned by the caller.
-    pub unsafe fn from_ptr(list: *mut rd::rd_kafka_topic_partition_list_t) -> Self {
-        Self(list)
-    }
-
+impl List {
     pub fn ptr(&self) -> *mut rd::rd_kafka_topic_partition_list_t {
         self.0
     }

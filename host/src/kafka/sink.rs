@@ -378,7 +378,7 @@ impl KafkaSink {
             if let Some(timestamp) = output.timestamp {
                 field(Type::RD_KAFKA_VTYPE_TIMESTAMP, &|u| u.i64_ = timestamp);
             }
-            let headers = output.headers.as_deref().map(|headers| native_headers(headers));
+            let headers = output.headers.as_deref().map(native_headers);
             if let Some(headers) = headers {
                 field(Type::RD_KAFKA_VTYPE_HEADERS, &|u| u.headers = headers);
             }
@@ -565,7 +565,7 @@ impl Sink for KafkaSink {
         let flushed = self.producer()?.flush(&self.sent, deadline);
         self.certain(flushed)?;
         if self.is_transactional() {
-            let mut list = List::new();
+            let mut list = List::default();
             for position in positions {
                 let topic = self.settings.inputs.get(usize::from(position.partition.topic));
                 let name = topic.and_then(|topic| CString::new(topic.as_str()).ok()).unwrap_or_default();

@@ -124,7 +124,7 @@ impl KafkaSource {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
         let client = Client::new(Kind::Consumer, properties, events)?;
         let mut names = Vec::new();
-        let mut subscription = List::new();
+        let mut subscription = List::default();
         for topic in topics.iter() {
             let name = CString::new(topic.as_str()).map_err(|_| Fault::Configuration(format!("topic {topic:?} holds a NUL byte")))?;
             subscription.add(&name, -1, 0, "");
@@ -191,7 +191,7 @@ impl KafkaSource {
     }
 
     fn list(&self, partitions: impl Iterator<Item = (TopicPartition, i64)>, metadata: &str) -> List {
-        let mut list = List::new();
+        let mut list = List::default();
         for (partition, offset) in partitions {
             list.add(self.name(partition.topic), partition.partition, offset, metadata);
         }

@@ -6,7 +6,7 @@ use super::{OUTPUT, Run, Work, id, reason_of, reason_of_rejection};
 use crate::dead_letter::Reason;
 use crate::isolate::isolate;
 use crate::plan::{Stamp, Tombstones};
-use crate::prediction::Writer;
+use crate::prediction::{Answer, Writer};
 use crate::stage::{Classify, Parse};
 use crate::wasm::Failure;
 use crate::wasm::bindings::{Matrix, Parsed, Rejection};
@@ -79,8 +79,8 @@ impl ModelStage {
                     run.dead_letter(work.source(row), &reason_of_rejection(rejection, "classify", release));
                     continue;
                 }
-                let values = features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
-                self.emit(run, work, row, *label, scores, values);
+                let features = features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
+                self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }
         let failed = |failures: Vec<(usize, Failure)>| failures.into_iter().map(|(at, failure)| (features.row(at), failure)).collect();
@@ -88,7 +88,7 @@ impl ModelStage {
         dead_letter_all(run, work, failed(isolated.undecided), "classify", release, true);
     }
 
-    fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, label: u32, scores: &[f32], values: &[f32]) {
+    fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
         let id = match id::of(&run.settings.id, &work.batch, row) {
             Ok(id) => id,
             Err(message) => {
@@ -98,7 +98,7 @@ impl ModelStage {
         };
         let Some(facts) = work.batch.rows.get(row) else { return };
         let topic = work.batch.rows.topic(facts.origin);
-        let value = run.outputs.write(|out| self.writer.write(out, &id, label, scores, values, topic, facts.origin));
+        let value = run.outputs.write(|out| self.writer.write(out, &id, answer, topic, facts.origin));
         run.emit(work, row, OUTPUT, Some(value), run.settings.stamp == Stamp::Header);
     }
 

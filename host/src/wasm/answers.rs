@@ -132,7 +132,7 @@ fn rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
     }
     for Rejection { row, code, message } in rejected {
         let stable = (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        ensure(stable, || format!("row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}", code.get(..80).unwrap_or(code)))?;
+        ensure(stable, || format!("row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}", code.chars().take(80).collect::<String>()))?;
         ensure(message.len() <= MESSAGE, || format!("row {row}'s rejection message has {} bytes, more than {MESSAGE}", message.len()))?;
     }
     Ok(())

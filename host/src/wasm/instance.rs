@@ -38,6 +38,9 @@ const TABLE_ELEMENTS: usize = 100_000;
 /// Time for `open`, which may read a large model.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
+/// Bytes of a failure's message: it stands in a header of each dead letter that the failure makes.
+const MESSAGE: usize = 4_096;
+
 /// Why a call gave no answer that can be used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -309,7 +312,7 @@ impl<W: World> Instance<W> {
                 store.data_mut().rows = None;
                 let log = answer.as_ref().err().map(|_| store.data().voice.last_lines());
                 self.live = Some((store, guest));
-                answer.map_err(|message| Failure { kind: FailureKind::Error, message, log: log.unwrap_or_default() })
+                answer.map_err(|message| Failure { kind: FailureKind::Error, message: shortened(message), log: log.unwrap_or_default() })
             }
             Err(error) => Err(self.failure(&store, &error)),
         }
@@ -340,11 +343,33 @@ impl<W: World> Instance<W> {
             FailureKind::Memory => format!("it wanted more than its {} MiB of memory: {error:#}", self.limits.memory >> 20),
             _ => format!("{error:#}"),
         };
-        Failure { kind, message, log: state.voice.last_lines() }
+        Failure { kind, message: shortened(message), log: state.voice.last_lines() }
     }
+}
+
+/// A guest chooses the length of its messages; we choose how much of one is kept.
+fn shortened(mut message: String) -> String {
+    if message.len() > MESSAGE {
+        message.truncate(message.floor_char_boundary(MESSAGE));
+        message.push('…');
+    }
+    message
 }
 
 /// At least two, since the first may be about to pass.
 fn ticks(time: Duration) -> u64 {
     (time.as_millis() / TICK.as_millis()) as u64 + 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failures_message_is_as_long_as_a_header_may_be_and_no_longer() {
+        assert_eq!(shortened("x".repeat(MESSAGE)), "x".repeat(MESSAGE));
+        assert_eq!(shortened("x".repeat(MESSAGE + 1)), format!("{}…", "x".repeat(MESSAGE)));
+        // Three bytes a letter: the bound falls into one.
+        assert_eq!(shortened("€".repeat(MESSAGE)), format!("{}…", "€".repeat(MESSAGE / 3)));
+    }
 }
