@@ -9,6 +9,9 @@ use crate::record::Batch;
 /// What all our headers' names start with.
 pub const PREFIX: &str = "__sandpiper.errors.";
 
+/// Characters of an id: one from inside a value may be of any length.
+const ID: usize = 1_024;
+
 /// Why a record is a dead letter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reason {
@@ -43,7 +46,8 @@ pub struct Letterhead {
 
 impl Letterhead {
     /// Adds the dead letter for one row. `with_value` is false when the broker refused it for its size: then
-    /// size and digest stand for the value, so that a dead letter can always be delivered.
+    /// size and digest stand for the value, and the record's own headers are left out, so that a dead letter can
+    /// always be delivered.
     #[expect(clippy::too_many_arguments, reason = "a letter has this many facts")]
     pub fn write(
         &self,
@@ -58,7 +62,9 @@ impl Letterhead {
     ) {
         let Some(facts) = batch.rows.get(row) else { return };
         let origin = facts.origin;
-        let mut headers = facts.headers.as_deref().cloned().unwrap_or_default();
+        // The last resort must fit: the record's own headers may be what is too large.
+        let own = facts.headers.as_deref().filter(|_| with_value);
+        let mut headers = own.cloned().unwrap_or_default();
         let mut say = |name: &str, value: String| headers.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
         say("topic", batch.rows.topic(origin).to_owned());
         say("partition", origin.partition.to_string());
@@ -67,7 +73,7 @@ impl Letterhead {
             say("timestamp", timestamp.to_string());
         }
         if let Some(id) = id {
-            say("id", id.to_owned());
+            say("id", id.chars().take(ID).collect());
         }
         say("pipeline", self.pipeline.clone());
         say("stage", reason.stage.clone());

@@ -80,7 +80,8 @@ impl Writer {
         for (feature, value) in self.features.iter().zip(features) {
             out.extend_from_slice(feature.name.as_bytes());
             match feature.categories.get(*value as usize) {
-                Some(category) if value.is_finite() => out.extend_from_slice(category.as_bytes()),
+                // Only a code: the cast would take -1 for 0, and 1.7 for 1.
+                Some(category) if *value >= 0.0 && value.fract() == 0.0 => out.extend_from_slice(category.as_bytes()),
                 _ => number(out, *value),
             }
         }

@@ -39,7 +39,9 @@ fn a_broker_that_restarts_loses_and_doubles_nothing(scene: &Scene) -> Result<()>
     let kafka = Kafka::start(&scene.directory.join("kafka"))?;
     let scene = scene.on(&kafka);
     scene.create_usual(2)?;
-    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    // A broker that comes back while its old registration still counts has no leader for its own partitions, and then
+    // drops the abort markers of transactions that time out (docs/operations.md). So none does before it is back.
+    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "[delivery]\ntransaction_timeout = \"29s\"\n")?;
     let mut daemon = scene.daemon("a", &pipeline)?;
     let producer = Producer::new(&scene.bootstrap())?;
     for (part, restart) in [Kafka::stop as fn(&Kafka) -> Result<()>, Kafka::kill].into_iter().enumerate() {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{Failure, Global, Outcome, Output};
-use crate::demo::{self, MOCK, MOCK_RECORDS, Screen, Settings, Summary, View};
+use crate::demo::{self, MOCK_RECORDS, Screen, Settings, Summary, View};
 
 /// Without --rate, all records are sent within so many seconds.
 const SECONDS: u64 = 20;
@@ -69,26 +69,24 @@ impl Demo {
     }
 }
 
-/// What the broker keeps, and the commands to try next.
+/// The commands to try next, and what is left on a real broker.
 fn next(summary: &Summary) -> String {
     let broker = &summary.broker;
     if broker == "mock" {
-        return format!(
-            "The broker was a mock, {MOCK}.\n\n\
-             Try next:\n  \
-             sandpiper demo --kafka 127.0.0.1:9092    the same on a broker of your own, exactly-once\n  \
-             sandpiper plugin inspect logistic        what a plugin offers, and all that it may touch\n  \
-             sandpiper run data/iris.toml             a pipeline from its file, as a daemon\n"
-        );
+        return "Try next:\n  \
+            sandpiper demo --kafka 127.0.0.1:9092   # a broker of your own, exactly-once\n  \
+            sandpiper plugin inspect logistic       # what a plugin offers and imports\n  \
+            sandpiper run data/iris.toml            # a pipeline file as a daemon\n"
+            .to_owned();
     }
     let topic = |name: &str| summary.topics.iter().find(|topic| topic.ends_with(name)).map_or("", String::as_str);
     let deletion = demo::deletion(broker, &summary.topics);
     format!(
-        "The topics stay there, their records for a day, or until: {deletion}\n\n\
+        "The topics stay, their records for a day, or until you delete them:\n  {deletion}\n\n\
          Try next:\n  \
          kafka-console-consumer.sh --bootstrap-server {broker} --topic {} --from-beginning --isolation-level read_committed\n  \
          kafka-console-consumer.sh --bootstrap-server {broker} --topic {} --from-beginning --property print.headers=true\n  \
-         sandpiper run data/iris.toml    a pipeline from its file, as a daemon\n",
+         sandpiper run data/iris.toml   # a pipeline file as a daemon\n",
         topic("predictions"),
         topic("dead-letters"),
     )

@@ -6,6 +6,7 @@
 
 mod broker;
 mod flowers;
+mod malformed;
 mod models;
 mod plan;
 mod scene;
@@ -23,8 +24,8 @@ pub use view::{Screen, View};
 
 use crate::daemon::{Daemon, Options};
 use crate::kafka::topics;
-use broker::{Broker, PARTITIONS};
-use flowers::{COLUMNS, Flowers};
+use broker::Broker;
+use flowers::Flowers;
 use models::Models;
 use scene::Scene;
 use traffic::Traffic;
@@ -33,8 +34,10 @@ use traffic::Traffic;
 pub const MOCK_RECORDS: u64 = 25_000;
 
 /// What the mock is not.
-pub const MOCK: &str = "for looking, not for keeping: it drops data past 5 MB a partition, hides no aborted data and applies no \
-    transactional offsets, so delivery is at-least-once there";
+const MOCK: &str = "\
+broker    a mock within this process, for looking and not for keeping: it drops
+          data past 5 MB a partition, hides no aborted data and applies no
+          transactional offsets, so delivery is at-least-once here";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -59,23 +62,20 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         Some(address) => Broker::at(address)?,
     };
     view.say(&match broker.is_mock {
-        true => "broker    a mock within this process: for looking, not for keeping, and at-least-once".into(),
+        true => MOCK.to_owned(),
         false => format!("broker    {}, delivery is exactly-once", broker.address),
     });
     let flowers = Flowers::split();
     let models = Models::learn(&flowers.to_learn_from, &state.join("code"))?;
-    view.say(&format!(
-        "models    {} of 150 flowers taught a tree on the sepals alone, and logistic regression on all {} columns",
-        flowers.to_learn_from.len(),
-        COLUMNS.len()
-    ));
+    let learned = flowers.to_learn_from.len();
+    view.say(&format!("models    {learned} of 150 flowers taught a tree on the sepals, and a better model"));
     std::fs::write(home.path().join(plan::MODEL), &models.first.bytes).context("writing the first model")?;
     let plan = plan::plan(&name(&broker), &broker, models.first.plugin, home.path())?;
     let names: Vec<String> = topics::of(&plan).into_iter().map(str::to_owned).collect();
     broker.create_topics(&topics::of(&plan))?;
-    view.say(&format!("topics    {}, {PARTITIONS} partitions each", names.join(", ")));
+    view.say(&format!("topics    {}", short(&names)));
     if !broker.is_mock {
-        view.say(&format!("          they stay there, their records for a day, or until: {}", deletion(&broker.address, &names)));
+        view.say(&format!("          They stay, their records for a day, or until you delete them:\n          {}", deletion(&broker.address, &names)));
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
@@ -97,6 +97,13 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     Ok(Summary::new(address.to_owned(), names, status?, started.elapsed().as_secs_f64()))
 }
 
+/// `iris.measurements, .predictions, .labels`
+fn short(topics: &[String]) -> String {
+    let (first, others) = topics.split_first().map_or(("", topics), |(first, others)| (first.as_str(), others));
+    let others = others.iter().filter_map(|topic| topic.rsplit_once('.')).map(|(_, noun)| format!(", .{noun}"));
+    std::iter::once(first.to_owned()).chain(others).collect()
+}
+
 /// The command that takes away what a run left.
 pub fn deletion(broker: &str, topics: &[String]) -> String {
     let name = topics.first().and_then(|topic| topic.rsplit_once('.')).map_or("", |(name, _)| name);
@@ -110,4 +117,31 @@ fn name(broker: &Broker) -> String {
     }
     let unique = uuid::Uuid::new_v4().simple().to_string();
     format!("sandpiper-demo-{}", unique.get(..8).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_record_has_an_outcome_and_every_prediction_a_label() {
+        let settings = Settings { kafka: None, records: 400, rate: 400 };
+        let mut view = View::new(Screen::Stderr, true, settings.records);
+        let summary = run(&settings, &mut view, &AtomicBool::new(false)).unwrap();
+        assert_eq!((summary.records, summary.predictions, summary.scored), (400, 396, 396), "{summary}");
+        let reasons = ["column-count", "invalid-utf8", "not-a-number", "null-value"];
+        assert_eq!(summary.dead_letters, reasons.map(|reason| (reason.to_owned(), 1)).into());
+        let [before, after] = summary.revisions.as_slice() else { panic!("{summary}") };
+        assert_eq!(before.records + after.records, 400, "{summary}");
+        assert!(before.accuracy < after.accuracy, "{summary}");
+        assert_eq!(summary.swap_pause_us.len(), 1);
+    }
+
+    #[test]
+    fn who_ends_it_early_is_told_so() {
+        let settings = Settings { kafka: None, records: 400, rate: 1 };
+        let mut view = View::new(Screen::Stderr, true, settings.records);
+        let error = run(&settings, &mut view, &AtomicBool::new(true)).unwrap_err();
+        assert!(error.to_string().contains("ended before its time"), "{error:#}");
+    }
 }

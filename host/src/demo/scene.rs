@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use indicatif::HumanCount;
 
 use super::broker::PARTITIONS;
+use super::malformed::Malformed;
 use super::models::Model;
 use super::summary::scored;
 use super::traffic::Traffic;
@@ -43,7 +44,7 @@ impl Scene<'_> {
             let workers = || status.workers.iter().chain(status.feedback.iter().map(|feedback| &feedback.worker));
             Ok(workers().all(|worker| worker.state == WorkerState::Running && assigned(worker)))
         })?;
-        view.say("pipeline  csv → tree runs; flowers are measured, and named by a botanist somewhat later");
+        view.say("pipeline  flowers are measured and classified; a botanist names them later");
         let failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let traffic = scope.spawn(|| self.traffic.run().inspect_err(|_| failed.store(true, Ordering::Relaxed)));
@@ -56,7 +57,7 @@ impl Scene<'_> {
     }
 
     fn follow(&self, controller: &Controller, view: &mut View, failed: &AtomicBool) -> Result<PipelineStatus> {
-        let predictions = self.traffic.records - self.traffic.malformed();
+        let predictions = self.traffic.records - Malformed::count(self.traffic.records);
         self.watch(controller, PATIENCE, "records stay without an outcome or predictions without a label", |status| {
             view.show(status);
             ensure!(!failed.load(Ordering::Relaxed), "the flowers stay away");
@@ -80,7 +81,7 @@ impl Scene<'_> {
             reason: "a model that sees the petals too".into(),
             ..Change::default()
         })?;
-        Ok(format!("swap      revision {} runs: {} on all columns, while flowers keep coming", deployed.deployment.revision, self.better.plugin))
+        Ok(format!("swap      revision {} runs: {} on all columns", deployed.deployment.revision, self.better.plugin))
     }
 
     /// Looks at the status until it is as wanted.

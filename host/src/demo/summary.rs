@@ -6,7 +6,6 @@ use std::fmt;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use super::view::{accuracy, dead_letters};
 use crate::plan::Guarantee;
 use crate::status::{PipelineStatus, ReleaseStatus};
 
@@ -51,7 +50,7 @@ impl Summary {
             predictions: status.emitted,
             scored: scored(&status),
             dead_letters: status.dead_letters,
-            revisions: status.releases.into_iter().map(Revision::from).collect(),
+            revisions: status.releases.iter().map(Revision::from).collect(),
             swap_pause_us: status.workers.into_iter().flat_map(|worker| worker.swap_pauses_us).collect(),
             seconds,
         }
@@ -63,11 +62,11 @@ pub fn scored(status: &PipelineStatus) -> u64 {
     status.releases.iter().filter_map(|release| release.scored).sum()
 }
 
-impl From<ReleaseStatus> for Revision {
-    fn from(status: ReleaseStatus) -> Self {
+impl From<&ReleaseStatus> for Revision {
+    fn from(status: &ReleaseStatus) -> Self {
         Self {
             revision: status.revision,
-            releases: status.releases,
+            releases: status.releases.clone(),
             records: status.records,
             scored: status.scored,
             accuracy: status.accuracy,
@@ -78,14 +77,39 @@ impl From<ReleaseStatus> for Revision {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (records, predictions) = (HumanCount(self.records), HumanCount(self.predictions));
-        writeln!(f, "{records} records in {:.0} s: {predictions} predictions, {} dead letters.\n", self.seconds, self.dead_letters.values().sum::<u64>())?;
-        for (revision, when) in self.revisions.iter().zip(["before", "after"]) {
-            let classifier = revision.releases.get("classify").map_or("", String::as_str);
-            let (records, accuracy) = (HumanCount(revision.records).to_string(), accuracy(revision.accuracy, revision.scored));
-            writeln!(f, "  {when:<13} revision {}, {classifier:<22} {records:>8} records, {accuracy}", revision.revision)?;
-        }
+        let letters: u64 = self.dead_letters.values().sum();
+        writeln!(f, "{records} records in {:.0} s: {predictions} predictions, {} dead letters\n", self.seconds, HumanCount(letters))?;
+        writeln!(f, "{}\n", table(&self.revisions))?;
         let pauses: Vec<String> = self.swap_pause_us.iter().map(|pause| format!("{pause} µs")).collect();
-        writeln!(f, "  {:<13} {} between two transactions, while records kept coming", "swap", pauses.join(", "))?;
-        writeln!(f, "  {:<13} {}", "dead letters", dead_letters(&self.dead_letters))
+        writeln!(f, "  swap: {} between two transactions, while records kept coming", pauses.join(", "))?;
+        writeln!(f, "  dead letters: {}", dead_letters(&self.dead_letters))
+    }
+}
+
+/// One line a revision, under a head; within 80 columns.
+pub fn table(revisions: &[Revision]) -> String {
+    let line = |when: &str, revision: &str, release: &str, records: &str, accuracy: &str, labels: &str| {
+        format!("  {when:<7} {revision:<9} {release:<23} {records:>9} {accuracy:>10} {labels:>9}")
+    };
+    let mut lines = vec![line("", "revision", "classifier", "records", "accuracy", "labels")];
+    for (revision, when) in revisions.iter().zip(["before", "after"]) {
+        lines.push(line(
+            when,
+            &revision.revision.to_string(),
+            revision.releases.get("classify").map_or("", String::as_str),
+            &HumanCount(revision.records).to_string(),
+            &revision.accuracy.map_or_else(|| "-".into(), |accuracy| format!("{:.1} %", accuracy * 100.0)),
+            &HumanCount(revision.scored.unwrap_or_default()).to_string(),
+        ));
+    }
+    lines.join("\n")
+}
+
+/// `12 (3 column-count, 3 invalid-utf8, 3 not-a-number, 3 null-value)`
+fn dead_letters(by_reason: &BTreeMap<String, u64>) -> String {
+    let reasons: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    match by_reason.values().sum() {
+        0 => "none".into(),
+        count => format!("{} ({})", HumanCount(count), reasons.join(", ")),
     }
 }

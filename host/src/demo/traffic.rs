@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -13,9 +13,8 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::broker::Deliveries;
 use super::flowers::{CLASSES, Flower, Random};
+use super::malformed::Malformed;
 
-/// One record of so many is malformed.
-const ONE_IN: u64 = 500;
 /// A label comes so long after its flower.
 const LABEL_AFTER_MS: (usize, usize) = (300, 900);
 /// How often the clock is looked at.
@@ -67,7 +66,10 @@ impl Traffic<'_> {
             self.producer.poll(TICK);
             self.check()?;
         }
-        self.producer.flush(FLUSH).context("the broker does not acknowledge the flowers")?;
+        if self.stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.producer.flush(FLUSH).map_err(|error| anyhow!("the broker does not acknowledge the flowers: {error}"))?;
         self.check()
     }
 
@@ -75,12 +77,11 @@ impl Traffic<'_> {
     fn measure(&self, number: u64, random: &mut Random) -> Result<Option<usize>> {
         let flower = self.flowers.get(random.below(self.flowers.len())).context("there are no flowers")?;
         let key = key(number);
-        let every = self.every();
-        let malformed = if number % every == every / 2 { malformed(flower, number / every) } else { Malformed::No };
+        let malformed = Malformed::of(number, self.records, flower);
         let bytes = match &malformed {
-            Malformed::No => Some(flower.line.as_bytes()),
-            Malformed::Line(bytes) => Some(bytes.as_slice()),
-            Malformed::Null => None,
+            None => Some(flower.line.as_bytes()),
+            Some(Malformed::Line(bytes)) => Some(bytes.as_slice()),
+            Some(Malformed::Null) => None,
         };
         self.send(|| {
             let record = BaseRecord::to(self.measurements).key(&key);
@@ -89,7 +90,7 @@ impl Traffic<'_> {
                 None => record,
             }
         })?;
-        Ok(matches!(malformed, Malformed::No).then_some(flower.class))
+        Ok(malformed.is_none().then_some(flower.class))
     }
 
     fn label(&self, number: u64, class: usize) -> Result<()> {
@@ -110,7 +111,7 @@ impl Traffic<'_> {
                     self.producer.poll(TICK);
                     self.check()?;
                 }
-                Err((error, _)) => return Err(error).context("the broker does not take the flowers"),
+                Err((error, _)) => bail!("the broker does not take the flowers: {error}"),
             }
         }
     }
@@ -121,40 +122,9 @@ impl Traffic<'_> {
             Some(error) => bail!("the broker does not take the flowers: {error}"),
         }
     }
-
-    /// Every so many is malformed: few, but each kind at least once.
-    fn every(&self) -> u64 {
-        ONE_IN.min(self.records / KINDS).max(1)
-    }
-
-    /// How many of all records are malformed.
-    pub fn malformed(&self) -> u64 {
-        (self.records + self.every() - 1 - self.every() / 2) / self.every()
-    }
 }
 
 /// A flower's id: the key of its measurements and of its label.
 fn key(number: u64) -> String {
     format!("flower-{number:06}")
-}
-
-/// Kinds of malformed records.
-const KINDS: u64 = 4;
-
-enum Malformed {
-    No,
-    Line(Vec<u8>),
-    Null,
-}
-
-fn malformed(flower: &Flower, kind: u64) -> Malformed {
-    let cells: Vec<&[u8]> = flower.line.split(',').map(str::as_bytes).collect();
-    let (front, _) = cells.split_at(cells.len().saturating_sub(1));
-    let with = |last: &'static [u8]| Malformed::Line([front.join(&b','), last.to_vec()].join(&b','));
-    match kind % KINDS {
-        0 => Malformed::Line(front.join(&b',')),
-        1 => with(b"narrow"),
-        2 => with(b"0.\xff"),
-        _ => Malformed::Null,
-    }
 }

@@ -1,11 +1,11 @@
 //! What is seen while it runs: a few lines that change on a terminal, else a line every two seconds.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::summary::{Revision, table};
 use crate::status::{PipelineStatus, ReleaseStatus};
 
 /// Between two plain lines.
@@ -62,18 +62,17 @@ impl View {
     pub fn show(&mut self, status: &PipelineStatus) {
         self.measure(status.records);
         let (_, _, rate) = self.measured;
+        let letters = HumanCount(status.dead_letters.values().sum());
         if let Some(live) = &self.live {
             live.bar.set_position(status.records.min(self.total));
             live.bar.set_message(format!("{rate:.0}/s"));
-            let mut lines: Vec<String> = status.releases.iter().map(release).collect();
-            lines.push(format!("  dead letters {}", dead_letters(&status.dead_letters)));
-            live.text.set_message(lines.join("\n"));
+            let revisions: Vec<Revision> = status.releases.iter().map(Revision::from).collect();
+            live.text.set_message(format!("\n{}\n  dead letters: {letters}", table(&revisions)));
         } else if self.written.is_none_or(|at| at.elapsed() >= LINES) {
             self.written = Some(Instant::now());
-            let releases: Vec<String> = status.releases.iter().map(|release| format!("revision {}: {}", release.revision, accuracy(release.accuracy, release.scored))).collect();
+            let releases: Vec<String> = status.releases.iter().map(|release| format!("revision {}: {}", release.revision, accuracy(release))).collect();
             let (done, total) = (HumanCount(status.records), HumanCount(self.total));
             let seconds = self.started.elapsed().as_secs();
-            let letters = status.dead_letters.values().sum::<u64>();
             self.write(&format!("{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}", releases.join("; ")));
         }
     }
@@ -117,26 +116,10 @@ impl Live {
     }
 }
 
-/// `  revision 1  tree@3fa2c4d5e6f7  2,998 records, accuracy 71.3 % of 2,871 labels`
-fn release(release: &ReleaseStatus) -> String {
-    let classifier = release.releases.get("classify").map_or("", String::as_str);
-    let records = HumanCount(release.records).to_string();
-    format!("  revision {:<3} {classifier:<22} {records:>8} records, {}", release.revision, accuracy(release.accuracy, release.scored))
-}
-
 /// `accuracy 71.3 % of 2,871 labels`
-pub fn accuracy(accuracy: Option<f64>, scored: Option<u64>) -> String {
-    match (accuracy, scored) {
+fn accuracy(release: &ReleaseStatus) -> String {
+    match (release.accuracy, release.scored) {
         (Some(accuracy), Some(scored)) => format!("accuracy {:.1} % of {} labels", accuracy * 100.0, HumanCount(scored)),
         _ => "no label yet".into(),
-    }
-}
-
-/// `12 (3 column-count, 3 invalid-utf8, 3 not-a-number, 3 null-value)`
-pub fn dead_letters(by_reason: &BTreeMap<String, u64>) -> String {
-    let reasons: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    match by_reason.values().sum() {
-        0 => "none".into(),
-        count => format!("{} ({})", HumanCount(count), reasons.join(", ")),
     }
 }
