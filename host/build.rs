@@ -53,7 +53,10 @@ fn add_target() -> Result<(), Box<dyn Error>> {
     }
     match cleaned("rustup").args(["target", "add", TARGET]).status() {
         Ok(status) if status.success() => Ok(()),
-        _ => Err(format!("the target {TARGET} is missing and rustup could not add it; install it for this toolchain").into()),
+        _ => {
+            Err(format!("the target {TARGET} is missing and rustup could not add it; install it for this toolchain")
+                .into())
+        }
     }
 }
 
@@ -62,13 +65,16 @@ fn cleaned(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"].contains(&&*text)
+        let kept = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"]
+            .contains(&&*text)
             || text.starts_with("CARGO_REGISTRIES_")
             || text.starts_with("CARGO_HTTP_")
             || text.starts_with("CARGO_NET_")
             || text.starts_with("CARGO_SOURCE_");
-        let foreign = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "CLIPPY"].iter().any(|prefix| text.starts_with(prefix));
-        let of_target = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CFLAGS", "CC"].contains(&&*text);
+        let foreign =
+            ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "CLIPPY"].iter().any(|prefix| text.starts_with(prefix));
+        let of_target = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CFLAGS", "CC"]
+            .contains(&&*text);
         if (foreign && !kept) || of_target {
             command.env_remove(&name);
         }

@@ -29,7 +29,9 @@ fn every_path_in_the_architecture_exists() {
 #[test]
 fn every_relative_link_leads_somewhere() {
     let documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].map(Into::into);
-    let docs = std::fs::read_dir(root().join("docs")).unwrap().map(|entry| format!("docs/{}", entry.unwrap().file_name().display()));
+    let docs = std::fs::read_dir(root().join("docs"))
+        .unwrap()
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()));
     for document in documents.into_iter().chain(docs) {
         let path = root().join(&document);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -47,13 +49,47 @@ fn every_relative_link_leads_somewhere() {
 fn every_configuration_key_is_documented() {
     let text = std::fs::read_to_string(root().join("docs/configuration.md")).unwrap();
     let keys = [
-        "topics", "group", "id", "start", "tombstones", "plugin", "model", "config", "outputs", "topic", "stamp",
-        "timestamp", "partition", "min_confidence", "dead_letters", "labels", "class", "scores", "wait", "max_entries",
-        "score", "guarantee", "commit_interval", "max_records", "max_bytes", "budget", "transaction_timeout",
-        "max_poll_interval", "workers", "plugin_memory", "deadline", "batch_records", "batch_bytes", "fetch_queue",
-        "producer_queue", "worker_memory",
+        "topics",
+        "group",
+        "id",
+        "start",
+        "tombstones",
+        "plugin",
+        "model",
+        "config",
+        "outputs",
+        "topic",
+        "stamp",
+        "timestamp",
+        "partition",
+        "min_confidence",
+        "dead_letters",
+        "labels",
+        "class",
+        "scores",
+        "wait",
+        "max_entries",
+        "score",
+        "guarantee",
+        "commit_interval",
+        "max_records",
+        "max_bytes",
+        "budget",
+        "transaction_timeout",
+        "max_poll_interval",
+        "workers",
+        "plugin_memory",
+        "deadline",
+        "batch_records",
+        "batch_bytes",
+        "fetch_queue",
+        "producer_queue",
+        "worker_memory",
     ];
     for key in keys {
-        assert!(quoted(&text).any(|quote| quote == key || quote.ends_with(&format!(".{key}"))), "{key} is not documented");
+        assert!(
+            quoted(&text).any(|quote| quote == key || quote.ends_with(&format!(".{key}"))),
+            "{key} is not documented"
+        );
     }
 }

@@ -43,7 +43,11 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, daemon: Arc<Daemon>, stopped: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+pub async fn serve(
+    listener: TcpListener,
+    daemon: Arc<Daemon>,
+    stopped: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
     let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -78,8 +82,16 @@ async fn status(State(daemon): Shared) -> Json<Status> {
 async fn livez(State(daemon): Shared) -> Response {
     let now = SystemClock.unix_ms();
     let stuck = |pipeline: &crate::status::PipelineStatus| {
-        let stuck = pipeline.workers.iter().find(|worker| worker.state == WorkerState::Running && now - worker.at > STUCK_MS);
-        stuck.map(|worker| format!("pipeline {}, worker {} has not reported for {} s", pipeline.name, worker.slot, (now - worker.at) / 1_000))
+        let stuck =
+            pipeline.workers.iter().find(|worker| worker.state == WorkerState::Running && now - worker.at > STUCK_MS);
+        stuck.map(|worker| {
+            format!(
+                "pipeline {}, worker {} has not reported for {} s",
+                pipeline.name,
+                worker.slot,
+                (now - worker.at) / 1_000
+            )
+        })
     };
     health(Status::of(&daemon).pipelines.iter().filter_map(stuck).collect())
 }
@@ -92,7 +104,10 @@ async fn readyz(State(daemon): Shared) -> Response {
             let why = pipeline.last_error.unwrap_or_else(|| "connecting".into());
             reasons.push(format!("pipeline {} is not running: {why}", pipeline.name));
         } else if let Some(worker) = pipeline.workers.iter().find(|worker| worker.revision < pipeline.revision) {
-            reasons.push(format!("pipeline {}, worker {} has yet to take revision {}", pipeline.name, worker.slot, pipeline.revision));
+            reasons.push(format!(
+                "pipeline {}, worker {} has yet to take revision {}",
+                pipeline.name, worker.slot, pipeline.revision
+            ));
         }
     }
     health(reasons)
@@ -107,7 +122,8 @@ fn health(reasons: Vec<String>) -> Response {
 }
 
 async fn prometheus(State(daemon): Shared) -> Result<Response, Refusal> {
-    let text = metrics::render(&Status::of(&daemon)).map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    let text = metrics::render(&Status::of(&daemon))
+        .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response())
 }
 
@@ -125,7 +141,12 @@ async fn artifact(State(daemon): Shared, bytes: Bytes) -> Result<Json<Kept>, Ref
     blocking(move || Ok(Kept { digest: daemon.state.keep(&bytes)? })).await.map(Json)
 }
 
-async fn deploy(State(daemon): Shared, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Result<Json<Deployed>, Refusal> {
+async fn deploy(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Deployed>, Refusal> {
     let change: Change = json(&headers, &body)?;
     let controller = pipeline(&daemon, &name)?;
     blocking(move || controller.deploy(&change)).await.map(Json)
@@ -138,7 +159,12 @@ struct Undo {
     reason: String,
 }
 
-async fn undo(State(daemon): Shared, Path(name): Path<String>, headers: HeaderMap, body: Bytes) -> Result<Json<Deployed>, Refusal> {
+async fn undo(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Deployed>, Refusal> {
     let undo: Undo = json(&headers, &body)?;
     let controller = pipeline(&daemon, &name)?;
     blocking(move || controller.undo(&undo.reason)).await.map(Json)
@@ -146,11 +172,13 @@ async fn undo(State(daemon): Shared, Path(name): Path<String>, headers: HeaderMa
 
 /// The content type is asked for so that no web page can send a command without the browser asking us first.
 fn json<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refusal> {
-    let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
         return Err(Refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type must be application/json".into()));
     }
-    serde_json::from_slice(body).map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("the body is not what is expected: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("the body is not what is expected: {error}")))
 }
 
 fn pipeline(daemon: &Daemon, name: &str) -> Result<Arc<Controller>, Refusal> {

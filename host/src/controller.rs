@@ -143,7 +143,11 @@ impl Controller {
         if let Some(expected) = change.expected_revision
             && expected != current.revision
         {
-            bail!("pipeline {} runs revision {}, and the change was made against {expected}: look again", self.plan.name, current.revision);
+            bail!(
+                "pipeline {} runs revision {}, and the change was made against {expected}: look again",
+                self.plan.name,
+                current.revision
+            );
         }
         let mut releases = current.releases.clone();
         for (stage, change) in &change.stages {
@@ -168,7 +172,11 @@ impl Controller {
         let current = current(&history)?;
         let previous = history.deployments.iter().rev().find(|deployment| deployment.revision + 1 == current.revision);
         let Some(previous) = previous else {
-            bail!("pipeline {} has no revision before {}: there is nothing to go back to", self.plan.name, current.revision);
+            bail!(
+                "pipeline {} has no revision before {}: there is nothing to go back to",
+                self.plan.name,
+                current.revision
+            );
         };
         let reason = if reason.trim().is_empty() { "undo" } else { reason };
         let reason = format!("{reason} (back to what revision {} ran)", previous.revision);
@@ -178,7 +186,10 @@ impl Controller {
 
     fn release_of<'a>(&self, releases: &'a mut Releases, stage: &str) -> Result<&'a mut Release> {
         let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
-        let at = stage.strip_prefix("transform[").and_then(|rest| rest.strip_suffix(']')).and_then(|at| at.parse::<usize>().ok());
+        let at = stage
+            .strip_prefix("transform[")
+            .and_then(|rest| rest.strip_suffix(']'))
+            .and_then(|at| at.parse::<usize>().ok());
         let release = match (stage, at) {
             ("parse", _) => releases.parse.as_mut(),
             ("classify", _) => releases.classify.as_mut(),
@@ -192,7 +203,8 @@ impl Controller {
         match &change.plugin {
             None => {}
             Some(PluginChange::Stock(name)) => {
-                let stage = plan::Stage { plugin: PluginRef::Stock(name.clone()), model: None, config: serde_json::json!({}) };
+                let stage =
+                    plan::Stage { plugin: PluginRef::Stock(name.clone()), model: None, config: serde_json::json!({}) };
                 let stock = self.stager.release(&stage)?;
                 rename(release, &stock.name, stock.plugin);
             }
@@ -205,7 +217,9 @@ impl Controller {
             self.state.artifact(model)?;
             release.model = Some(model);
         }
-        let serde_json::Value::Object(config) = &mut release.config else { bail!("the stage's configuration is no object") };
+        let serde_json::Value::Object(config) = &mut release.config else {
+            bail!("the stage's configuration is no object")
+        };
         for (key, value) in &change.config {
             if value.is_null() {
                 config.remove(key);

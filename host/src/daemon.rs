@@ -1,8 +1,8 @@
 //! All pipelines of one process: threads, their clients, and what becomes of a worker that cannot go on.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -167,7 +167,8 @@ fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
         let fault = match connect(spec) {
             Ok((source, sink)) => {
                 let bounds = (&spec.plan.delivery).into();
-                let mut worker = Worker::new(source, sink, SystemClock, process, control.clone(), bounds, spec.topics.clone());
+                let mut worker =
+                    Worker::new(source, sink, SystemClock, process, control.clone(), bounds, spec.topics.clone());
                 let result = worker.run();
                 process = worker.into_process();
                 pause = FIRST_PAUSE;

@@ -42,7 +42,9 @@ pub fn watch(daemon: &Daemon) -> Result<Watcher> {
         while !flag.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
             let now: BTreeMap<PathBuf, Seen> = deployed.keys().map(|file| (file.clone(), seen(file))).collect();
-            let changed = |file: &PathBuf| now.get(file) != deployed.get(file) && now.get(file) == last.get(file) && seen(file).is_some();
+            let changed = |file: &PathBuf| {
+                now.get(file) != deployed.get(file) && now.get(file) == last.get(file) && seen(file).is_some()
+            };
             for controller in &pipelines {
                 let changed: Vec<(String, Stage)> =
                     stages(controller).into_iter().filter(|(_, stage)| files(stage).iter().any(&changed)).collect();
@@ -67,19 +69,25 @@ fn redeploy(stager: &crate::staging::Stager, controller: &Controller, changed: &
         for (name, stage) in changed {
             let release = stager.release(stage)?;
             let plugin = PluginChange::Artifact { name: release.name, digest: release.plugin };
-            stages.insert(name.clone(), StageChange { plugin: Some(plugin), model: release.model, ..StageChange::default() });
+            stages.insert(
+                name.clone(),
+                StageChange { plugin: Some(plugin), model: release.model, ..StageChange::default() },
+            );
         }
         Ok(Change { stages, reason: "a file changed".into(), expected_revision: None })
     };
     match change().and_then(|change| controller.deploy(&change)) {
-        Ok(deployed) => tracing::info!(pipeline = deployed.pipeline, revision = deployed.deployment.revision, "redeployed"),
+        Ok(deployed) => {
+            tracing::info!(pipeline = deployed.pipeline, revision = deployed.deployment.revision, "redeployed")
+        }
         Err(error) => tracing::error!(pipeline = controller.plan.name, "not redeployed; what runs goes on: {error:#}"),
     }
 }
 
 fn stages(controller: &Controller) -> Vec<(String, Stage)> {
     let plan = &controller.plan;
-    let transforms = plan.transforms.iter().enumerate().map(|(at, transform)| (format!("transform[{at}]"), transform.stage.clone()));
+    let transforms =
+        plan.transforms.iter().enumerate().map(|(at, transform)| (format!("transform[{at}]"), transform.stage.clone()));
     let parse = plan.parse.iter().map(|stage| ("parse".to_owned(), stage.clone()));
     let classify = plan.classify.iter().map(|stage| ("classify".to_owned(), stage.clone()));
     transforms.chain(parse).chain(classify).collect()

@@ -4,10 +4,10 @@ use std::fmt;
 
 use anyhow::Result;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
-use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::report::WorkerState;
@@ -80,9 +80,17 @@ pub fn render(status: &Status) -> Result<String> {
         let name = ("pipeline", pipeline.name.clone());
         let with = |more: Labels| -> Labels { std::iter::once(name.clone()).chain(more).collect() };
         for (the_loop, worker) in workers(pipeline) {
-            let with = |more: Labels| with([("loop", the_loop.to_owned()), ("worker", worker.slot.to_string())].into_iter().chain(more).collect());
+            let with = |more: Labels| {
+                with(
+                    [("loop", the_loop.to_owned()), ("worker", worker.slot.to_string())]
+                        .into_iter()
+                        .chain(more)
+                        .collect(),
+                )
+            };
             let dead: u64 = worker.dead_letters.values().sum();
-            for (outcome, count) in [("emitted", worker.emitted), ("dropped", worker.dropped), ("dead-lettered", dead)] {
+            for (outcome, count) in [("emitted", worker.emitted), ("dropped", worker.dropped), ("dead-lettered", dead)]
+            {
                 records.get_or_create(&with(vec![("outcome", outcome.into())])).set(count);
             }
             for (reason, count) in &worker.dead_letters {
@@ -94,7 +102,8 @@ pub fn render(status: &Status) -> Result<String> {
             recoveries.get_or_create(&with(vec![])).set(worker.recoveries);
             swaps.get_or_create(&with(vec![])).set(worker.swap_pauses_us.len() as u64);
             for partition in &worker.partitions {
-                let labels = with(vec![("topic", partition.topic.clone()), ("partition", partition.partition.to_string())]);
+                let labels =
+                    with(vec![("topic", partition.topic.clone()), ("partition", partition.partition.to_string())]);
                 if let Some(behind) = partition.lag {
                     lag.get_or_create(&labels).set(behind as f64);
                 }
@@ -109,7 +118,8 @@ pub fn render(status: &Status) -> Result<String> {
             }
         }
         for release in &pipeline.releases {
-            let with = |more: Labels| with(std::iter::once(("revision", release.revision.to_string())).chain(more).collect());
+            let with =
+                |more: Labels| with(std::iter::once(("revision", release.revision.to_string())).chain(more).collect());
             release_records.get_or_create(&with(vec![])).set(release.records);
             if let Some(count) = release.scored {
                 scored.get_or_create(&with(vec![])).set(count);

@@ -68,7 +68,11 @@ impl Writer {
         escape(out, id);
         out.extend_from_slice(b",\"class\":");
         out.extend_from_slice(self.classes.get(label).map_or(b"null", |class| class.as_bytes()));
-        out.extend_from_slice(if confidence >= self.min_confidence { b",\"decision\":\"accept\"" } else { b",\"decision\":\"review\"" });
+        out.extend_from_slice(if confidence >= self.min_confidence {
+            b",\"decision\":\"accept\""
+        } else {
+            b",\"decision\":\"review\""
+        });
         out.extend_from_slice(b",\"confidence\":");
         number(out, confidence);
         out.extend_from_slice(b",\"probabilities\":{");
@@ -139,14 +143,23 @@ mod tests {
     fn signature() -> Signature {
         let column = |name: &str, kind| Column { name: name.into(), kind };
         Signature {
-            columns: vec![column("size", Kind::Number), column("hue", Kind::Category(vec!["red".into(), "b\"lue".into()]))],
+            columns: vec![
+                column("size", Kind::Number),
+                column("hue", Kind::Category(vec!["red".into(), "b\"lue".into()])),
+            ],
             classes: vec!["cat".into(), "d\\og".into()],
         }
     }
 
     fn write(min_confidence: f32, stamped: bool, id: &str, scores: [f32; 2], features: [f32; 2]) -> String {
         let mut out = Vec::new();
-        Writer::new(&signature(), min_confidence, 17, stamped).write(&mut out, id, &Answer { label: 1, scores: &scores, features: &features }, "pets", ORIGIN);
+        Writer::new(&signature(), min_confidence, 17, stamped).write(
+            &mut out,
+            id,
+            &Answer { label: 1, scores: &scores, features: &features },
+            "pets",
+            ORIGIN,
+        );
         String::from_utf8(out).unwrap()
     }
 
@@ -160,7 +173,8 @@ mod tests {
 
     #[test]
     fn a_low_confidence_asks_for_review_and_a_missing_feature_is_null() {
-        let value: serde_json::Value = serde_json::from_str(&write(0.8, false, "x\n\"", [0.25, 0.75], [f32::NAN, f32::NAN])).unwrap();
+        let value: serde_json::Value =
+            serde_json::from_str(&write(0.8, false, "x\n\"", [0.25, 0.75], [f32::NAN, f32::NAN])).unwrap();
         assert_eq!(value["decision"], "review");
         assert_eq!(value["id"], "x\n\"");
         assert!(value["features"]["size"].is_null() && value["features"]["hue"].is_null());

@@ -19,7 +19,13 @@ pub trait Sink {
     /// Hands records over; waits for room until the deadline.
     fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault>;
     /// Everything that was sent, and the positions, or nothing.
-    fn commit(&mut self, positions: &[Position], metadata: &str, group: &Self::Group, deadline: Instant) -> Result<(), Fault>;
+    fn commit(
+        &mut self,
+        positions: &[Position],
+        metadata: &str,
+        group: &Self::Group,
+        deadline: Instant,
+    ) -> Result<(), Fault>;
     /// Nothing of what was sent.
     fn abort(&mut self, deadline: Instant) -> Result<(), Fault>;
     /// A new producer with the same id: the old one's transaction is resolved when this returns.

@@ -40,7 +40,10 @@ pub enum Event {
     Assigned(Vec<TopicPartition>),
     /// The loop must finish what it has of them and answer with `unassign`; when they are `lost`, another
     /// member may own them already, and what it has must be aborted.
-    Revoked { partitions: Vec<TopicPartition>, lost: bool },
+    Revoked {
+        partitions: Vec<TopicPartition>,
+        lost: bool,
+    },
     /// The position does not exist any more: the records there were deleted.
     OutOfRange(TopicPartition),
     /// Something that the client mends by itself, such as a broker that went away.

@@ -25,7 +25,12 @@ pub trait Transform: Send {
 }
 
 pub trait Score: Send {
-    fn score(&mut self, classes: &[String], outcomes: &[Outcome], deadline: Duration) -> Result<Vec<Judgement>, Failure>;
+    fn score(
+        &mut self,
+        classes: &[String],
+        outcomes: &[Outcome],
+        deadline: Duration,
+    ) -> Result<Vec<Judgement>, Failure>;
 }
 
 /// A parser component.
@@ -73,9 +78,9 @@ impl WasmClassifier {
 
 impl Classify for WasmClassifier {
     fn classify(&mut self, rows: &Matrix, deadline: Duration) -> Result<Predictions, Failure> {
-        let predictions = self.instance.call(deadline, None, |guest, store| {
-            guest.sandpiper_plugin_classifier().call_classify(store, rows)
-        })?;
+        let predictions = self
+            .instance
+            .call(deadline, None, |guest, store| guest.sandpiper_plugin_classifier().call_classify(store, rows))?;
         let check = answers::predictions(&predictions, rows.values.len() / self.columns.max(1), self.classes);
         checked(&mut self.instance, predictions, check)
     }
@@ -119,7 +124,12 @@ impl WasmScorer {
 }
 
 impl Score for WasmScorer {
-    fn score(&mut self, classes: &[String], outcomes: &[Outcome], deadline: Duration) -> Result<Vec<Judgement>, Failure> {
+    fn score(
+        &mut self,
+        classes: &[String],
+        outcomes: &[Outcome],
+        deadline: Duration,
+    ) -> Result<Vec<Judgement>, Failure> {
         let judgements = self.0.call(deadline, None, |guest, store| {
             guest.sandpiper_plugin_scorer().call_score(store, classes, outcomes)
         })?;
@@ -132,12 +142,20 @@ fn broke_rules<W: crate::wasm::instance::World>(instance: &Instance<W>, error: &
     anyhow!("plugin {} answered open against the rules: {error}", instance.plugin().name)
 }
 
-fn checked<W: crate::wasm::instance::World, T>(instance: &mut Instance<W>, answer: T, check: Result<(), String>) -> Result<T, Failure> {
+fn checked<W: crate::wasm::instance::World, T>(
+    instance: &mut Instance<W>,
+    answer: T,
+    check: Result<(), String>,
+) -> Result<T, Failure> {
     match check {
         Ok(()) => Ok(answer),
         Err(message) => {
             instance.discard();
-            Err(Failure { kind: FailureKind::Answer, message: format!("its answer breaks the rules: {message}"), log: String::new() })
+            Err(Failure {
+                kind: FailureKind::Answer,
+                message: format!("its answer breaks the rules: {message}"),
+                log: String::new(),
+            })
         }
     }
 }

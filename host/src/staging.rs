@@ -51,7 +51,11 @@ impl Stager {
     pub fn releases(&self, plan: &Plan) -> Result<Releases> {
         let release = |stage: &Option<plan::Stage>| stage.as_ref().map(|stage| self.release(stage)).transpose();
         Ok(Releases {
-            transforms: plan.transforms.iter().map(|transform| self.release(&transform.stage)).collect::<Result<_>>()?,
+            transforms: plan
+                .transforms
+                .iter()
+                .map(|transform| self.release(&transform.stage))
+                .collect::<Result<_>>()?,
             parse: release(&plan.parse)?,
             classify: release(&plan.classify)?,
         })

@@ -49,12 +49,15 @@ impl State {
     pub fn open(path: &Path, instance: Option<&str>) -> Result<Self> {
         let directory = |name: &str| -> Result<()> {
             let path = path.join(name);
-            fs::create_dir_all(&path).with_context(|| format!("the state directory {} cannot be written; choose another with --state", path.display()))
+            fs::create_dir_all(&path).with_context(|| {
+                format!("the state directory {} cannot be written; choose another with --state", path.display())
+            })
         };
         directory("pipelines")?;
         directory("artifacts")?;
-        let lock = File::create(path.join("lock"))
-            .with_context(|| format!("the state directory {} cannot be written; choose another with --state", path.display()))?;
+        let lock = File::create(path.join("lock")).with_context(|| {
+            format!("the state directory {} cannot be written; choose another with --state", path.display())
+        })?;
         if lock.try_lock().is_err() {
             bail!(
                 "the state directory {} is in use by another daemon; give this one its own with --state",
@@ -96,7 +99,10 @@ impl State {
         let file = self.history_file(pipeline);
         match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
-                format!("{} is not a history that this version understands; move it away to start from the pipeline's file", file.display())
+                format!(
+                    "{} is not a history that this version understands; move it away to start from the pipeline's file",
+                    file.display()
+                )
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(History::default()),
             Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
@@ -138,7 +144,8 @@ impl State {
     /// When it is not there, or is not what it was.
     pub fn artifact(&self, digest: Digest) -> Result<Vec<u8>> {
         let file = self.artifact_file(digest);
-        let bytes = fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
+        let bytes =
+            fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
         if Digest::of(&bytes) != digest {
             bail!("{} is damaged: its content is not {digest}; remove it and deploy again", file.display());
         }

@@ -106,7 +106,8 @@ impl Status {
 impl PipelineStatus {
     pub fn of(controller: &Controller) -> Self {
         let reports: Vec<Arc<WorkerReport>> = controller.reports.iter().map(Publisher::latest).collect();
-        let workers: Vec<WorkerStatus> = reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
+        let workers: Vec<WorkerStatus> =
+            reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
         let feedback = controller.feedback.as_ref().map(Publisher::latest);
         let all = || reports.iter().chain(&feedback);
         let mut counts = crate::output::Counts::default();
@@ -128,7 +129,9 @@ impl PipelineStatus {
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
             releases: releases(controller, &by_revision, feedback.as_deref()),
-            last_error: all().filter(|report| report.state != WorkerState::Running).find_map(|report| report.last_error.clone()),
+            last_error: all()
+                .filter(|report| report.state != WorkerState::Running)
+                .find_map(|report| report.last_error.clone()),
             feedback: feedback.as_deref().map(|report| {
                 let tally = report.tally.clone().unwrap_or_default();
                 FeedbackStatus {
@@ -142,7 +145,11 @@ impl PipelineStatus {
     }
 }
 
-fn releases(controller: &Controller, records: &BTreeMap<u64, u64>, feedback: Option<&WorkerReport>) -> Vec<ReleaseStatus> {
+fn releases(
+    controller: &Controller,
+    records: &BTreeMap<u64, u64>,
+    feedback: Option<&WorkerReport>,
+) -> Vec<ReleaseStatus> {
     let history = controller.history();
     let tally = feedback.and_then(|report| report.tally.clone()).unwrap_or_default();
     let current = history.current().map(|deployment| deployment.revision);

@@ -59,11 +59,21 @@ impl Fit {
 ///
 /// # Errors
 /// When the plugin is no learner, or refuses its configuration, the signature or the examples.
-pub fn train(plugin: Arc<Plugin>, limits: Limits, config: &serde_json::Value, signature: &Signature, examples: &Examples) -> Result<Vec<u8>> {
+pub fn train(
+    plugin: Arc<Plugin>,
+    limits: Limits,
+    config: &serde_json::Value,
+    signature: &Signature,
+    examples: &Examples,
+) -> Result<Vec<u8>> {
     answers::signature(signature).map_err(|error| anyhow!("the training data do not do: {error}"))?;
     let columns = signature.columns.len();
     let rows = examples.labels.len();
-    ensure!(examples.rows.len() == rows * columns, "{} cells for {rows} rows of {columns} columns", examples.rows.len());
+    ensure!(
+        examples.rows.len() == rows * columns,
+        "{} cells for {rows} rows of {columns} columns",
+        examples.rows.len()
+    );
     ensure!(examples.weights.as_ref().is_none_or(|weights| weights.len() == rows), "there must be one weight a row");
     let name = plugin.name.clone();
     let opening = Opening { config: config.to_string(), model: Arc::default(), signature: Some(signature.clone()) };
@@ -75,8 +85,12 @@ pub fn train(plugin: Arc<Plugin>, limits: Limits, config: &serde_json::Value, si
             Some(weights) => weights.get(first..first + labels.len()).unwrap_or_default().to_vec(),
             None => vec![1.0; labels.len()],
         };
-        let learned = learner.call(LEARN, None, |guest, store| guest.sandpiper_plugin_learner().call_learn(store, &matrix, labels, &weights));
-        learned.map_err(said).with_context(|| format!("plugin {name} cannot learn from rows {} to {}", first + 1, first + labels.len()))?;
+        let learned = learner.call(LEARN, None, |guest, store| {
+            guest.sandpiper_plugin_learner().call_learn(store, &matrix, labels, &weights)
+        });
+        learned.map_err(said).with_context(|| {
+            format!("plugin {name} cannot learn from rows {} to {}", first + 1, first + labels.len())
+        })?;
     }
     let snapshot = learner.call(SNAPSHOT, None, |guest, store| guest.sandpiper_plugin_learner().call_snapshot(store));
     snapshot.map_err(said).with_context(|| format!("plugin {name} makes no model of {rows} rows"))
@@ -86,11 +100,23 @@ pub fn train(plugin: Arc<Plugin>, limits: Limits, config: &serde_json::Value, si
 ///
 /// # Errors
 /// When the plugin's classifier refuses the model, or the model is one of other columns or classes.
-pub fn check(plugin: Arc<Plugin>, limits: Limits, model: Vec<u8>, signature: &Signature, examples: &Examples) -> Result<Fit> {
+pub fn check(
+    plugin: Arc<Plugin>,
+    limits: Limits,
+    model: Vec<u8>,
+    signature: &Signature,
+    examples: &Examples,
+) -> Result<Fit> {
     let name = plugin.name.clone();
     let opening = Opening { config: "{}".into(), model: Arc::new(model), signature: None };
-    let (mut classifier, answered) = WasmClassifier::open(plugin, limits, opening).context("the model that was made is not accepted")?;
-    ensure!(answered.classes == signature.classes, "plugin {name} made a model of the classes {:?} instead of {:?}", answered.classes, signature.classes);
+    let (mut classifier, answered) =
+        WasmClassifier::open(plugin, limits, opening).context("the model that was made is not accepted")?;
+    ensure!(
+        answered.classes == signature.classes,
+        "plugin {name} made a model of the classes {:?} instead of {:?}",
+        answered.classes,
+        signature.classes
+    );
     ensure!(
         names(&answered) == names(signature) && kinds(&answered).eq(kinds(signature)),
         "plugin {name} made a model of the columns {:?} instead of {:?}",
@@ -101,7 +127,10 @@ pub fn check(plugin: Arc<Plugin>, limits: Limits, model: Vec<u8>, signature: &Si
     let mut fit = Fit::default();
     for (at, labels) in examples.labels.chunks(BATCH).enumerate() {
         let matrix = matrix(examples, columns, at * BATCH, labels.len());
-        let predictions = classifier.classify(&matrix, CLASSIFY).map_err(said).context("the model that was made cannot classify its own rows")?;
+        let predictions = classifier
+            .classify(&matrix, CLASSIFY)
+            .map_err(said)
+            .context("the model that was made cannot classify its own rows")?;
         let rejected = |row: usize| predictions.rejected.iter().any(|rejection| rejection.row as usize == row);
         let answers = predictions.labels.iter().zip(labels).enumerate().filter(|(row, _)| !rejected(*row));
         fit.correct += answers.filter(|(_, (answer, truth))| answer == truth).count() as u64;

@@ -80,7 +80,8 @@ impl Transaction {
     }
 
     pub fn positions(&self) -> Vec<Position> {
-        let position = |(partition, offset): (&TopicPartition, &i64)| Position { partition: *partition, offset: *offset };
+        let position =
+            |(partition, offset): (&TopicPartition, &i64)| Position { partition: *partition, offset: *offset };
         self.positions.iter().map(position).collect()
     }
 
@@ -164,7 +165,9 @@ mod tests {
     #[test]
     fn it_is_due_at_each_of_its_bounds_and_not_just_below() {
         let now = Instant::now();
-        for (records, bytes, later, due) in [(3, 9, 99, false), (4, 9, 99, true), (3, 10, 99, true), (3, 9, 100, true), (5, 11, 101, true)] {
+        for (records, bytes, later, due) in
+            [(3, 9, 99, false), (4, 9, 99, true), (3, 10, 99, true), (3, 9, 100, true), (5, 11, 101, true)]
+        {
             let mut transaction = Transaction::open(now);
             let origins: Vec<(i32, i64)> = (0..records).map(|offset| (0, offset)).collect();
             transaction.add(&batch(&origins), &outputs(bytes));

@@ -40,7 +40,9 @@ impl Daemon {
 
     /// A verb of the command line against this daemon; answers the JSON that it prints.
     pub fn command(&self, arguments: &[&str]) -> Result<Value> {
-        Printed::of(sandpiper().args(arguments).args(["-o", "json", "--admin", &self.admin()?]))?.json().with_context(|| self.ended())
+        Printed::of(sandpiper().args(arguments).args(["-o", "json", "--admin", &self.admin()?]))?
+            .json()
+            .with_context(|| self.ended())
     }
 
     /// The status of its only pipeline.
@@ -52,7 +54,9 @@ impl Daemon {
 
     fn admin(&self) -> Result<String> {
         let file = self.state.join("admin");
-        let address = until("the daemon writes its admin address", || Ok(fs::read_to_string(&file).ok().filter(|text| !text.is_empty())));
+        let address = until("the daemon writes its admin address", || {
+            Ok(fs::read_to_string(&file).ok().filter(|text| !text.is_empty()))
+        });
         Ok(format!("http://{}", address.with_context(|| self.ended())?))
     }
 

@@ -47,11 +47,14 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         let (_, at) = first_of.recv_timeout(PATIENCE).context("no record of the new revision")?;
         Ok((at - started).as_secs_f64() * 1e3)
     };
-    let sides = take_turns(options.sized(15, 2), &mut [
-        &mut |round| deploy("--classify", "logistic", format!("a{round}")),
-        &mut |round| deploy("--parse", "csv", format!("b{round}")),
-        &mut |round| deploy("--classify", "logistic", format!("c{round}")),
-    ])?;
+    let sides = take_turns(
+        options.sized(15, 2),
+        &mut [
+            &mut |round| deploy("--classify", "logistic", format!("a{round}")),
+            &mut |round| deploy("--parse", "csv", format!("b{round}")),
+            &mut |round| deploy("--classify", "logistic", format!("c{round}")),
+        ],
+    )?;
     stream.stop()?;
     daemon.stop()?;
     let [logistic, csv, again] = sides.as_slice() else { unreachable!("three sides") };

@@ -56,21 +56,25 @@ pub fn bounds() -> Bounds {
     Bounds { interval: Duration::from_secs(5), records: TRANSACTION, bytes: 1 << 30, budget: Duration::from_secs(20) }
 }
 
+/// One turn of a side.
+type Turn<'a> = Box<dyn Fn(&Plan) -> Result<Drained> + 'a>;
+
 /// A side: how it is run, and what came of each turn.
 struct Side<'a> {
     name: &'static str,
-    run: Box<dyn Fn(&Plan) -> Result<Drained> + 'a>,
+    run: Turn<'a>,
     turns: Vec<Drained>,
 }
 
 pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     let (rate, cpu, plain) = (options.wants(RATE), options.wants(CPU), options.wants(PASSTHROUGH));
     let records = options.sized(1_000_000, 150_000);
-    let drain = |plan: &Plan, pipeline: Pipeline| Drained::of(&Running::start(plan, bounds(), pipeline, records)?.finish()?);
+    let drain =
+        |plan: &Plan, pipeline: Pipeline| Drained::of(&Running::start(plan, bounds(), pipeline, records)?.finish()?);
     let wasm = |plan: &Plan| drain(plan, rig.wasm(plan, 1)?);
     let bare = |plan: &Plan| drain(plan, passthrough(plan));
     let mut sides: Vec<Side> = Vec::new();
-    let mut side = |wanted: bool, name: &'static str, run: Box<dyn Fn(&Plan) -> Result<Drained>>| {
+    let mut side = |wanted: bool, name: &'static str, run: Turn<'_>| {
         if wanted {
             sides.push(Side { name, run, turns: Vec::new() });
         }

@@ -32,7 +32,8 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         again.extend(run(rig, &format!("again-{round}"), seconds, false)?);
     }
     for (name, share, most) in [(P50, 0.5, 13.0), (P99, 0.99, 40.0)] {
-        let (direct, processed, again) = (quantile(&direct, share), quantile(&processed, share), quantile(&again, share));
+        let (direct, processed, again) =
+            (quantile(&direct, share), quantile(&processed, share), quantile(&again, share));
         if options.wants(name) {
             table.add(Figure {
                 name,
@@ -78,6 +79,11 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
     }
     rig.delete(&input)?;
     rig.delete(&output)?;
-    println!("  {name:<12} p50 {:.1} p99 {:.1} p99.9 {:.1} ms", quantile(&ages, 0.5), quantile(&ages, 0.99), quantile(&ages, 0.999));
+    println!(
+        "  {name:<12} p50 {:.1} p99 {:.1} p99.9 {:.1} ms",
+        quantile(&ages, 0.5),
+        quantile(&ages, 0.99),
+        quantile(&ages, 0.999)
+    );
     Ok(ages)
 }

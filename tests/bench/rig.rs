@@ -92,14 +92,20 @@ impl Rig {
 
     /// Flowers as lines of CSV under keys of 16 bytes.
     fn fill(&self) -> Result<()> {
-        let producer: BaseProducer =
-            self.client().set("queue.buffering.max.kbytes", "65536").set("queue.buffering.max.messages", "0").create()?;
+        let producer: BaseProducer = self
+            .client()
+            .set("queue.buffering.max.kbytes", "65536")
+            .set("queue.buffering.max.messages", "0")
+            .create()?;
         let rows: Vec<String> = flowers()?.into_iter().map(|flower| flower.row).collect();
         for (at, row) in rows.iter().cycle().take(self.records).enumerate() {
             let key = format!("flower-{at:09}");
             let mut record = BaseRecord::to(INPUT).partition(at as i32 % PARTITIONS).key(&key).payload(row);
             while let Err((error, back)) = producer.send(record) {
-                ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "the input cannot be written: {error}");
+                ensure!(
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull),
+                    "the input cannot be written: {error}"
+                );
                 producer.poll(Duration::from_millis(5));
                 record = back;
             }
@@ -194,7 +200,13 @@ impl Process for Watched {
         let mut trace = self.trace.lock().unwrap();
         trace.committed += std::mem::take(&mut trace.open);
         let records = trace.committed;
-        trace.commits.push(Commit { at: Instant::now(), cpu: process_cpu(), records, revision: self.pipeline.revision, next: None });
+        trace.commits.push(Commit {
+            at: Instant::now(),
+            cpu: process_cpu(),
+            records,
+            revision: self.pipeline.revision,
+            next: None,
+        });
         if records >= self.last {
             self.stop.store(true, Ordering::Relaxed);
         }
@@ -224,13 +236,19 @@ impl Running {
         let trace = Arc::<Mutex<Trace>>::default();
         let watched = Watched { pipeline, trace: trace.clone(), last, stop: control.stop.clone() };
         let (plan, shared) = (plan.clone(), control.clone());
-        let thread = std::thread::Builder::new().name("worker".into()).spawn(move || work(&plan, bounds, watched, shared))?;
+        let thread =
+            std::thread::Builder::new().name("worker".into()).spawn(move || work(&plan, bounds, watched, shared))?;
         Ok(Running { control, trace, last, thread })
     }
 
     /// Leaves a pipeline for the worker to go on with.
     pub fn swap(&self, pipeline: Pipeline) {
-        self.control.slot.put(Watched { pipeline, trace: self.trace.clone(), last: self.last, stop: self.control.stop.clone() });
+        self.control.slot.put(Watched {
+            pipeline,
+            trace: self.trace.clone(),
+            last: self.last,
+            stop: self.control.stop.clone(),
+        });
     }
 
     /// Waits until it has ended.

@@ -37,7 +37,10 @@ pub fn drain(plan: &Plan, records: usize) -> Result<Drained> {
             let mut record = BaseRecord::<[u8], [u8]>::to(&plan.output.topic).partition(message.partition());
             (record.key, record.payload) = (message.key(), message.payload());
             while let Err((error, back)) = producer.send(record) {
-                ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "a record cannot be written: {error}");
+                ensure!(
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull),
+                    "a record cannot be written: {error}"
+                );
                 producer.poll(Duration::from_millis(5));
                 record = back;
             }

@@ -38,7 +38,8 @@ pub fn measure(options: &Options, table: &mut Table) -> Result<()> {
         let config = format!("{{\"columns\": {{{}}}}}", pointers.join(", "));
         let native = NativeParser::<Json>::open(&config)?;
         let documents = flowers()?.into_iter().map(|flower| {
-            let cells: Vec<String> = COLUMNS.iter().zip(flower.row.split(',')).map(|(name, cell)| format!("{name:?}:{cell}")).collect();
+            let cells: Vec<String> =
+                COLUMNS.iter().zip(flower.row.split(',')).map(|(name, cell)| format!("{name:?}:{cell}")).collect();
             format!("{{{}}}", cells.join(","))
         });
         table.add(compare(options, JSON, 2.2, "json", &config, native, &documents.collect::<Vec<_>>())?);
@@ -80,7 +81,11 @@ fn compare(
     let load = |name: &str| -> Result<Arc<Plugin>> {
         Ok(Arc::new(Plugin::load(&engine, name, stock::component(name).context("no such stock plugin")?)?))
     };
-    let opening = |config: &str, model: &[u8]| Opening { config: config.to_owned(), model: Arc::new(model.to_vec()), signature: None };
+    let opening = |config: &str, model: &[u8]| Opening {
+        config: config.to_owned(),
+        model: Arc::new(model.to_vec()),
+        signature: None,
+    };
     let (parse, _) = WasmParser::open(load(parser)?, Limits::default(), opening(config, &[]))?;
     let (classify, _) = WasmClassifier::open(load("logistic")?, Limits::default(), opening("{}", &model))?;
     let mut wasm = Pair(parse, classify);
@@ -93,11 +98,12 @@ fn compare(
     // About 10 ms a turn: short enough that a busy neighbour meets both sides alike.
     let (rounds, calls) = (options.sized(300, 20), 40);
     let native = std::cell::RefCell::new(native);
-    let sides = take_turns(rounds, &mut [
-        &mut |_| native.borrow_mut().cost(&batch, calls),
-        &mut |_| wasm.cost(&batch, calls),
-        &mut |_| native.borrow_mut().cost(&batch, calls),
-    ])?;
+    let sides = take_turns(
+        rounds,
+        &mut [&mut |_| native.borrow_mut().cost(&batch, calls), &mut |_| wasm.cost(&batch, calls), &mut |_| {
+            native.borrow_mut().cost(&batch, calls)
+        }],
+    )?;
     let [native, wasm, again] = sides.as_slice() else { unreachable!("three sides") };
     Ok(Figure {
         name,
@@ -108,7 +114,6 @@ fn compare(
         detail: format!("{:.0} against {:.0} ns a record, batches of {ROWS}", median(wasm), median(native)),
     })
 }
-
 
 fn batch(values: &[String]) -> Batch {
     let mut builder = BatchBuilder::new(vec!["flowers".to_owned()].into());

@@ -82,9 +82,16 @@ impl Stream {
 
 /// Reads a topic from its start, committed records only, until `take` says that it is enough; it is asked without a
 /// record when none comes.
-pub fn read(client: &mut ClientConfig, topic: &str, mut take: impl FnMut(Option<&BorrowedMessage>) -> bool) -> Result<()> {
-    let consumer: BaseConsumer =
-        client.set("group.id", "readers").set("enable.auto.commit", "false").set("isolation.level", "read_committed").create()?;
+pub fn read(
+    client: &mut ClientConfig,
+    topic: &str,
+    mut take: impl FnMut(Option<&BorrowedMessage>) -> bool,
+) -> Result<()> {
+    let consumer: BaseConsumer = client
+        .set("group.id", "readers")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .create()?;
     let mut list = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         list.add_partition_offset(topic, partition, Offset::Beginning)?;

@@ -44,7 +44,12 @@ impl Figure {
     fn row(&self) -> String {
         let Figure { name, unit, measured, control, detail, .. } = self;
         let holds = if self.holds() { "yes" } else { "**no**" };
-        format!("| {name} | {} {unit} | {} | {holds} | {} {unit} | {detail} |", short(*measured), self.to_reach(), short(*control))
+        format!(
+            "| {name} | {} {unit} | {} | {holds} | {} {unit} | {detail} |",
+            short(*measured),
+            self.to_reach(),
+            short(*control)
+        )
     }
 }
 

@@ -41,13 +41,15 @@ fn a_broker_that_restarts_loses_and_doubles_nothing(scene: &Scene) -> Result<()>
     scene.create_usual(2)?;
     // A broker that comes back while its old registration still counts has no leader for its own partitions, and then
     // drops the abort markers of transactions that time out (docs/operations.md). So none does before it is back.
-    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "[delivery]\ntransaction_timeout = \"29s\"\n")?;
+    let pipeline =
+        scene.flower_pipeline("", &scene.model_of("setosa")?, "[delivery]\ntransaction_timeout = \"29s\"\n")?;
     let mut daemon = scene.daemon("a", &pipeline)?;
     let producer = Producer::new(&scene.bootstrap())?;
     for (part, restart) in [Kafka::stop as fn(&Kafka) -> Result<()>, Kafka::kill].into_iter().enumerate() {
         let before = committed(&scene)?;
         for at in 0..RECORDS / 2 {
-            producer.send(&scene.topic("in"), &record::value(ROW).key(format!("{part}-{at}")).on(i32::try_from(at % 2)?))?;
+            producer
+                .send(&scene.topic("in"), &record::value(ROW).key(format!("{part}-{at}")).on(i32::try_from(at % 2)?))?;
         }
         until_true("something more is committed", || {
             daemon.check_alive()?;
@@ -68,7 +70,8 @@ fn a_broker_that_restarts_loses_and_doubles_nothing(scene: &Scene) -> Result<()>
         record::origin(prediction.json()?["origin"].as_str().context("no origin")?)
     };
     let origins: Vec<(i32, i64)> = emitted.iter().map(origins).collect::<Result<_>>()?;
-    let expected: Vec<(i32, i64)> = written.iter().map(|record| (record.partition.unwrap_or(-1), record.offset)).collect();
+    let expected: Vec<(i32, i64)> =
+        written.iter().map(|record| (record.partition.unwrap_or(-1), record.offset)).collect();
     assert!(origins == expected, "{} predictions for {} records, or out of order", origins.len(), expected.len());
     Ok(())
 }

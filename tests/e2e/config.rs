@@ -78,7 +78,8 @@ fn assert_names_all(printed: &Printed) {
 
 fn a_daemon_refuses_a_wrong_pipeline_as_the_check_does(scene: &Scene) -> Result<()> {
     let state = scene.directory.join("state");
-    let printed = Printed::of(sandpiper().arg("run").arg(wrong(scene)?).args(["--admin", "127.0.0.1:0", "--state"]).arg(state))?;
+    let printed =
+        Printed::of(sandpiper().arg("run").arg(wrong(scene)?).args(["--admin", "127.0.0.1:0", "--state"]).arg(state))?;
     assert_eq!(printed.code, Some(2), "{printed:?}");
     assert_names_all(&printed);
     Ok(())
@@ -93,7 +94,10 @@ fn a_missing_topic_is_named_with_the_command_that_creates_it(scene: &Scene) -> R
     let missing = scene.topic("out");
     let command = text.lines().find(|line| line.contains("kafka-topics") && line.contains(&missing));
     let command = command.with_context(|| format!("no line creates {missing}: {text}"))?;
-    assert!(command.contains("--create") && command.contains("--partitions 3"), "as many partitions as the input has: {command}");
+    assert!(
+        command.contains("--create") && command.contains("--partitions 3"),
+        "as many partitions as the input has: {command}"
+    );
     assert!(command.contains(&scene.bootstrap()), "{command}");
     Ok(())
 }

@@ -169,7 +169,13 @@ impl Outcomes {
                 assert_eq!(one.at.0, one.origin.0, "an output keeps its input's partition");
                 if one.at.0 == next.at.0 {
                     assert!(one.origin.1 < next.origin.1, "{:?} stands before {:?}", one.origin, next.origin);
-                    assert!(one.revision <= next.revision, "revision {} before {} at {:?}", one.revision, next.revision, next.at);
+                    assert!(
+                        one.revision <= next.revision,
+                        "revision {} before {} at {:?}",
+                        one.revision,
+                        next.revision,
+                        next.at
+                    );
                 }
             }
         }
@@ -196,7 +202,8 @@ fn check_transactions(log: &Transactions, outcomes: &Outcomes) -> Result<()> {
     // Per input partition, the offset up to which a transaction went → its revision.
     let mut upto: BTreeMap<i32, BTreeMap<i64, u64>> = BTreeMap::new();
     for commit in &log.commits {
-        let revisions: BTreeSet<u64> = commit.metadata.iter().map(|each| transactions::revision(each)).collect::<Result<_>>()?;
+        let revisions: BTreeSet<u64> =
+            commit.metadata.iter().map(|each| transactions::revision(each)).collect::<Result<_>>()?;
         assert_eq!(revisions.len(), 1, "one transaction commits offsets of several revisions: {commit:?}");
         for (partition, offset) in &commit.offsets {
             let offsets = upto.entry(*partition).or_default();

@@ -33,7 +33,8 @@ fn scores(scene: &Scene) -> Result<BTreeMap<String, (String, f64)>> {
     let mut scores = BTreeMap::new();
     for record in scene.read("scores")? {
         let score = record.json()?;
-        let text = |name: &str| score[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {score}"));
+        let text =
+            |name: &str| score[name].as_str().map(str::to_owned).with_context(|| format!("no {name} in {score}"));
         let loss = score["loss"].as_f64().with_context(|| format!("no loss in {score}"))?;
         let before = scores.insert(text("id")?, (text("truth")?, loss));
         assert!(before.is_none(), "judged twice: {score}");
@@ -59,21 +60,25 @@ fn every_label_is_matched_or_counted_as_what_it_is(scene: &Scene) -> Result<()> 
     daemon.until_status(&scene.name, "the early label is joined", |status| labels(status, "early") == 1)?;
     daemon.until_status(&scene.name, "three predictions wait", |status| status["feedback"]["waiting"] == 4)?;
 
-    scene.write("labels", &[
-        label("right", "setosa", 100),
-        label("wrong", "virginica", 101),
-        label("right", "setosa", 102),
-        label("wrong", "versicolor", 103),
-        label("right", "no such class", 104),
-        label("nobody", "setosa", 105),
-    ])?;
+    scene.write(
+        "labels",
+        &[
+            label("right", "setosa", 100),
+            label("wrong", "virginica", 101),
+            label("right", "setosa", 102),
+            label("wrong", "versicolor", 103),
+            label("right", "no such class", 104),
+            label("nobody", "setosa", 105),
+        ],
+    )?;
     daemon.until_status(&scene.name, "two labels are joined", |status| labels(status, "matched") == 2)?;
 
     // So late that whoever waits has waited enough.
     scene.write("in", &[flower("last", 60_000)])?;
     scene.write("labels", &[label("last", "setosa", 60_001)])?;
     let what = "those that wait in vain are given up";
-    let status = daemon.until_status(&scene.name, what, |status| labels(status, "unknown") > 0 && labels(status, "expired") > 0)?;
+    let status = daemon
+        .until_status(&scene.name, what, |status| labels(status, "unknown") > 0 && labels(status, "expired") > 0)?;
     let status = match labels(&status, "matched") {
         3 => status,
         _ => daemon.until_status(&scene.name, "the last label is joined", |status| labels(status, "matched") == 3)?,
@@ -81,7 +86,8 @@ fn every_label_is_matched_or_counted_as_what_it_is(scene: &Scene) -> Result<()> 
     let kinds = [("matched", 3), ("early", 1), ("duplicate", 1), ("conflicting", 2), ("unknown", 1), ("expired", 1)];
     assert_eq!(kinds.map(|(kind, _)| (kind, labels(&status, kind))), kinds, "{status:#}");
 
-    let expected = [("early", "setosa", 0.0), ("last", "setosa", 0.0), ("right", "setosa", 0.0), ("wrong", "virginica", 1.0)];
+    let expected =
+        [("early", "setosa", 0.0), ("last", "setosa", 0.0), ("right", "setosa", 0.0), ("wrong", "virginica", 1.0)];
     assert_eq!(scores(scene)?, expected.map(|(id, truth, loss)| (id.to_owned(), (truth.to_owned(), loss))).into());
     let release = &status["releases"][0];
     assert_eq!((&release["scored"], &release["accuracy"], &release["loss"]), (&4.into(), &0.75.into(), &0.25.into()));

@@ -33,7 +33,8 @@ fn a_hundred_and_fifty_flowers_are_classified_byte_for_byte(scene: &Scene) -> Re
         assert_eq!(value["id"], format!("flower-{at}"));
         assert_eq!(value["class"], class, "{}", flower.row);
         for (class, expected) in probabilities {
-            let found = value["probabilities"][&class].as_f64().with_context(|| format!("no probability of {class}"))?;
+            let found =
+                value["probabilities"][&class].as_f64().with_context(|| format!("no probability of {class}"))?;
             assert!((found - expected).abs() < 1e-5, "{class} of {}: {found} instead of {expected}", flower.row);
         }
         right += usize::from(flower.species.ends_with(&class));
@@ -46,7 +47,8 @@ fn a_hundred_and_fifty_flowers_are_classified_byte_for_byte(scene: &Scene) -> Re
     if std::env::var("SANDPIPER_GOLDEN").is_ok_and(|wish| wish == "write") {
         fs::write(&path, &found)?;
     }
-    let golden = fs::read_to_string(&path).with_context(|| format!("{GOLDEN} is missing: SANDPIPER_GOLDEN=write makes it"))?;
+    let golden =
+        fs::read_to_string(&path).with_context(|| format!("{GOLDEN} is missing: SANDPIPER_GOLDEN=write makes it"))?;
     for (line, (found, golden)) in found.lines().zip(golden.lines()).enumerate() {
         assert_eq!(found, golden, "line {} of {GOLDEN}", line + 1);
     }

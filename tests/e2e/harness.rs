@@ -16,13 +16,21 @@ fn records_come_back_byte_for_byte(scene: &Scene) -> Result<()> {
         record::value("plain").key("k").on(0).at(1_700_000_000_000),
         record::value("").key("").on(0).at(1),
         record::tombstone().key("gone").on(0).at(2),
-        record::value([0xff, 0x00, 0xfe]).on(1).at(3).header("a", Some(b"")).header("a", None).header("b", Some(&[0x80])),
+        record::value([0xff, 0x00, 0xfe])
+            .on(1)
+            .at(3)
+            .header("a", Some(b""))
+            .header("a", None)
+            .header("b", Some(&[0x80])),
     ];
     scene.write("in", &written)?;
     let read = scene.read("in")?;
     assert_eq!(read.len(), written.len());
     for (read, written) in read.iter().zip(&written) {
-        assert_eq!((&read.content, read.partition, read.timestamp), (&written.content, written.partition, written.timestamp));
+        assert_eq!(
+            (&read.content, read.partition, read.timestamp),
+            (&written.content, written.partition, written.timestamp)
+        );
     }
     Ok(())
 }
@@ -30,8 +38,10 @@ fn records_come_back_byte_for_byte(scene: &Scene) -> Result<()> {
 fn aborted_and_open_transactions_are_told_apart(scene: &Scene) -> Result<()> {
     scene.create(&[("in", 1, &[])])?;
     let topic = scene.topic("in");
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).set("transactional.id", &scene.name).create()?;
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", scene.bootstrap())
+        .set("transactional.id", &scene.name)
+        .create()?;
     let patience = Duration::from_secs(30);
     producer.init_transactions(patience)?;
     for (value, commit) in [("first", true), ("aborted", false), ("second", true)] {

@@ -101,7 +101,9 @@ fn main() -> ExitCode {
 }
 
 fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> Result<(), Failed> {
-    let kafka = shared.kafka.get_or_init(|| Kafka::start(&shared.directory.join("kafka")).map_err(|error| format!("{error:#}")));
+    let kafka = shared
+        .kafka
+        .get_or_init(|| Kafka::start(&shared.directory.join("kafka")).map_err(|error| format!("{error:#}")));
     let kafka = kafka.as_ref().map_err(Failed::from)?;
     let directory = shared.directory.join(name);
     std::fs::create_dir_all(&directory)?;
@@ -126,5 +128,8 @@ fn panicked(payload: &(dyn std::any::Any + Send)) -> anyhow::Error {
 /// The end of every daemon's log.
 fn logs(directory: &Path) -> String {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|path| path.extension().is_some_and(|extension| extension == "log")).map(|path| tail(&path, 40)).collect()
+    entries
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
+        .map(|path| tail(&path, 40))
+        .collect()
 }

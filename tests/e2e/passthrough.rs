@@ -29,7 +29,13 @@ fn keys_headers_timestamps_and_partitions_pass_through(scene: &Scene) -> Result<
     let records = [
         record::value(ROW).on(0).at(1_600_000_000_000),
         record::value(ROW).key("").on(0).at(1_600_000_000_001),
-        record::value(ROW).key([0xff, 0x00]).on(1).at(1).header("a", Some(b"1")).header("a", Some(b"")).header("a", None),
+        record::value(ROW)
+            .key([0xff, 0x00])
+            .on(1)
+            .at(1)
+            .header("a", Some(b"1"))
+            .header("a", Some(b""))
+            .header("a", None),
         record::value(ROW).key("käy").on(2).at(1_600_000_000_002).header("ü", Some(&[0x80, 0xff])),
     ];
     let out = run(scene, "", &records)?;

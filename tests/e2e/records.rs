@@ -27,13 +27,18 @@ fn run(scene: &Scene, input: &str, records: &[Record], out: &[(&str, &str)], dea
 
 /// The input offsets that became predictions.
 fn predicted(scene: &Scene) -> Result<Vec<i64>> {
-    let offset = |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
+    let offset =
+        |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
     scene.read("out")?.iter().map(offset).collect()
 }
 
 /// Input offset and reason of each dead letter.
 fn buried(scene: &Scene) -> Result<Vec<(i64, String)>> {
-    scene.read("dead")?.iter().map(|letter| Ok((letter.dead_letter_origin()?.1, letter.error("reason")?.to_owned()))).collect()
+    scene
+        .read("dead")?
+        .iter()
+        .map(|letter| Ok((letter.dead_letter_origin()?.1, letter.error("reason")?.to_owned())))
+        .collect()
 }
 
 fn malformed_rows_become_dead_letters_byte_for_byte(scene: &Scene) -> Result<()> {
@@ -43,7 +48,10 @@ fn malformed_rows_become_dead_letters_byte_for_byte(scene: &Scene) -> Result<()>
         (record::value("five,3.5,1.4,0.2").key(""), "not-a-number"),
         (record::value([0xff, 0xfe, b',', 0x00]), "invalid-utf8"),
         (record::value("").key("empty").header("none", None).header("empty", Some(b"")), "empty"),
-        (record::tombstone().key("null").header("trace", Some(&[0xff, 0x00])).header("trace", Some(b"2")), "null-value"),
+        (
+            record::tombstone().key("null").header("trace", Some(&[0xff, 0x00])).header("trace", Some(b"2")),
+            "null-value",
+        ),
     ];
     let records: Vec<Record> = bad.iter().flat_map(|(bad, _)| [good.clone(), bad.clone()]).collect();
     let mut daemon = run(scene, "", &records, &[], &[])?;
@@ -91,7 +99,8 @@ fn a_dead_letter_says_where_when_and_why(scene: &Scene) -> Result<()> {
 }
 
 fn a_record_without_its_id_is_a_dead_letter(scene: &Scene) -> Result<()> {
-    let records = [record::value(ROW).key("a"), record::value(ROW), record::value(ROW).key([0xff]), record::value(ROW).key("b")];
+    let records =
+        [record::value(ROW).key("a"), record::value(ROW), record::value(ROW).key([0xff]), record::value(ROW).key("b")];
     run(scene, "id = \"key\"", &records, &[], &[])?;
     assert_eq!(predicted(scene)?, [0, 3]);
     assert_eq!(buried(scene)?, [(1, "no-id".to_owned()), (2, "no-id".to_owned())]);
@@ -129,7 +138,8 @@ fn a_dead_letter_that_is_too_large_goes_without_its_value(scene: &Scene) -> Resu
 }
 
 fn a_null_key_for_a_compacted_topic_becomes_a_dead_letter(scene: &Scene) -> Result<()> {
-    let records = [record::value(ROW).key("a"), record::value(ROW), record::value(ROW).key(""), record::value(ROW).key("b")];
+    let records =
+        [record::value(ROW).key("a"), record::value(ROW), record::value(ROW).key(""), record::value(ROW).key("b")];
     let mut daemon = run(scene, "", &records, &[("cleanup.policy", "compact")], &[])?;
     assert_eq!(predicted(scene)?, [0, 2, 3], "an empty key is a key");
     let letters = scene.read("dead")?;

@@ -20,7 +20,8 @@ fn pipeline(scene: &Scene, output: &str) -> Result<std::path::PathBuf> {
 }
 
 fn records() -> Vec<Record> {
-    let record = |at: i64| record::value(format!("{at}")).key(format!("k{at}")).on(at as i32 % 2).at(1_600_000_000_000 + at);
+    let record =
+        |at: i64| record::value(format!("{at}")).key(format!("k{at}")).on(at as i32 % 2).at(1_600_000_000_000 + at);
     let kinds = [Some("urgent"), None, Some("other"), Some("urgent"), Some("urgent"), None];
     let with_kind = |(at, kind): (i64, Option<&str>)| match kind {
         Some(kind) => record(at).header("kind", Some(kind.as_bytes())),
@@ -43,7 +44,8 @@ fn run(scene: &Scene, output: &str) -> Result<[Vec<Record>; 2]> {
 /// The records that are to come out there, partition by partition.
 fn expected(urgent: bool) -> Vec<Record> {
     let kind = (String::from("kind"), Some(b"urgent".to_vec()));
-    let mut records: Vec<Record> = records().into_iter().filter(|record| record.content.headers.contains(&kind) == urgent).collect();
+    let mut records: Vec<Record> =
+        records().into_iter().filter(|record| record.content.headers.contains(&kind) == urgent).collect();
     records.sort_by_key(|record| record.partition);
     records
 }
@@ -66,7 +68,8 @@ fn a_transforms_output_is_stamped_as_configured(scene: &Scene) -> Result<()> {
     let input = scene.read("in")?;
     for record in found.iter().flatten() {
         let source = input.iter().find(|source| source.content.key == record.content.key);
-        let (partition, offset) = source.map(|source| (source.partition.unwrap_or(-1), source.offset)).unwrap_or_default();
+        let (partition, offset) =
+            source.map(|source| (source.partition.unwrap_or(-1), source.offset)).unwrap_or_default();
         let stamp = record.header_text("sandpiper")?;
         assert_eq!(stamp, format!("1 champion {}/{partition}@{offset}", scene.topic("in")));
     }

@@ -62,7 +62,8 @@ fn a_row_that_breaks_the_parser_stands_alone(scene: &Scene) -> Result<()> {
     for (case, reason) in ANYWHERE.into_iter().chain(IN_THE_PARSER) {
         let scene = scene.part(case);
         let parse = format!("do = {case:?}, on = \"113\"");
-        stands_alone(&scene, &scene.hostile_stages(&parse, "do = \"nothing\"", limits(case))?, "parse", reason).context(case)?;
+        stands_alone(&scene, &scene.hostile_stages(&parse, "do = \"nothing\"", limits(case))?, "parse", reason)
+            .context(case)?;
     }
     Ok(())
 }
@@ -71,7 +72,8 @@ fn a_row_that_breaks_the_classifier_stands_alone(scene: &Scene) -> Result<()> {
     for (case, reason) in ANYWHERE.into_iter().chain(IN_THE_CLASSIFIER) {
         let scene = scene.part(case);
         let classify = format!("do = {case:?}, on = 113.0");
-        stands_alone(&scene, &scene.hostile_stages("do = \"nothing\"", &classify, limits(case))?, "classify", reason).context(case)?;
+        stands_alone(&scene, &scene.hostile_stages("do = \"nothing\"", &classify, limits(case))?, "classify", reason)
+            .context(case)?;
     }
     Ok(())
 }
@@ -100,7 +102,8 @@ fn run(scene: &Scene, pipeline: &str) -> Result<Daemon> {
 
 /// The input offsets that became predictions.
 fn predicted(scene: &Scene) -> Result<Vec<i64>> {
-    let offset = |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
+    let offset =
+        |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
     scene.read("out")?.iter().map(offset).collect()
 }
 

@@ -31,7 +31,11 @@ fn sigterm_finishes_the_transaction_and_exits_0(scene: &Scene) -> Result<()> {
     assert_eq!(committed.len(), all.len(), "nothing was aborted");
     for (partition, commit) in (0..).zip(scene.commits()?) {
         let emitted = committed.iter().filter(|record| record.partition == Some(partition)).count();
-        assert_eq!(commit.offset.max(0), i64::try_from(emitted)?, "partition {partition}: each offset that is committed was emitted");
+        assert_eq!(
+            commit.offset.max(0),
+            i64::try_from(emitted)?,
+            "partition {partition}: each offset that is committed was emitted"
+        );
     }
     Ok(())
 }

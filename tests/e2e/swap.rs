@@ -55,7 +55,8 @@ fn a_deployed_model_serves_the_next_records(scene: &Scene) -> Result<()> {
     assert!(second > first);
     let what = "every worker runs the new revision";
     daemon.until_status(&scene.name, what, |pipeline| {
-        pipeline["revision"] == second && pipeline["workers"].as_array().is_some_and(|all| all.iter().all(|each| each["revision"] == second))
+        pipeline["revision"] == second
+            && pipeline["workers"].as_array().is_some_and(|all| all.iter().all(|each| each["revision"] == second))
     })?;
     assert_eq!(ask(scene, &mut daemon)?, both("virginica", second));
     for commit in scene.commits()? {
@@ -70,7 +71,8 @@ fn an_undo_is_a_new_revision_with_the_old_releases(scene: &Scene) -> Result<()> 
     let undone = daemon.cli(&["rollout", "undo", &scene.name, "--reason", "it was wrong"])?;
     assert_eq!(undone.code, Some(0), "{undone:?}");
     let what = "a newer revision than the undone one";
-    let status = daemon.until_status(&scene.name, what, |pipeline| pipeline["revision"].as_u64().is_some_and(|each| each > second))?;
+    let status = daemon
+        .until_status(&scene.name, what, |pipeline| pipeline["revision"].as_u64().is_some_and(|each| each > second))?;
     let third = status["revision"].as_u64().context("no revision")?;
     assert_eq!(ask(scene, &mut daemon)?, both("setosa", third));
 
@@ -88,7 +90,11 @@ fn a_deployment_survives_a_restart(scene: &Scene) -> Result<()> {
     let pipeline = scene.directory.join(format!("{}.toml", scene.name));
     let mut daemon = scene.daemon("a", &pipeline)?;
     assert_eq!(daemon.pipeline(&scene.name)?["revision"], second);
-    assert_eq!(ask(scene, &mut daemon)?, both("virginica", second), "the file still names the old model, and did not change");
+    assert_eq!(
+        ask(scene, &mut daemon)?,
+        both("virginica", second),
+        "the file still names the old model, and did not change"
+    );
     Ok(())
 }
 

@@ -35,7 +35,11 @@ impl Broker {
             .arg(self.directory.join("server.properties"))
             .output()
             .context("cannot run java")?;
-        ensure!(output.status.success(), "Kafka's data directory cannot be formatted: {}", String::from_utf8_lossy(&output.stderr));
+        ensure!(
+            output.status.success(),
+            "Kafka's data directory cannot be formatted: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         Ok(())
     }
 
@@ -86,7 +90,8 @@ impl Broker {
         }
         // C1 alone and the serial collector: a short life on few cores.
         let mut java = self.java("-Xmx512m")?;
-        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "kafka.Kafka"]).arg(self.directory.join("server.properties"));
+        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "kafka.Kafka"])
+            .arg(self.directory.join("server.properties"));
         let console = File::options().create(true).append(true).open(self.directory.join("console.log"))?;
         java.stdin(std::process::Stdio::null()).stdout(console.try_clone()?).stderr(console);
         self.child = Some(keeper::spawn(java).context("cannot run java")?);

@@ -28,7 +28,8 @@ fn java_program() -> PathBuf {
 fn directory() -> Result<PathBuf> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let version = POM.split("<version>").nth(1).and_then(|rest| rest.split('<').next()).context("pom.xml names no version")?;
+    let version =
+        POM.split("<version>").nth(1).and_then(|rest| rest.split('<').next()).context("pom.xml names no version")?;
     let directory = target()?.join("kafka").join(version);
     if is_complete(&directory) {
         return Ok(directory);
@@ -76,7 +77,9 @@ fn fetch(directory: &Path) -> Result<()> {
 }
 
 fn check_java() -> Result<()> {
-    let advice = format!("install a JDK of Java {JAVA} or newer (Debian and Ubuntu: apt-get install openjdk-{JAVA}-jdk-headless)");
+    let advice = format!(
+        "install a JDK of Java {JAVA} or newer (Debian and Ubuntu: apt-get install openjdk-{JAVA}-jdk-headless)"
+    );
     let output = run(Command::new(java_program()).arg("-version"), &format!("java is missing: {advice}"))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     // openjdk version "17.0.15" 2025-04-15, and 1.8.0_402 for what was Java 8.

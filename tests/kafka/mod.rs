@@ -40,9 +40,11 @@ impl Kafka {
 
     /// Addresses and directories of brokers that do not run yet.
     pub fn prepare(directory: &Path, brokers: usize) -> Result<Kafka> {
-        let brokers: Vec<Broker> =
-            (1..=brokers).map(|node| Broker::reserve(node, directory.join(format!("broker-{node}")))).collect::<Result<_>>()?;
-        let voters: Vec<String> = brokers.iter().map(|broker| format!("{}@{}", broker.node, broker.controller.address())).collect();
+        let brokers: Vec<Broker> = (1..=brokers)
+            .map(|node| Broker::reserve(node, directory.join(format!("broker-{node}"))))
+            .collect::<Result<_>>()?;
+        let voters: Vec<String> =
+            brokers.iter().map(|broker| format!("{}@{}", broker.node, broker.controller.address())).collect();
         for broker in &brokers {
             broker.format(&voters.join(","), brokers.len())?;
         }

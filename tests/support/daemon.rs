@@ -78,7 +78,8 @@ impl Daemon {
     /// Status code and body of a GET; `None` while nobody answers.
     pub fn get(&mut self, path: &str) -> Result<Option<(u16, String)>> {
         let url = format!("http://{}{path}", self.address()?);
-        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).http_status_as_error(false);
+        let config =
+            ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(10))).http_status_as_error(false);
         match ureq::Agent::from(config.build()).get(&url).call() {
             Ok(mut answer) => Ok(Some((answer.status().as_u16(), answer.body_mut().read_to_string()?))),
             Err(_) => Ok(None),

@@ -60,21 +60,31 @@ pub fn model_of(class: &str) -> String {
 /// Class and probabilities by the definition: softmax of intercept + Σ weight · (cell − mean) / scale, in f64.
 pub fn expect(model: &Value, cells: &[f64]) -> Result<(String, Vec<(String, f64)>)> {
     let numbers = |value: &Value| -> Result<Vec<f64>> {
-        value.as_array().into_iter().flatten().map(|number| number.as_f64().context("the model holds no number")).collect()
+        value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|number| number.as_f64().context("the model holds no number"))
+            .collect()
     };
-    let (mean, scale, intercepts) = (numbers(&model["mean"])?, numbers(&model["scale"])?, numbers(&model["intercepts"])?);
+    let (mean, scale, intercepts) =
+        (numbers(&model["mean"])?, numbers(&model["scale"])?, numbers(&model["intercepts"])?);
     let classes: Vec<&str> = model["classes"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     ensure!(mean.len() == cells.len() && classes.len() == intercepts.len(), "the model does not fit the row");
     let mut scores = Vec::new();
     for (class, intercept) in intercepts.iter().enumerate() {
         let weights = numbers(&model["weights"][class])?;
         let terms = weights.iter().zip(cells).zip(mean.iter().zip(&scale));
-        scores.push(intercept + terms.map(|((weight, cell), (mean, scale))| weight * (cell - mean) / scale).sum::<f64>());
+        scores
+            .push(intercept + terms.map(|((weight, cell), (mean, scale))| weight * (cell - mean) / scale).sum::<f64>());
     }
     let exponentials: Vec<f64> = scores.iter().map(|score| score.exp()).collect();
     let sum: f64 = exponentials.iter().sum();
-    let probabilities: Vec<(String, f64)> =
-        classes.iter().zip(&exponentials).map(|(class, exponential)| ((*class).to_owned(), exponential / sum)).collect();
+    let probabilities: Vec<(String, f64)> = classes
+        .iter()
+        .zip(&exponentials)
+        .map(|(class, exponential)| ((*class).to_owned(), exponential / sum))
+        .collect();
     let best = probabilities.iter().max_by(|left, right| left.1.total_cmp(&right.1)).context("no classes")?;
     Ok((best.0.clone(), probabilities))
 }

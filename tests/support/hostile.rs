@@ -64,7 +64,10 @@ fn component(manifest: &Path, name: &str) -> Result<PathBuf> {
     }
     let components = built.get(manifest).cloned().unwrap_or_default();
     let names: Vec<&String> = components.keys().collect();
-    components.get(name).cloned().with_context(|| format!("{} builds no component {name}, but {names:?}", manifest.display()))
+    components
+        .get(name)
+        .cloned()
+        .with_context(|| format!("{} builds no component {name}, but {names:?}", manifest.display()))
 }
 
 fn build(manifest: &Path) -> Result<Components> {
@@ -75,14 +78,31 @@ fn build(manifest: &Path) -> Result<Components> {
         }
     }
     // The profile and the target directory of the stock plugins, which are built already.
-    cargo.args(["build", "--locked", "--profile", "plugin", "--target", "wasm32-wasip2", "--message-format", "json-render-diagnostics"]);
+    cargo.args([
+        "build",
+        "--locked",
+        "--profile",
+        "plugin",
+        "--target",
+        "wasm32-wasip2",
+        "--message-format",
+        "json-render-diagnostics",
+    ]);
     let manifest = manifest.canonicalize().with_context(|| format!("there is no {}", manifest.display()))?;
     cargo.arg("--manifest-path").arg(&manifest).arg("--target-dir").arg(target()?.join("plugins"));
     let output = cargo.output().context("cannot run cargo")?;
     let errors = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} does not build (rustup target add wasm32-wasip2?):\n{errors}", manifest.display());
+    ensure!(
+        output.status.success(),
+        "{} does not build (rustup target add wasm32-wasip2?):\n{errors}",
+        manifest.display()
+    );
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(messages.lines().filter_map(|line| serde_json::from_str(line).ok()).filter_map(|message| artifact(&message)).collect())
+    Ok(messages
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter_map(|message| artifact(&message))
+        .collect())
 }
 
 /// Name and file of a component among cargo's messages.

@@ -8,6 +8,11 @@ use anyhow::{Result, ensure};
 pub fn run(file: &str, arguments: &[&str]) -> Result<String> {
     let output = jars::java()?.arg(root().join("tests/java").join(file)).args(arguments).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{file} failed ({}):\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{file} failed ({}):\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(text)
 }

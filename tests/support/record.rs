@@ -27,7 +27,9 @@ pub type Header = (String, Option<Vec<u8>>);
 /// Bytes as text, for messages; null is no text.
 impl fmt::Debug for Content {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or("null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()));
+        let shown = |bytes: &Option<Vec<u8>>| {
+            bytes.as_ref().map_or("null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
+        };
         write!(f, "{} = {}", shown(&self.key), shown(&self.value))?;
         self.headers.iter().try_for_each(|(name, value)| write!(f, "\n    {name}: {}", shown(value)))
     }

@@ -46,7 +46,8 @@ impl Scene<'_> {
 
     pub fn create(&self, topics: &[Topic]) -> Result<()> {
         let names: Vec<String> = topics.iter().map(|(short, ..)| self.topic(short)).collect();
-        let topics: Vec<Topic> = topics.iter().zip(&names).map(|((_, count, config), name)| (name.as_str(), *count, *config)).collect();
+        let topics: Vec<Topic> =
+            topics.iter().zip(&names).map(|((_, count, config), name)| (name.as_str(), *count, *config)).collect();
         self.kafka.create_topics(&topics)
     }
 

@@ -77,7 +77,9 @@ impl Producer {
         loop {
             match self.producer.send(out) {
                 Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if Instant::now() < deadline => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                    if Instant::now() < deadline =>
+                {
                     out = back;
                     self.producer.poll(Duration::from_millis(10));
                 }
@@ -160,7 +162,8 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
         Ok(ends_of(&consumer, topic)?.iter().zip(&ends).all(|(stable, end)| stable >= end))
     })?;
 
-    let mut open: BTreeSet<i32> = (0..).zip(&ends).filter(|(_, end)| **end > 0).map(|(partition, _)| partition).collect();
+    let mut open: BTreeSet<i32> =
+        (0..).zip(&ends).filter(|(_, end)| **end > 0).map(|(partition, _)| partition).collect();
     let mut assignment = TopicPartitionList::new();
     for partition in &open {
         assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
@@ -189,7 +192,9 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
 /// What the client reports and then mends by itself.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
-    error.rdkafka_error_code().is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut].contains(&code))
+    error
+        .rdkafka_error_code()
+        .is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut].contains(&code))
 }
 
 fn own(message: &BorrowedMessage) -> Record {

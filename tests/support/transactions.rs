@@ -46,9 +46,15 @@ pub fn read(scene: &Scene, topics: &[&str]) -> Result<Transactions> {
                 folder: (*folder).to_owned(),
                 outcome: (*outcome).to_owned(),
                 first: first.parse()?,
-                revisions: revisions.split(',').filter(|each| !each.is_empty()).map(str::parse).collect::<Result<_, _>>()?,
+                revisions: revisions
+                    .split(',')
+                    .filter(|each| !each.is_empty())
+                    .map(str::parse)
+                    .collect::<Result<_, _>>()?,
             }),
-            ["commit", _, _, _, "commit", serial, topic, partition, offset, metadata] if *topic == scene.topic("in") => {
+            ["commit", _, _, _, "commit", serial, topic, partition, offset, metadata]
+                if *topic == scene.topic("in") =>
+            {
                 let commit = commits.entry(serial.parse()?).or_default();
                 commit.metadata.push((*metadata).to_owned());
                 commit.offsets.push((partition.parse()?, offset.parse()?));
@@ -62,6 +68,8 @@ pub fn read(scene: &Scene, topics: &[&str]) -> Result<Transactions> {
 
 /// The revision in a committed offset's metadata, `r17` with or without more behind it.
 pub fn revision(metadata: &str) -> Result<u64> {
-    let digits = metadata.strip_prefix('r').map(|rest| rest.split(|each: char| !each.is_ascii_digit()).next().unwrap_or_default());
+    let digits = metadata
+        .strip_prefix('r')
+        .map(|rest| rest.split(|each: char| !each.is_ascii_digit()).next().unwrap_or_default());
     digits.and_then(|digits| digits.parse().ok()).with_context(|| format!("no revision in {metadata:?}"))
 }

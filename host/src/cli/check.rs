@@ -24,8 +24,10 @@ use crate::wasm::Engine;
 
 /// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  sandpiper check data/iris.toml\n  sandpiper check pipelines/*.toml --connect -o json\n\n\
-    The exit code is 2 for a mistake in a file, a plugin or a model, and 1 for what the cluster lacks.")]
+#[command(
+    after_help = "Examples:\n  sandpiper check data/iris.toml\n  sandpiper check pipelines/*.toml --connect -o json\n\n\
+    The exit code is 2 for a mistake in a file, a plugin or a model, and 1 for what the cluster lacks."
+)]
 pub struct Check {
     /// Pipeline files, as one daemon would run them.
     #[arg(required = true, value_name = "FILE")]
@@ -80,7 +82,9 @@ impl Check {
         }
         for file in &self.files {
             let shown = file.display().to_string();
-            if findings.mistakes.iter().all(|mistake| mistake.file != *file) && problems.iter().all(|problem| problem.file != shown) {
+            if findings.mistakes.iter().all(|mistake| mistake.file != *file)
+                && problems.iter().all(|problem| problem.file != shown)
+            {
                 super::print(&format!("{shown}: ok\n"))?;
             }
         }
@@ -124,18 +128,28 @@ fn staged(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
             staging::routes(&transform.outputs, &outputs, &topics).map(drop)
         });
         if let Err(error) = opened {
-            note(format!("[[transform]] {}", at + 1), &[Step::Key("transform"), Step::At(at), Step::Key("plugin")], &error);
+            note(
+                format!("[[transform]] {}", at + 1),
+                &[Step::Key("transform"), Step::At(at), Step::Key("plugin")],
+                &error,
+            );
         }
     }
     let parse = plan.parse.as_ref().map(|stage| {
-        opened(stager, stage, |release| Ok((release.name.clone(), WasmParser::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1)))
+        opened(stager, stage, |release| {
+            Ok((release.name.clone(), WasmParser::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1))
+        })
     });
     let classify = plan.classify.as_ref().map(|stage| {
         opened(stager, stage, |release| {
-            Ok((release.name.clone(), WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1))
+            Ok((
+                release.name.clone(),
+                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1,
+            ))
         })
     });
-    let (in_parse, in_classify) = ([Step::Key("parse"), Step::Key("plugin")], [Step::Key("classify"), Step::Key("plugin")]);
+    let (in_parse, in_classify) =
+        ([Step::Key("parse"), Step::Key("plugin")], [Step::Key("classify"), Step::Key("plugin")]);
     match (parse, classify) {
         (Some(Ok((parser, columns))), Some(Ok((classifier, signature)))) => {
             if let Err(error) = staging::gather(&parser, &columns, &classifier, &signature) {
@@ -152,8 +166,9 @@ fn staged(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
         }
     }
     if let Some(feedback) = &plan.feedback
-        && let Err(error) =
-            opened(stager, &feedback.score, |release| WasmScorer::open(stager.plugin(release)?, limits, stager.opening(release)?))
+        && let Err(error) = opened(stager, &feedback.score, |release| {
+            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(release)?)
+        })
     {
         note("[feedback] score".into(), &[Step::Key("feedback"), Step::Key("score")], &error);
     }
@@ -161,7 +176,13 @@ fn staged(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     if mistakes.is_empty()
         && let Err(error) = stager.releases(plan).and_then(|releases| stager.open(plan, &releases, 1))
     {
-        mistakes.push(Mistake { file: plan.file.clone(), line: 1, column: 1, key: String::new(), message: format!("{error:#}") });
+        mistakes.push(Mistake {
+            file: plan.file.clone(),
+            line: 1,
+            column: 1,
+            key: String::new(),
+            message: format!("{error:#}"),
+        });
     }
     mistakes
 }
@@ -199,7 +220,8 @@ fn position(text: &str, path: &[Step<'_>]) -> (usize, usize) {
 
 fn problems(plan: &Plan) -> Vec<Problem> {
     let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
-    let messages = topics::problems(plan).unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let messages =
+        topics::problems(plan).unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
     let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
     messages.into_iter().map(problem).collect()
 }
@@ -231,19 +253,28 @@ mod tests {
     fn a_column_that_the_model_needs_and_the_parser_lacks_is_named_at_the_classifier() {
         let found = mistakes("\"sepal_width\", ", "");
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].starts_with("iris.toml:17:10: [classify]: classifier logistic needs column \"sepal_width\""), "{found:?}");
+        assert!(
+            found[0].starts_with("iris.toml:17:10: [classify]: classifier logistic needs column \"sepal_width\""),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn a_plugin_in_the_wrong_stage_is_named_there_with_every_other_mistake() {
         let found = mistakes("plugin = \"csv\"", "plugin = \"logistic\"");
-        assert!(found[0].starts_with("iris.toml:13:10: [parse]: ") && found[0].contains("cannot be a parser"), "{found:?}");
+        assert!(
+            found[0].starts_with("iris.toml:13:10: [parse]: ") && found[0].contains("cannot be a parser"),
+            "{found:?}"
+        );
     }
 
     #[test]
     fn a_configuration_that_a_plugin_refuses_is_a_mistake_of_its_stage() {
         let found = mistakes("metric = \"error\"", "metrik = \"error\"");
-        assert!(found[0].starts_with("iris.toml:26:10: [feedback] score: ") && found[0].contains("metrik"), "{found:?}");
+        assert!(
+            found[0].starts_with("iris.toml:26:10: [feedback] score: ") && found[0].contains("metrik"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -49,12 +49,16 @@ impl Client {
 
     fn answer<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T> {
         let mut answer = answer.with_context(|| {
-            format!("no daemon answers at {}; start one with `sandpiper run`, or name its address with --admin", self.base)
+            format!(
+                "no daemon answers at {}; start one with `sandpiper run`, or name its address with --admin",
+                self.base
+            )
         })?;
         let status = answer.status();
         let bytes = answer.body_mut().with_config().limit(64 << 20).read_to_vec()?;
         if status.is_success() {
-            return serde_json::from_slice(&bytes).with_context(|| format!("{} is no daemon of this version", self.base));
+            return serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is no daemon of this version", self.base));
         }
         let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
         match said.get("error").and_then(serde_json::Value::as_str) {

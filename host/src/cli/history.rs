@@ -33,7 +33,12 @@ fn render(answer: serde_json::Value) -> Result<String> {
     let deployments: Vec<Deployment> = serde_json::from_value(answer)?;
     let mut table = Table::with_header(&["REVISION", "TIME", "RELEASES", "REASON"]);
     for deployment in &deployments {
-        table.row([deployment.revision.to_string(), time(deployment.at), releases(&deployment.releases), deployment.reason.clone()]);
+        table.row([
+            deployment.revision.to_string(),
+            time(deployment.at),
+            releases(&deployment.releases),
+            deployment.reason.clone(),
+        ]);
     }
     Ok(table.render(""))
 }
@@ -45,7 +50,9 @@ fn releases(releases: &Releases) -> String {
 /// Milliseconds since the Unix epoch as RFC 3339, UTC.
 fn time(ms: i64) -> String {
     let since = Duration::from_millis(ms.try_into().unwrap_or_default());
-    UNIX_EPOCH.checked_add(since).map_or_else(|| ms.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
+    UNIX_EPOCH
+        .checked_add(since)
+        .map_or_else(|| ms.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
 }
 
 #[cfg(test)]
@@ -56,12 +63,17 @@ mod tests {
 
     #[test]
     fn a_revision_is_a_line_with_time_releases_and_reason() {
-        let release = Release { name: "csv".into(), plugin: Digest::of(b"csv"), model: None, config: serde_json::json!({}) };
+        let release =
+            Release { name: "csv".into(), plugin: Digest::of(b"csv"), model: None, config: serde_json::json!({}) };
         let label = release.label();
         let releases = Releases { parse: Some(release), ..Releases::default() };
-        let deployments = [Deployment { revision: 3, releases, reason: "trained on May".into(), at: 1_777_635_296_000 }];
+        let deployments =
+            [Deployment { revision: 3, releases, reason: "trained on May".into(), at: 1_777_635_296_000 }];
         let text = render(serde_json::to_value(deployments).unwrap()).unwrap();
         let line = text.lines().nth(1).unwrap();
-        assert_eq!(line.split_whitespace().collect::<Vec<_>>().join(" "), format!("3 2026-05-01T11:34:56Z parse {label} trained on May"));
+        assert_eq!(
+            line.split_whitespace().collect::<Vec<_>>().join(" "),
+            format!("3 2026-05-01T11:34:56Z parse {label} trained on May")
+        );
     }
 }

@@ -11,10 +11,10 @@ use clap::{Args, Subcommand};
 
 use super::{Global, Outcome, Output, plugin};
 use crate::digest::Digest;
+use crate::staging;
 use crate::train::{self, Examples};
 use crate::wasm::bindings::{Column, Kind, Signature};
 use crate::wasm::{Engine, Plugin};
-use crate::staging;
 
 /// Models, made without a pipeline.
 #[derive(Args)]
@@ -112,14 +112,21 @@ impl Train {
     }
 
     fn table(&self) -> Table<'_> {
-        Table { label: &self.label, columns: &self.columns, categories: &self.categories, weights: self.weights.as_deref() }
+        Table {
+            label: &self.label,
+            columns: &self.columns,
+            categories: &self.categories,
+            weights: self.weights.as_deref(),
+        }
     }
 }
 
 fn config(settings: &[String]) -> Result<serde_json::Value> {
     let mut config = serde_json::Map::new();
     for setting in settings {
-        let Some((key, value)) = setting.split_once('=') else { bail!("--config takes K=V, such as alpha=0.5, and not {setting:?}") };
+        let Some((key, value)) = setting.split_once('=') else {
+            bail!("--config takes K=V, such as alpha=0.5, and not {setting:?}")
+        };
         config.insert(key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into()));
     }
     Ok(config.into())
@@ -138,8 +145,11 @@ impl Table<'_> {
     /// What is to be learned, and what it is learned from. Errors name line and column.
     fn read(&self, csv: impl Read) -> Result<(Signature, Examples)> {
         let mut reader = csv::Reader::from_reader(csv);
-        let header: Vec<String> = reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-        if let Some((_, twice)) = header.iter().enumerate().find(|(at, name)| header.iter().take(*at).any(|other| other == *name)) {
+        let header: Vec<String> =
+            reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
+        if let Some((_, twice)) =
+            header.iter().enumerate().find(|(at, name)| header.iter().take(*at).any(|other| other == *name))
+        {
             bail!("line 1 names column {twice:?} twice");
         }
         let place = |name: &str| {
@@ -162,12 +172,18 @@ impl Table<'_> {
         let cell = |record: &csv::StringRecord, at: usize| record.get(at).unwrap_or_default().trim().to_owned();
         // Sorted, and known before the first row is read as numbers.
         let words = |at: usize| -> Vec<String> {
-            let all: BTreeSet<String> = records.iter().map(|record| cell(record, at)).filter(|word| !word.is_empty()).collect();
+            let all: BTreeSet<String> =
+                records.iter().map(|record| cell(record, at)).filter(|word| !word.is_empty()).collect();
             all.into_iter().collect()
         };
-        let kind = |name: &str, at: usize| if self.categories.iter().any(|known| known == name) { Kind::Category(words(at)) } else { Kind::Number };
-        let columns: Vec<Column> =
-            names.iter().zip(&places).map(|(name, at)| Column { name: (*name).to_owned(), kind: kind(name, *at) }).collect();
+        let kind = |name: &str, at: usize| {
+            if self.categories.iter().any(|known| known == name) { Kind::Category(words(at)) } else { Kind::Number }
+        };
+        let columns: Vec<Column> = names
+            .iter()
+            .zip(&places)
+            .map(|(name, at)| Column { name: (*name).to_owned(), kind: kind(name, *at) })
+            .collect();
         let signature = Signature { columns, classes: words(label) };
         ensure!(
             signature.classes.len() >= 2,
@@ -192,7 +208,9 @@ impl Table<'_> {
             if let (Some(place), Some(name), Some(weights)) = (weights, self.weights, &mut examples.weights) {
                 let text = cell(record, place);
                 let weight = text.parse().ok().filter(|weight: &f32| weight.is_finite() && *weight >= 0.0);
-                weights.push(weight.with_context(|| format!("{}: {text:?} is no weight; a number of at least 0 is needed", at(name)))?);
+                weights.push(weight.with_context(|| {
+                    format!("{}: {text:?} is no weight; a number of at least 0 is needed", at(name))
+                })?);
             }
         }
         Ok((signature, examples))
@@ -206,9 +224,13 @@ fn value(column: &Column, cell: &str) -> Result<f32> {
     match &column.kind {
         Kind::Number => {
             let number = cell.parse().ok().filter(|number: &f32| number.is_finite());
-            number.with_context(|| format!("{cell:?} is not a finite number; if the column holds words, name it in --categories"))
+            number.with_context(|| {
+                format!("{cell:?} is not a finite number; if the column holds words, name it in --categories")
+            })
         }
-        Kind::Category(names) => names.iter().position(|name| name == cell).map(|at| at as f32).context("the category is unknown"),
+        Kind::Category(names) => {
+            names.iter().position(|name| name == cell).map(|at| at as f32).context("the category is unknown")
+        }
     }
 }
 
@@ -253,14 +275,30 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_by_line_and_column() {
         let word = TRIPS.replace("9,", "nine,");
-        assert!(refused(&word).starts_with("line 3, column \"hour\": \"nine\" is not a finite number"), "{}", refused(&word));
+        assert!(
+            refused(&word).starts_with("line 3, column \"hour\": \"nine\" is not a finite number"),
+            "{}",
+            refused(&word)
+        );
         let unlabelled = TRIPS.replace("no,2", ",2");
-        assert!(refused(&unlabelled).starts_with("line 4, column \"late\": the row has no class"), "{}", refused(&unlabelled));
+        assert!(
+            refused(&unlabelled).starts_with("line 4, column \"late\": the row has no class"),
+            "{}",
+            refused(&unlabelled)
+        );
         let negative = TRIPS.replace("yes,1", "yes,-1");
-        assert!(refused(&negative).starts_with("line 2, column \"importance\": \"-1\" is no weight"), "{}", refused(&negative));
+        assert!(
+            refused(&negative).starts_with("line 2, column \"importance\": \"-1\" is no weight"),
+            "{}",
+            refused(&negative)
+        );
         assert!(refused(&TRIPS.replace("late", "delayed")).contains("hour, line, delayed, importance"));
         assert!(refused(&TRIPS.replace("hour", "line")).contains("names column \"line\" twice"));
-        assert!(refused(&TRIPS.replace("8,U2", "8,U2,U3")).contains("line: 2"), "{}", refused(&TRIPS.replace("8,U2", "8,U2,U3")));
+        assert!(
+            refused(&TRIPS.replace("8,U2", "8,U2,U3")).contains("line: 2"),
+            "{}",
+            refused(&TRIPS.replace("8,U2", "8,U2,U3"))
+        );
         assert!(refused(&TRIPS.replace("yes", "no")).contains("at least two"));
     }
 
@@ -279,7 +317,8 @@ mod tests {
         assert_eq!((signature.columns.len(), signature.classes.len(), examples.labels.len()), (4, 3, 150));
         let component = crate::stock::component("logistic").unwrap();
         let plugin = Arc::new(Plugin::load(&Engine::new(None).unwrap(), "logistic", component).unwrap());
-        let model = train::train(plugin.clone(), train::limits(), &serde_json::json!({}), &signature, &examples).unwrap();
+        let model =
+            train::train(plugin.clone(), train::limits(), &serde_json::json!({}), &signature, &examples).unwrap();
         let fit = train::check(plugin, train::limits(), model, &signature, &examples).unwrap();
         assert!(fit.accuracy().unwrap() > 0.95, "{fit:?}");
     }

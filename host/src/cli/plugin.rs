@@ -22,8 +22,10 @@ pub struct Plugin {
 #[derive(Subcommand)]
 enum PluginVerb {
     /// What a component exports and imports, and whether this host would run it.
-    #[command(after_help = "Examples:\n  sandpiper plugin inspect ./mine.wasm\n  sandpiper plugin inspect logistic -o json\n\n\
-        The exit code is 1 when this host would refuse it.")]
+    #[command(
+        after_help = "Examples:\n  sandpiper plugin inspect ./mine.wasm\n  sandpiper plugin inspect logistic -o json\n\n\
+        The exit code is 1 when this host would refuse it."
+    )]
     Inspect {
         /// A stock name, or a component file.
         plugin: String,
@@ -52,7 +54,10 @@ pub fn named(plugin: &str) -> Result<PluginRef> {
         return Ok(PluginRef::Path(plugin.into()));
     }
     if stock::component(plugin).is_none() {
-        bail!("{plugin:?} is no stock plugin; there are {}; a file is named with a slash or .wasm", stock::names().join(", "));
+        bail!(
+            "{plugin:?} is no stock plugin; there are {}; a file is named with a slash or .wasm",
+            stock::names().join(", ")
+        );
     }
     Ok(PluginRef::Stock(plugin.to_owned()))
 }
@@ -83,8 +88,11 @@ fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Facts> {
     let described = Described::of(engine, name, component)?;
     let (digest, size, interfaces) = (described.digest, described.size, described.interfaces());
     let exports = described.exports.clone();
-    let imports = described.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
-    let ours = |export: &String| export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned());
+    let imports =
+        described.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
+    let ours = |export: &String| {
+        export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned())
+    };
     let wit = exports.iter().find_map(ours);
     let refused = match described.link(engine, name) {
         Err(error) => Some(format!("{error:#}")),

@@ -38,7 +38,8 @@ impl Run {
         super::logging();
         let listen = listen_address(&global.admin)?;
         let plans = load(&self.files)?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
         runtime.block_on(self.serve(plans, listen)).map_err(Failure::Failed)
     }
 
@@ -73,7 +74,11 @@ impl Run {
 fn listen_address(admin: &str) -> Result<SocketAddr, Failure> {
     let address = admin.strip_prefix("http://").unwrap_or(admin).trim_end_matches('/');
     let address = address.replace("localhost:", "127.0.0.1:");
-    address.parse().map_err(|_| Failure::Usage(format!("--admin {admin:?} is no address to listen on: IP:PORT is needed, such as 127.0.0.1:8642")))
+    address.parse().map_err(|_| {
+        Failure::Usage(format!(
+            "--admin {admin:?} is no address to listen on: IP:PORT is needed, such as 127.0.0.1:8642"
+        ))
+    })
 }
 
 /// All mistakes of all files at once.

@@ -28,8 +28,10 @@ const MATRIX: usize = 12;
 
 /// What runs, how far it is, how well it does, and what went wrong.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n\n\
-    Records are counted since the daemon started. On a terminal --watch redraws; elsewhere each look follows the last.")]
+#[command(
+    after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n\n\
+    Records are counted since the daemon started. On a terminal --watch redraws; elsewhere each look follows the last."
+)]
 pub struct Status {
     /// Only this one.
     pipeline: Option<String>,
@@ -87,8 +89,10 @@ fn drawn(text: &str) -> String {
 /// The daemon's answer with one pipeline only, where one is named.
 fn only(mut answer: Value, name: Option<&str>) -> Result<Value> {
     let Some(name) = name else { return Ok(answer) };
-    let pipelines = answer.get_mut("pipelines").and_then(Value::as_array_mut).context("the daemon's answer has no pipelines")?;
-    let names: Vec<String> = pipelines.iter().filter_map(|pipeline| Some(pipeline.get("name")?.as_str()?.to_owned())).collect();
+    let pipelines =
+        answer.get_mut("pipelines").and_then(Value::as_array_mut).context("the daemon's answer has no pipelines")?;
+    let names: Vec<String> =
+        pipelines.iter().filter_map(|pipeline| Some(pipeline.get("name")?.as_str()?.to_owned())).collect();
     if !names.iter().any(|known| known == name) {
         bail!("there is no pipeline {name:?}; this daemon runs {}", names.join(", "));
     }
@@ -132,7 +136,10 @@ fn pipeline(status: &PipelineStatus, now: i64) -> String {
     }
     if let Some(feedback) = &status.feedback {
         let waiting = grouped(feedback.waiting);
-        text.push_str(&format!("  labels and predictions: {}; {waiting} wait for their other half\n", counts(&feedback.labels)));
+        text.push_str(&format!(
+            "  labels and predictions: {}; {waiting} wait for their other half\n",
+            counts(&feedback.labels)
+        ));
     }
     text.push_str(&releases(status));
     for release in &status.releases {
@@ -190,10 +197,15 @@ fn matrix(release: &ReleaseStatus) -> String {
         return String::new();
     }
     if classes.len() > MATRIX {
-        return format!("  revision {}: {} classes; their confusion matrix is in -o json\n", release.revision, classes.len());
+        return format!(
+            "  revision {}: {} classes; their confusion matrix is in -o json\n",
+            release.revision,
+            classes.len()
+        );
     }
     let corner = String::from("truth \\ predicted");
-    let header: Vec<&str> = std::iter::once(corner.as_str()).chain(classes.iter().map(|class| class.as_str())).collect();
+    let header: Vec<&str> =
+        std::iter::once(corner.as_str()).chain(classes.iter().map(|class| class.as_str())).collect();
     let mut table = Table::with_header(&header);
     for truth in &classes {
         let count = |predicted: &&String| release.confusion.get(*truth).and_then(|row| row.get(*predicted)).copied();
@@ -204,7 +216,17 @@ fn matrix(release: &ReleaseStatus) -> String {
 }
 
 fn workers(status: &PipelineStatus, now: i64) -> String {
-    let mut table = Table::with_header(&["WORKER", "STATE", "REVISION", "RECORDS", "TRANSACTIONS", "ABORTED", "RECOVERIES", "LAG", "PARTITIONS"]);
+    let mut table = Table::with_header(&[
+        "WORKER",
+        "STATE",
+        "REVISION",
+        "RECORDS",
+        "TRANSACTIONS",
+        "ABORTED",
+        "RECOVERIES",
+        "LAG",
+        "PARTITIONS",
+    ]);
     let main = status.workers.iter().map(|worker| (worker.slot.to_string(), worker));
     let feedback = status.feedback.iter().map(|feedback| ("feedback".to_owned(), &feedback.worker));
     let mut errors = String::new();
@@ -238,7 +260,9 @@ fn remarks(name: &str, worker: &WorkerStatus, now: i64) -> String {
     }
     for PartitionReport { topic, partition, waits_for_revision, .. } in &worker.partitions {
         if let Some(revision) = waits_for_revision {
-            text.push_str(&format!("  worker {name}: {topic} {partition} waits for revision {revision}, which another daemon has run\n"));
+            text.push_str(&format!(
+                "  worker {name}: {topic} {partition} waits for revision {revision}, which another daemon has run\n"
+            ));
         }
     }
     text
@@ -274,7 +298,8 @@ mod tests {
     use super::*;
 
     fn worker(at: i64) -> Value {
-        let partition = |number: i32| serde_json::json!({ "topic": "in", "partition": number, "position": 10, "lag": 1 });
+        let partition =
+            |number: i32| serde_json::json!({ "topic": "in", "partition": number, "position": 10, "lag": 1 });
         serde_json::json!({
             "slot": 0, "state": "running", "revision": 2, "partitions": [partition(0), partition(1), partition(3)],
             "records": 1200, "emitted": 1190, "dropped": 0, "dead_letters": { "missing-value": 9, "plugin-trap": 1 },

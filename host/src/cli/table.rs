@@ -19,7 +19,8 @@ impl Table {
     pub fn render(&self, indent: &str) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let cells = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
-        let widths: Vec<usize> = (0..columns).map(|column| cells(column).map(|cell| width(cell)).max().unwrap_or_default()).collect();
+        let widths: Vec<usize> =
+            (0..columns).map(|column| cells(column).map(|cell| width(cell)).max().unwrap_or_default()).collect();
         let numeric: Vec<bool> = (0..columns).map(|column| cells(column).skip(1).all(|cell| is_number(cell))).collect();
         let mut text = String::new();
         for row in &self.rows {
@@ -68,7 +69,10 @@ mod tests {
         let mut table = Table::with_header(&["NAME", "RECORDS", "ACCURACY"]);
         table.row(["a".into(), "1,000".into(), "97.0 %".into()]);
         table.row(["longer".into(), "1".into(), "-".into()]);
-        assert_eq!(table.render("  "), "  NAME    RECORDS  ACCURACY\n  a         1,000    97.0 %\n  longer        1         -\n");
+        assert_eq!(
+            table.render("  "),
+            "  NAME    RECORDS  ACCURACY\n  a         1,000    97.0 %\n  longer        1         -\n"
+        );
     }
 
     #[test]

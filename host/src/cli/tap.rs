@@ -29,10 +29,12 @@ const NAP: Duration = Duration::from_millis(100);
 
 /// Follow a topic of a pipeline until Ctrl-C.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  sandpiper tap data/iris.toml predictions\n  sandpiper tap data/iris.toml dead-letters --from-start\n  \
+#[command(
+    after_help = "Examples:\n  sandpiper tap data/iris.toml predictions\n  sandpiper tap data/iris.toml dead-letters --from-start\n  \
     sandpiper tap data/iris.toml scores --count 10 -o json\n\n\
     A line is PARTITION@OFFSET KEY VALUE; of a dead letter also the stage, the reason and the message. A null is shown as -. \
-    Only committed records are shown; nothing is committed, and the pipeline's groups are left alone.")]
+    Only committed records are shown; nothing is committed, and the pipeline's groups are left alone."
+)]
 pub struct Tap {
     /// A pipeline file.
     #[arg(value_name = "FILE")]
@@ -72,7 +74,9 @@ impl Tap {
             let message = match consumer.poll(NAP) {
                 None => continue,
                 Some(Ok(message)) => message,
-                Some(Err(error)) if is_final(&error) => return Err(said(error).context(format!("reading {topic}")).into()),
+                Some(Err(error)) if is_final(&error) => {
+                    return Err(said(error).context(format!("reading {topic}")).into());
+                }
                 Some(Err(error)) => {
                     // librdkafka goes on by itself as soon as the brokers are back.
                     eprintln!("warning: {:#}", said(error));
@@ -99,7 +103,11 @@ fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
         Which::DeadLetters => Ok(&plan.dead_letters),
         Which::Scores => match &plan.feedback {
             Some(feedback) => Ok(&feedback.scores),
-            None => Err(format!("{}: pipeline {} has no [feedback], so nothing writes scores", plan.file.display(), plan.name)),
+            None => Err(format!(
+                "{}: pipeline {} has no [feedback], so nothing writes scores",
+                plan.file.display(),
+                plan.name
+            )),
         },
     }
 }
@@ -138,7 +146,9 @@ fn partitions(consumer: &BaseConsumer, name: &str) -> Result<Vec<i32>> {
         match topic.error().map(Code::from) {
             None => return Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
             Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                bail!("topic {name} does not exist; `sandpiper check FILE --connect` prints the command that creates it")
+                bail!(
+                    "topic {name} does not exist; `sandpiper check FILE --connect` prints the command that creates it"
+                )
             }
             // Just created.
             Some(Code::LeaderNotAvailable) if Instant::now() < deadline => std::thread::sleep(NAP),
@@ -151,7 +161,13 @@ fn partitions(consumer: &BaseConsumer, name: &str) -> Result<Vec<i32>> {
 fn is_final(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
-        Some(Code::Fatal | Code::Authentication | Code::SaslAuthenticationFailed | Code::TopicAuthorizationFailed | Code::UnknownTopicOrPartition)
+        Some(
+            Code::Fatal
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::TopicAuthorizationFailed
+                | Code::UnknownTopicOrPartition
+        )
     )
 }
 
@@ -177,7 +193,8 @@ struct Record {
 
 impl Record {
     fn of(message: &BorrowedMessage<'_>) -> Self {
-        let header = |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+        let header =
+            |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
         Self {
             topic: message.topic().to_owned(),
             partition: message.partition(),
@@ -190,8 +207,11 @@ impl Record {
     }
 
     fn json(&self) -> Value {
-        let headers: Vec<Value> =
-            self.headers.iter().map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) })).collect();
+        let headers: Vec<Value> = self
+            .headers
+            .iter()
+            .map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) }))
+            .collect();
         serde_json::json!({
             "topic": self.topic,
             "partition": self.partition,
@@ -204,7 +224,13 @@ impl Record {
     }
 
     fn text(&self) -> String {
-        let mut line = format!("{}@{} {} {}", self.partition, self.offset, shown(self.key.as_deref()), shown(self.value.as_deref()));
+        let mut line = format!(
+            "{}@{} {} {}",
+            self.partition,
+            self.offset,
+            shown(self.key.as_deref()),
+            shown(self.value.as_deref())
+        );
         if let (Some(reason), Some(message)) = (self.error("reason"), self.error("message")) {
             let stage = self.error("stage").unwrap_or_default();
             line.push_str(&format!(" [{stage} {reason}: {message}]"));
@@ -224,7 +250,9 @@ fn bytes(bytes: Option<&[u8]>) -> Value {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => Value::Null,
         Some((Ok(text), _)) => text.into(),
-        Some((Err(_), bytes)) => serde_json::json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) }),
+        Some((Err(_), bytes)) => {
+            serde_json::json!({ "base64": base64::engine::general_purpose::STANDARD.encode(bytes) })
+        }
     }
 }
 
@@ -267,7 +295,9 @@ mod tests {
     #[test]
     fn a_dead_letter_says_why_and_an_older_letters_headers_do_not_count() {
         let mut record = record();
-        for (name, value) in [("reason", "old"), ("stage", "parse"), ("reason", "missing-value"), ("message", "column `b` has no value")] {
+        for (name, value) in
+            [("reason", "old"), ("stage", "parse"), ("reason", "missing-value"), ("message", "column `b` has no value")]
+        {
             record.headers.push((format!("{PREFIX}{name}"), Some(value.as_bytes().to_vec())));
         }
         assert!(record.text().ends_with(" [parse missing-value: column `b` has no value]"), "{}", record.text());
@@ -275,11 +305,15 @@ mod tests {
 
     #[test]
     fn json_keeps_null_text_and_bytes_apart() {
-        let record = Record { key: None, headers: vec![("h".into(), Some(vec![0xff])), ("n".into(), None)], ..record() };
+        let record =
+            Record { key: None, headers: vec![("h".into(), Some(vec![0xff])), ("n".into(), None)], ..record() };
         let json = record.json();
         assert!(json["key"].is_null());
         assert_eq!(json["value"], "5.1,\u{1b}[31m\n");
-        assert_eq!(json["headers"], serde_json::json!([{ "name": "h", "value": { "base64": "/w==" } }, { "name": "n", "value": null }]));
+        assert_eq!(
+            json["headers"],
+            serde_json::json!([{ "name": "h", "value": { "base64": "/w==" } }, { "name": "n", "value": null }])
+        );
         assert_eq!((&json["partition"], &json["offset"], &json["timestamp"]), (&3.into(), &1842.into(), &7.into()));
     }
 

@@ -38,14 +38,9 @@ impl Read {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Read {
-    let guarantees = [
-        ("exactly-once", Guarantee::ExactlyOnce),
-        ("at-least-once", Guarantee::AtLeastOnce),
-    ];
+    let guarantees = [("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
     let read = Read {
-        guarantee: section
-            .choice("guarantee", &guarantees)
-            .or(Guarantee::ExactlyOnce, "exactly-once"),
+        guarantee: section.choice("guarantee", &guarantees).or(Guarantee::ExactlyOnce, "exactly-once"),
         commit_interval: section.duration("commit_interval", 100 * MILLI, MILLI..=DAY),
         max_records: section.count("max_records", 50_000, 1..=10_000_000),
         max_bytes: section.size("max_bytes", 16 * MIB, KIB..=GIB),
@@ -57,16 +52,8 @@ pub(super) fn read(section: &Section<'_>) -> Read {
     };
     section.finish();
     let times = [
-        (
-            "commit_interval",
-            &read.commit_interval,
-            "or the transaction is late before it is due",
-        ),
-        (
-            "budget",
-            &read.budget,
-            "or the broker aborts a transaction that we still work on",
-        ),
+        ("commit_interval", &read.commit_interval, "or the transaction is late before it is due"),
+        ("budget", &read.budget, "or the broker aborts a transaction that we still work on"),
         (
             "transaction_timeout",
             &read.transaction_timeout,

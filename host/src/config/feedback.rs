@@ -42,28 +42,19 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, classifies: bool) -> O
         let message = "needs [classify]: a label judges a prediction, and this pipeline makes none";
         section.file.absent(&section.at, "[feedback]", message);
     }
-    let labels = section.required(
-        "labels",
-        section.text("labels", name::topic),
-        "write labels = \"iris.labels\"",
-    );
+    let labels = section.required("labels", section.text("labels", name::topic), "write labels = \"iris.labels\"");
     let id = section.text("id", label_id).or(RecordId::Key, "key");
     let class = match section.text("class", name::json) {
         Found::Absent => Some(None),
         found => found.right().map(|class| Some(class.value)),
     };
     let scores = format!("{pipeline}.scores");
-    let scores = section
-        .text("scores", name::topic)
-        .or(scores.clone(), scores);
+    let scores = section.text("scores", name::topic).or(scores.clone(), scores);
     let group = format!("sandpiper.{pipeline}.feedback");
     let group = section.text("group", name::group).or(group.clone(), group);
     let wait = section.duration("wait", 24 * HOUR, Duration::from_secs(1)..=3650 * 24 * HOUR);
     let max_entries = section.count("max_entries", 1_000_000, 1..=100_000_000);
-    let score = section.table(
-        "score",
-        "score = { plugin = \"loss\", config = { metric = \"error\" } }",
-    );
+    let score = section.table("score", "score = { plugin = \"loss\", config = { metric = \"error\" } }");
     let score = score.and_then(|score| stage::scorer(score.as_ref()));
     section.finish();
     Some(Read {
@@ -81,9 +72,10 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, classifies: bool) -> O
 /// A label's own position says nothing about the record that it judges.
 fn label_id(text: &str) -> Result<RecordId, String> {
     match name::record_id(text) {
-        Ok(RecordId::Position) => {
-            Err("is where the label stands, not the record that it judges: \"key\", \"header:NAME\" or \"json:/pointer\"".into())
-        }
+        Ok(RecordId::Position) => Err(
+            "is where the label stands, not the record that it judges: \"key\", \"header:NAME\" or \"json:/pointer\""
+                .into(),
+        ),
         Err(_) if !text.starts_with("json:") => {
             Err("is not allowed: \"key\", \"header:NAME\" or \"json:/pointer\"".into())
         }

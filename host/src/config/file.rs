@@ -21,20 +21,8 @@ pub(super) struct File<'a> {
 }
 
 impl<'a> File<'a> {
-    pub fn new(
-        path: &'a Path,
-        text: &'a str,
-        stock: &'a [&'a str],
-        env: &'a dyn Fn(&str) -> Option<String>,
-    ) -> Self {
-        Self {
-            path,
-            text,
-            stock,
-            env,
-            broken: RefCell::default(),
-            mistakes: RefCell::default(),
-        }
+    pub fn new(path: &'a Path, text: &'a str, stock: &'a [&'a str], env: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { path, text, stock, env, broken: RefCell::default(), mistakes: RefCell::default() }
     }
 
     /// Notes what the TOML parser says: one mistake a line, since the later ones there follow from the first.
@@ -44,11 +32,7 @@ impl<'a> File<'a> {
             let at = error.span().map_or(0, |span| span.start);
             let (line, _) = self.position(at);
             if self.broken.borrow_mut().insert(line) {
-                self.push(
-                    at,
-                    String::new(),
-                    format!("not valid TOML: {}", error.message()),
-                );
+                self.push(at, String::new(), format!("not valid TOML: {}", error.message()));
             }
         }
     }
@@ -98,13 +82,7 @@ impl<'a> File<'a> {
 
     fn push(&self, at: usize, key: String, message: String) {
         let (line, column) = self.position(at);
-        self.mistakes.borrow_mut().push(Mistake {
-            file: self.path.to_path_buf(),
-            line,
-            column,
-            key,
-            message,
-        });
+        self.mistakes.borrow_mut().push(Mistake { file: self.path.to_path_buf(), line, column, key, message });
     }
 
     /// Line and column, from 1, of a byte offset.
@@ -112,13 +90,7 @@ impl<'a> File<'a> {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before
-            .get(start..)
-            .unwrap_or_default()
-            .chars()
-            .filter(|c| *c != '\u{feff}')
-            .count()
-            + 1;
+        let column = before.get(start..).unwrap_or_default().chars().filter(|c| *c != '\u{feff}').count() + 1;
         (line, column)
     }
 }

@@ -33,60 +33,33 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, feeds_back: bool) -> O
     let group = format!("sandpiper.{pipeline}");
     let group = section.text("group", name::group).or(group.clone(), group);
     let id = id(section, feeds_back);
-    let start = section.choice(
-        "start",
-        &[("earliest", Start::Earliest), ("latest", Start::Latest)],
-    );
+    let start = section.choice("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let start = start.or(Start::Earliest, "earliest");
     let tombstones = section.choice(
         "tombstones",
-        &[
-            ("dead-letter", Tombstones::DeadLetter),
-            ("drop", Tombstones::Drop),
-            ("pass", Tombstones::Pass),
-        ],
+        &[("dead-letter", Tombstones::DeadLetter), ("drop", Tombstones::Drop), ("pass", Tombstones::Pass)],
     );
     let tombstones = tombstones.or(Tombstones::DeadLetter, "dead-letter");
     section.finish();
-    Some(Read {
-        topics: topics?,
-        group: group?,
-        id: id?.value,
-        start: start?.value,
-        tombstones: tombstones?.value,
-    })
+    Some(Read { topics: topics?, group: group?, id: id?.value, start: start?.value, tombstones: tombstones?.value })
 }
 
 fn topics(section: &Section<'_>) -> Option<Vec<Written<String>>> {
     let key = section.key("topics");
     let Some(value) = section.get("topics") else {
-        section.file.absent(
-            &section.at,
-            key,
-            "missing: write topics = [\"iris.measurements\"]",
-        );
+        section.file.absent(&section.at, key, "missing: write topics = [\"iris.measurements\"]");
         return None;
     };
     let DeValue::Array(items) = value.get_ref() else {
-        let message = format!(
-            "found {}: expected a list, as [\"iris.measurements\"]",
-            kind(value)
-        );
+        let message = format!("found {}: expected a list, as [\"iris.measurements\"]", kind(value));
         section.file.mistake(&value.span(), key, message);
         return None;
     };
     if items.is_empty() {
-        section
-            .file
-            .mistake(&value.span(), key, "is empty: name at least one topic");
+        section.file.mistake(&value.span(), key, "is empty: name at least one topic");
         return None;
     }
-    super::all(
-        items
-            .iter()
-            .map(|item| value::text(section.file, item, &key, name::topic).right())
-            .collect(),
-    )
+    super::all(items.iter().map(|item| value::text(section.file, item, &key, name::topic).right()).collect())
 }
 
 /// Keys repeat in most topics, so a pipeline whose labels look for their predictions says what it goes by.

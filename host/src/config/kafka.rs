@@ -67,11 +67,7 @@ pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>) -> 
     }
     for (name, (value, at)) in &found {
         if let Some(reason) = refusal(name, value) {
-            section.file.mistake(
-                at,
-                section.key(name),
-                format!("cannot be set here: {reason}"),
-            );
+            section.file.mistake(at, section.key(name), format!("cannot be set here: {reason}"));
         }
     }
     check_servers(section, &found);
@@ -93,9 +89,7 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fou
         }
         DeValue::Boolean(value) => Some(value.to_string()),
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) => {
-            let read = value::number(section.file, value, &section.key(name), |text| {
-                Ok(text.to_owned())
-            });
+            let read = value::number(section.file, value, &section.key(name), |text| Ok(text.to_owned()));
             read.right().map(|text| text.value)
         }
         DeValue::Array(_) | DeValue::Datetime(_) => {
@@ -110,28 +104,20 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fou
     // A value that is wrong still counts as given, or it would be called missing too.
     let text = text.unwrap_or_else(|| "?".to_owned());
     if found.insert(name.to_owned(), (text, at.clone())).is_some() {
-        section.file.mistake(
-            &at,
-            section.key(name),
-            "is given twice: as a dotted key and as one in quotes",
-        );
+        section.file.mistake(&at, section.key(name), "is given twice: as a dotted key and as one in quotes");
     }
 }
 
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     if name == "group.protocol" {
-        let reason = "librdkafka before 2.15 does not do transactions safely under the protocol \"consumer\": only \"classic\"";
+        let reason =
+            "librdkafka before 2.15 does not do transactions safely under the protocol \"consumer\": only \"classic\"";
         return (!value.eq_ignore_ascii_case("classic")).then_some(reason);
     }
     if name.ends_with("_cb") {
-        return Some(
-            "a callback belongs to the program that calls librdkafka, not to its configuration",
-        );
+        return Some("a callback belongs to the program that calls librdkafka, not to its configuration");
     }
-    REFUSED
-        .iter()
-        .find(|(names, _)| names.contains(&name))
-        .map(|(_, reason)| *reason)
+    REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
 
 fn check_servers(section: &Section<'_>, found: &Found) {
@@ -150,8 +136,7 @@ fn check_servers(section: &Section<'_>, found: &Found) {
         return;
     }
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
-    let hint = spelling::nearest(KEY, &names)
-        .map_or_else(String::new, |near| format!(" ({near} is no property)"));
+    let hint = spelling::nearest(KEY, &names).map_or_else(String::new, |near| format!(" ({near} is no property)"));
     section.file.absent(
         &section.at,
         section.key(KEY),
@@ -161,10 +146,7 @@ fn check_servers(section: &Section<'_>, found: &Found) {
 
 /// What librdkafka demands of its times when the client is made, said here with both names.
 fn check_times(section: &Section<'_>, found: &Found, delivery: &delivery::Read) {
-    let transactional = delivery
-        .guarantee
-        .as_ref()
-        .is_some_and(|written| written.value == Guarantee::ExactlyOnce);
+    let transactional = delivery.guarantee.as_ref().is_some_and(|written| written.value == Guarantee::ExactlyOnce);
     let limit = |key: &'static str, limit: &Option<Written<Duration>>, limit_key: &str| {
         let (Some((value, at)), Some(limit)) = (found.get(key), limit) else {
             return;
@@ -174,24 +156,14 @@ fn check_times(section: &Section<'_>, found: &Found, delivery: &delivery::Read) 
         };
         if millis > limit.value {
             let given = section.file.shown(at);
-            let message = format!(
-                "is {given} (ms) and must be at most [delivery] {limit_key}, which is {}",
-                limit.shown
-            );
+            let message =
+                format!("is {given} (ms) and must be at most [delivery] {limit_key}, which is {}", limit.shown);
             section.file.mistake(at, section.key(key), message);
         }
     };
-    limit(
-        "session.timeout.ms",
-        &delivery.max_poll_interval,
-        "max_poll_interval",
-    );
+    limit("session.timeout.ms", &delivery.max_poll_interval, "max_poll_interval");
     if transactional {
-        for key in [
-            "socket.timeout.ms",
-            "message.timeout.ms",
-            "delivery.timeout.ms",
-        ] {
+        for key in ["socket.timeout.ms", "message.timeout.ms", "delivery.timeout.ms"] {
             limit(key, &delivery.transaction_timeout, "transaction_timeout");
         }
     }

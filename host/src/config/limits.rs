@@ -15,11 +15,7 @@ const LARGEST_QUEUE: usize = 2047 * MIB;
 /// Of each plugin, while a swap is staged: the release that runs and the one that waits.
 const STAGED: usize = 2;
 
-pub(super) fn read(
-    section: &Section<'_>,
-    delivery: Option<&delivery::Read>,
-    stages: Count,
-) -> Option<Limits> {
+pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>, stages: Count) -> Option<Limits> {
     let workers = section.count("workers", 1, 1..=256);
     let plugin_memory = section.size("plugin_memory", 64 * MIB, MIB..=4 * GIB);
     let deadline = section.duration(
@@ -53,25 +49,15 @@ pub(super) fn read(
             "batch_bytes is {} and must be less than plugin_memory, which is {}: a plugin holds its whole batch",
             batch.shown, memory.shown
         );
-        section
-            .file
-            .mistake(at, section.key("batch_bytes"), message);
+        section.file.mistake(at, section.key("batch_bytes"), message);
     }
     let max_bytes = delivery.and_then(|delivery| delivery.max_bytes.as_ref());
-    if let (Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) = (
-        &fetch_queue,
-        &producer_queue,
-        max_bytes,
-        &plugin_memory,
-        &worker_memory,
-    ) {
+    if let (Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) =
+        (&fetch_queue, &producer_queue, max_bytes, &plugin_memory, &worker_memory)
+    {
         check_memory(
             section,
-            [
-                ("fetch_queue", fetch),
-                ("producer_queue", produce),
-                ("[delivery] max_bytes", transaction),
-            ],
+            [("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)],
             plugin,
             stages,
             worker,
@@ -99,18 +85,13 @@ fn check_memory(
 ) {
     let plugins = stages.plugins();
     let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
-    let needed =
-        buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(STAGED));
+    let needed = buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(STAGED));
     if needed <= worker.value {
         return;
     }
     let written = worker.at.as_ref().or(plugin.at.as_ref());
-    let at = written
-        .or_else(|| buffers.iter().find_map(|(_, size)| size.at.as_ref()))
-        .unwrap_or(&section.at);
-    let terms = buffers
-        .map(|(name, size)| format!("{name} {}", size.shown))
-        .join(" + ");
+    let at = written.or_else(|| buffers.iter().find_map(|(_, size)| size.at.as_ref())).unwrap_or(&section.at);
+    let terms = buffers.map(|(name, size)| format!("{name} {}", size.shown)).join(" + ");
     let fits = show_size(needed.div_ceil(MIB).saturating_mul(MIB));
     let message = format!(
         "worker_memory is {}, and a worker needs {}: {terms} + {plugins} plugins × plugin_memory {} × {STAGED} (two releases are \
@@ -119,7 +100,5 @@ fn check_memory(
         show_size(needed),
         plugin.shown,
     );
-    section
-        .file
-        .mistake(at, section.key("worker_memory"), message);
+    section.file.mistake(at, section.key("worker_memory"), message);
 }

@@ -73,11 +73,8 @@ pub fn parse(
 /// `None` when something that the plan needs is wrong. All sections are read before any is given up.
 fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let name = top.text("name", name::pipeline);
-    let name = top.required(
-        "name",
-        name,
-        "write name = \"iris\" at the top: it is part of group and transactional ids",
-    );
+    let name =
+        top.required("name", name, "write name = \"iris\" at the top: it is part of group and transactional ids");
     let called = name.as_ref().map_or("", |name| name.value.as_str());
     top.refuse("rollout", "[rollout] is not supported yet: leave it out");
 
@@ -97,32 +94,20 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let present = |section: &Option<Section<'_>>| section.as_ref().is_none_or(Section::is_present);
     let classifies = present(&classify);
     let feeds_back = present(&feedback);
-    check_stages(
-        top,
-        transforms.as_deref(),
-        parse.as_ref(),
-        classify.as_ref(),
-    );
+    check_stages(top, transforms.as_deref(), parse.as_ref(), classify.as_ref());
 
     let delivery = delivery.map(|section| delivery::read(&section));
     let kafka = kafka.and_then(|section| kafka::read(&section, delivery.as_ref()));
     let input = input.and_then(|section| input::read(&section, called, feeds_back));
-    let transforms =
-        transforms.and_then(|sections| all(sections.iter().map(stage::transform).collect()));
+    let transforms = transforms.and_then(|sections| all(sections.iter().map(stage::transform).collect()));
     let parse = parse.and_then(|section| optional(&section, stage::parser));
     let classify = classify.and_then(|section| optional(&section, stage::classifier));
     let output = output.and_then(|section| output::read(&section, classifies, feeds_back));
     let dead_letters = errors.and_then(|section| output::dead_letters(&section, called));
-    let feedback = feedback.and_then(|section| {
-        optional(&section, |section| {
-            feedback::read(section, called, classifies)
-        })
-    });
+    let feedback =
+        feedback.and_then(|section| optional(&section, |section| feedback::read(section, called, classifies)));
 
-    let stages = stage::Count {
-        transforms: transforms.as_ref().map_or(0, Vec::len),
-        classifier: classifies,
-    };
+    let stages = stage::Count { transforms: transforms.as_ref().map_or(0, Vec::len), classifier: classifies };
     let limits = limits.and_then(|section| limits::read(&section, delivery.as_ref(), stages));
     if let (Some(input), Some(Some(feedback))) = (&input, &feedback) {
         feedback::check_group(top.file, feedback, input);
@@ -141,10 +126,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         file: top.file.path.to_path_buf(),
         kafka: kafka?,
         input: input?.plan(),
-        transforms: transforms?
-            .into_iter()
-            .map(stage::Transformer::plan)
-            .collect(),
+        transforms: transforms?.into_iter().map(stage::Transformer::plan).collect(),
         parse: parse?,
         classify: classify?,
         output: output?.plan(),
@@ -178,22 +160,19 @@ fn check_stages(
             "[parse] is missing: a classifier needs the rows that a parser makes, so a pipeline has both or neither",
         ),
         (false, false) if transforms.is_empty() => {
-            top.file.absent(&top.at, "", "the pipeline has no stage: write [parse] and [classify], or [[transform]], or both");
+            top.file.absent(
+                &top.at,
+                "",
+                "the pipeline has no stage: write [parse] and [classify], or [[transform]], or both",
+            );
         }
         _ => {}
     }
 }
 
 /// `Some(None)` for an absent section, `None` for a wrong one.
-fn optional<T>(
-    section: &Section<'_>,
-    read: impl Fn(&Section<'_>) -> Option<T>,
-) -> Option<Option<T>> {
-    if section.is_present() {
-        read(section).map(Some)
-    } else {
-        Some(None)
-    }
+fn optional<T>(section: &Section<'_>, read: impl Fn(&Section<'_>) -> Option<T>) -> Option<Option<T>> {
+    if section.is_present() { read(section).map(Some) } else { Some(None) }
 }
 
 /// All or none, after every one has been read.

@@ -5,11 +5,7 @@
 use crate::plan::RecordId;
 
 /// Topics of the control plane: a pipeline neither reads nor writes them.
-const CONTROL_TOPICS: [&str; 3] = [
-    "sandpiper.commands",
-    "sandpiper.deployments",
-    "sandpiper.artifacts",
-];
+const CONTROL_TOPICS: [&str; 3] = ["sandpiper.commands", "sandpiper.deployments", "sandpiper.artifacts"];
 
 fn plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
@@ -33,30 +29,20 @@ pub(super) fn topic(text: &str) -> Result<String, String> {
     if CONTROL_TOPICS.contains(&text) {
         return Err("belongs to Sandpiper's control plane".into());
     }
-    if matches!(
-        text,
-        "__consumer_offsets" | "__transaction_state" | "__cluster_metadata" | "__share_group_state"
-    ) {
+    if matches!(text, "__consumer_offsets" | "__transaction_state" | "__cluster_metadata" | "__share_group_state") {
         return Err("belongs to Kafka itself".into());
     }
     if (1..=249).contains(&text.len()) && text.chars().all(plain) && text != "." && text != ".." {
         return Ok(text.to_owned());
     }
-    Err(
-        "is no topic name: 1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\""
-            .into(),
-    )
+    Err("is no topic name: 1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\"".into())
 }
 
 pub(super) fn group(text: &str) -> Result<String, String> {
-    if (1..=249).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control)
-    {
+    if (1..=249).contains(&text.len()) && text.trim() == text && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }
-    Err(
-        "is no consumer group: 1 to 249 bytes without control characters or spaces at its ends"
-            .into(),
-    )
+    Err("is no consumer group: 1 to 249 bytes without control characters or spaces at its ends".into())
 }
 
 /// `key`, `header:NAME`, `json:/pointer`, `position`.
@@ -67,10 +53,7 @@ pub(super) fn record_id(text: &str) -> Result<RecordId, String> {
         _ => match text {
             "key" => Ok(RecordId::Key),
             "position" => Ok(RecordId::Position),
-            _ => Err(
-                "is not allowed: \"key\", \"header:NAME\", \"json:/pointer\" or \"position\""
-                    .into(),
-            ),
+            _ => Err("is not allowed: \"key\", \"header:NAME\", \"json:/pointer\" or \"position\"".into()),
         },
     }
 }
@@ -79,20 +62,20 @@ pub(super) fn record_id(text: &str) -> Result<RecordId, String> {
 pub(super) fn json(text: &str) -> Result<String, String> {
     match text.strip_prefix("json:") {
         Some(pointer) => json_pointer(pointer),
-        None => Err("is not allowed: \"json:/pointer\"; leave the key out when the value itself is the class name".into()),
+        None => {
+            Err("is not allowed: \"json:/pointer\"; leave the key out when the value itself is the class name".into())
+        }
     }
 }
 
 /// RFC 6901: empty, or steps that begin with '/', with `~0` for '~' and `~1` for '/'.
 fn json_pointer(pointer: &str) -> Result<String, String> {
-    let escapes = pointer
-        .split('~')
-        .skip(1)
-        .all(|after| after.starts_with(['0', '1']));
+    let escapes = pointer.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
     if escapes && (pointer.is_empty() || pointer.starts_with('/')) {
         return Ok(pointer.to_owned());
     }
-    Err("is no JSON pointer: each step begins with '/', as \"json:/order/id\"; a '~' is written ~0, a '/' in a name ~1".into())
+    Err("is no JSON pointer: each step begins with '/', as \"json:/order/id\"; a '~' is written ~0, a '/' in a name ~1"
+        .into())
 }
 
 #[cfg(test)]
@@ -104,18 +87,9 @@ mod tests {
         for right in ["iris.measurements", "a", "A_b-9", "...", &"x".repeat(249)] {
             assert!(topic(right).is_ok(), "{right}");
         }
-        for wrong in [
-            "",
-            ".",
-            "..",
-            "a b",
-            "é",
-            "a/b",
-            "^iris",
-            "__consumer_offsets",
-            "sandpiper.commands",
-            &"x".repeat(250),
-        ] {
+        for wrong in
+            ["", ".", "..", "a b", "é", "a/b", "^iris", "__consumer_offsets", "sandpiper.commands", &"x".repeat(250)]
+        {
             assert!(topic(wrong).is_err(), "{wrong}");
         }
     }
@@ -141,20 +115,8 @@ mod tests {
         assert_eq!(record_id("key"), Ok(RecordId::Key));
         assert_eq!(record_id("position"), Ok(RecordId::Position));
         assert_eq!(record_id("header:a:b"), Ok(RecordId::Header("a:b".into())));
-        assert_eq!(
-            record_id("json:/a/0~1b"),
-            Ok(RecordId::Json("/a/0~1b".into()))
-        );
-        for wrong in [
-            "",
-            "Key",
-            "header:",
-            "header",
-            "json:a",
-            "json:/a~2",
-            "json:/a~",
-            "offset",
-        ] {
+        assert_eq!(record_id("json:/a/0~1b"), Ok(RecordId::Json("/a/0~1b".into())));
+        for wrong in ["", "Key", "header:", "header", "json:a", "json:/a~2", "json:/a~", "offset"] {
             assert!(record_id(wrong).is_err(), "{wrong}");
         }
     }

@@ -27,21 +27,11 @@ impl Read {
 }
 
 pub(super) fn read(section: &Section<'_>, classifies: bool, feeds_back: bool) -> Option<Read> {
-    let topic = section.required(
-        "topic",
-        section.text("topic", name::topic),
-        "write topic = \"iris.predictions\"",
-    );
+    let topic = section.required("topic", section.text("topic", name::topic), "write topic = \"iris.predictions\"");
     let stamp = stamp(section, classifies, feeds_back);
-    let timestamp = section.choice(
-        "timestamp",
-        &[("input", Timestamp::Input), ("now", Timestamp::Now)],
-    );
+    let timestamp = section.choice("timestamp", &[("input", Timestamp::Input), ("now", Timestamp::Now)]);
     let timestamp = timestamp.or(Timestamp::Input, "input");
-    let partition = section.choice(
-        "partition",
-        &[("input", Partition::Input), ("key", Partition::Key)],
-    );
+    let partition = section.choice("partition", &[("input", Partition::Input), ("key", Partition::Key)]);
     let partition = partition.or(Partition::Input, "input");
     let min_confidence = section.fraction("min_confidence", 0.0);
     if !classifies {
@@ -61,19 +51,8 @@ pub(super) fn read(section: &Section<'_>, classifies: bool, feeds_back: bool) ->
 }
 
 fn stamp(section: &Section<'_>, classifies: bool, feeds_back: bool) -> Option<Stamp> {
-    let (default, shown) = if classifies {
-        (Stamp::Value, "value")
-    } else {
-        (Stamp::Header, "header")
-    };
-    let found = section.choice(
-        "stamp",
-        &[
-            ("value", Stamp::Value),
-            ("header", Stamp::Header),
-            ("none", Stamp::None),
-        ],
-    );
+    let (default, shown) = if classifies { (Stamp::Value, "value") } else { (Stamp::Header, "header") };
+    let found = section.choice("stamp", &[("value", Stamp::Value), ("header", Stamp::Header), ("none", Stamp::None)]);
     let stamp = found.or(default, shown)?;
     let reason = match stamp.value {
         Stamp::Value if !classifies => {
@@ -86,11 +65,7 @@ fn stamp(section: &Section<'_>, classifies: bool, feeds_back: bool) -> Option<St
         _ => return Some(stamp.value),
     };
     if let Some(at) = &stamp.at {
-        section.file.mistake(
-            at,
-            section.key("stamp"),
-            format!("{} {reason}", stamp.shown),
-        );
+        section.file.mistake(at, section.key("stamp"), format!("{} {reason}", stamp.shown));
     }
     Some(stamp.value)
 }
@@ -98,9 +73,7 @@ fn stamp(section: &Section<'_>, classifies: bool, feeds_back: bool) -> Option<St
 /// `[errors]`.
 pub(super) fn dead_letters(section: &Section<'_>, pipeline: &str) -> Option<Written<String>> {
     let default = format!("{pipeline}.dead-letters");
-    let topic = section
-        .text("dead_letters", name::topic)
-        .or(default.clone(), default);
+    let topic = section.text("dead_letters", name::topic).or(default.clone(), default);
     section.finish();
     topic
 }

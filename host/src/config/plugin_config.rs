@@ -15,10 +15,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Json> {
     };
     let key = section.key("config");
     let Some(table) = value.get_ref().as_table() else {
-        let message = format!(
-            "found {}: write a table, as config = {{ columns = [\"a\", \"b\"] }}",
-            kind(value)
-        );
+        let message = format!("found {}: write a table, as config = {{ columns = [\"a\", \"b\"] }}", kind(value));
         section.file.mistake(&value.span(), key, message);
         return None;
     };
@@ -54,13 +51,9 @@ fn json(file: &File<'_>, key: &str, value: &Value<'_>) -> Option<Json> {
         DeValue::Float(number) => {
             let number = number.as_str().parse().ok().and_then(Number::from_f64);
             let number = number.map(Json::Number);
-            number.or_else(|| {
-                wrong("has no form in JSON, which a plugin's config is: finite numbers only")
-            })
+            number.or_else(|| wrong("has no form in JSON, which a plugin's config is: finite numbers only"))
         }
-        DeValue::Datetime(_) => {
-            wrong("is a date, and JSON, which a plugin's config is, has none: put it in quotes")
-        }
+        DeValue::Datetime(_) => wrong("is a date, and JSON, which a plugin's config is, has none: put it in quotes"),
         DeValue::Array(items) => {
             let items = items.iter().enumerate();
             let items = items.map(|(at, item)| json(file, &format!("{key}[{at}]"), item));

@@ -10,62 +10,37 @@ use super::{spelling, unit};
 impl Section<'_> {
     /// A string, made into a `T`: see [`value::text`].
     pub fn text<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Found<T> {
-        self.get(key).map_or(Found::Absent, |value| {
-            value::text(self.file, value, &self.key(key), make)
-        })
+        self.get(key).map_or(Found::Absent, |value| value::text(self.file, value, &self.key(key), make))
     }
 
     fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Found<T> {
-        self.get(key).map_or(Found::Absent, |value| {
-            value::number(self.file, value, &self.key(key), make)
-        })
+        self.get(key).map_or(Found::Absent, |value| value::number(self.file, value, &self.key(key), make))
     }
 
     /// One of a few words.
     pub fn choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Found<T> {
         self.text(key, |text| {
             let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
-            let chosen = words
-                .iter()
-                .find(|(name, _)| *name == text)
-                .map(|(_, value)| *value);
+            let chosen = words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
             chosen.ok_or_else(|| {
                 let allowed: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-                format!(
-                    "is not allowed{} Allowed: {}",
-                    spelling::hint(text, &names),
-                    allowed.join(", ")
-                )
+                format!("is not allowed{} Allowed: {}", spelling::hint(text, &names), allowed.join(", "))
             })
         })
     }
 
-    pub fn count(
-        &self,
-        key: &'static str,
-        default: usize,
-        allowed: RangeInclusive<usize>,
-    ) -> Option<Written<usize>> {
+    pub fn count(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Written<usize>> {
         let read = |text: &str| {
-            let whole = text.parse().map_err(|_| {
-                format!(
-                    "is not a whole number from {} to {}",
-                    allowed.start(),
-                    allowed.end()
-                )
-            })?;
+            let whole = text
+                .parse()
+                .map_err(|_| format!("is not a whole number from {} to {}", allowed.start(), allowed.end()))?;
             within(whole, &allowed, |number| number.to_string())
         };
         self.number(key, read).or(default, default)
     }
 
     /// Bytes.
-    pub fn size(
-        &self,
-        key: &'static str,
-        default: usize,
-        allowed: RangeInclusive<usize>,
-    ) -> Option<Written<usize>> {
+    pub fn size(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Written<usize>> {
         let read = |text: &str| within(unit::size(text)?, &allowed, unit::show_size);
         self.number(key, read).or(default, unit::show_size(default))
     }
@@ -77,8 +52,7 @@ impl Section<'_> {
         allowed: RangeInclusive<Duration>,
     ) -> Option<Written<Duration>> {
         let read = |text: &str| within(unit::duration(text)?, &allowed, unit::show_duration);
-        self.number(key, read)
-            .or(default, unit::show_duration(default))
+        self.number(key, read).or(default, unit::show_duration(default))
     }
 
     pub fn fraction(&self, key: &'static str, default: f32) -> Option<Written<f32>> {
@@ -98,9 +72,5 @@ fn within<T: PartialOrd + Copy>(
     if allowed.contains(&value) {
         return Ok(value);
     }
-    Err(format!(
-        "is out of range: from {} to {}",
-        show(*allowed.start()),
-        show(*allowed.end())
-    ))
+    Err(format!("is out of range: from {} to {}", show(*allowed.start()), show(*allowed.end())))
 }

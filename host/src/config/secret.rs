@@ -20,9 +20,7 @@ pub(super) fn filled(file: &File<'_>, text: &str) -> Result<String, Vec<String>>
         }
         filled.push_str(before);
         let Some((name, after)) = reference.split_once('}') else {
-            reasons.push(
-                "has a \"${\" without its \"}\": a plain \"${\" is written \"$${\"".to_owned(),
-            );
+            reasons.push("has a \"${\" without its \"}\": a plain \"${\" is written \"$${\"".to_owned());
             rest = "";
             break;
         };
@@ -33,11 +31,7 @@ pub(super) fn filled(file: &File<'_>, text: &str) -> Result<String, Vec<String>>
         rest = after;
     }
     filled.push_str(rest);
-    if reasons.is_empty() {
-        Ok(filled)
-    } else {
-        Err(reasons)
-    }
+    if reasons.is_empty() { Ok(filled) } else { Err(reasons) }
 }
 
 fn value(file: &File<'_>, name: &str) -> Result<String, String> {
@@ -48,10 +42,12 @@ fn value(file: &File<'_>, name: &str) -> Result<String, String> {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !named {
         // The text in the braces is not repeated: it may be part of a password that has a "${" by chance.
-        return Err("has a \"${…}\" that names no variable: write ${NAME} or ${file:PATH}; a plain \"${\" is written \"$${\"".into());
+        return Err(
+            "has a \"${…}\" that names no variable: write ${NAME} or ${file:PATH}; a plain \"${\" is written \"$${\""
+                .into(),
+        );
     }
-    (file.env)(name)
-        .ok_or_else(|| format!("the environment variable {name} is not set (or is not UTF-8)"))
+    (file.env)(name).ok_or_else(|| format!("the environment variable {name} is not set (or is not UTF-8)"))
 }
 
 /// Without the newline that editors leave at a file's end.
@@ -62,10 +58,7 @@ fn content(file: &File<'_>, path: &str) -> Result<String, String> {
             let content = content.strip_suffix('\n').unwrap_or(&content);
             Ok(content.strip_suffix('\r').unwrap_or(content).to_owned())
         }
-        Err(error) => Err(format!(
-            "the secret's file {} cannot be read: {error}",
-            path.display()
-        )),
+        Err(error) => Err(format!("the secret's file {} cannot be read: {error}", path.display())),
     }
 }
 
@@ -76,10 +69,7 @@ mod tests {
 
     fn fill(text: &str) -> Result<String, Vec<String>> {
         let env = |name: &str| (name == "PW").then(|| "a${PW}b".to_owned());
-        filled(
-            &File::new(Path::new("pipelines/x.toml"), "", &[], &env),
-            text,
-        )
+        filled(&File::new(Path::new("pipelines/x.toml"), "", &[], &env), text)
     }
 
     #[test]
@@ -90,10 +80,7 @@ mod tests {
 
     #[test]
     fn two_dollars_make_a_plain_brace() {
-        assert_eq!(
-            fill("$${PW} ${PW} $$${PW}").as_deref(),
-            Ok("${PW} a${PW}b $${PW}")
-        );
+        assert_eq!(fill("$${PW} ${PW} $$${PW}").as_deref(), Ok("${PW} a${PW}b $${PW}"));
     }
 
     #[test]

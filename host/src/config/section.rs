@@ -37,15 +37,7 @@ impl<'a> Section<'a> {
         table: Option<&'a DeTable<'a>>,
         at: Range<usize>,
     ) -> Self {
-        Self {
-            file,
-            title,
-            prefix,
-            table,
-            at,
-            known: RefCell::default(),
-            refused: RefCell::default(),
-        }
+        Self { file, title, prefix, table, at, known: RefCell::default(), refused: RefCell::default() }
     }
 
     /// The section of that name, empty when the file has none; `None` when it is no table.
@@ -54,18 +46,8 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(name) else {
             return Some(Self::new(self.file, title, String::new(), None, 0..0));
         };
-        let table = self.table_of(
-            value,
-            &title,
-            &format!("write [{name}], and below it {example}"),
-        )?;
-        Some(Self::new(
-            self.file,
-            title,
-            String::new(),
-            Some(table),
-            value.span(),
-        ))
+        let table = self.table_of(value, &title, &format!("write [{name}], and below it {example}"))?;
+        Some(Self::new(self.file, title, String::new(), Some(table), value.span()))
     }
 
     /// The sections `[[name]]`; `None` when it is something else.
@@ -76,24 +58,14 @@ impl<'a> Section<'a> {
         let title = format!("[[{name}]]");
         let advice = format!("write [[{name}]], once for each");
         let DeValue::Array(items) = value.get_ref() else {
-            self.file.mistake(
-                &value.span(),
-                title,
-                format!("found {}: {advice}", kind(value)),
-            );
+            self.file.mistake(&value.span(), title, format!("found {}: {advice}", kind(value)));
             return None;
         };
         let mut sections = Vec::new();
         for (number, item) in items.iter().enumerate() {
             let title = format!("[[{name}]] {}", number + 1);
             let table = self.table_of(item, &title, &advice)?;
-            sections.push(Self::new(
-                self.file,
-                title,
-                String::new(),
-                Some(table),
-                item.span(),
-            ));
+            sections.push(Self::new(self.file, title, String::new(), Some(table), item.span()));
         }
         Some(sections)
     }
@@ -103,29 +75,15 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(key) else {
             return Some(None);
         };
-        let table = self.table_of(
-            value,
-            &self.key(key),
-            &format!("write a table, as {example}"),
-        )?;
+        let table = self.table_of(value, &self.key(key), &format!("write a table, as {example}"))?;
         let prefix = format!("{}{key}.", self.prefix);
-        Some(Some(Self::new(
-            self.file,
-            self.title.clone(),
-            prefix,
-            Some(table),
-            value.span(),
-        )))
+        Some(Some(Self::new(self.file, self.title.clone(), prefix, Some(table), value.span())))
     }
 
     fn table_of(&self, value: &'a Value<'a>, key: &str, advice: &str) -> Option<&'a DeTable<'a>> {
         let table = value.get_ref().as_table();
         if table.is_none() {
-            self.file.mistake(
-                &value.span(),
-                key,
-                format!("found {}: {advice}", kind(value)),
-            );
+            self.file.mistake(&value.span(), key, format!("found {}: {advice}", kind(value)));
         }
         table
     }
@@ -146,28 +104,17 @@ impl<'a> Section<'a> {
     }
 
     fn value(&self, key: &str) -> Option<&'a Value<'a>> {
-        self.table?
-            .iter()
-            .find(|(name, _)| name.get_ref() == key)
-            .map(|(_, value)| value)
+        self.table?.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
     }
 
-    pub fn entries(
-        &self,
-    ) -> impl Iterator<Item = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Value<'a>)> {
+    pub fn entries(&self) -> impl Iterator<Item = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Value<'a>)> {
         self.table.into_iter().flat_map(|table| table.iter())
     }
 
     /// Notes that a required key is absent, and says what to write.
-    pub fn required<T>(
-        &self,
-        key: &'static str,
-        found: Found<T>,
-        advice: &str,
-    ) -> Option<Written<T>> {
+    pub fn required<T>(&self, key: &'static str, found: Found<T>, advice: &str) -> Option<Written<T>> {
         if let Found::Absent = found {
-            self.file
-                .absent(&self.at, self.key(key), format!("missing: {advice}"));
+            self.file.absent(&self.at, self.key(key), format!("missing: {advice}"));
         }
         found.right()
     }
@@ -194,8 +141,7 @@ impl<'a> Section<'a> {
             }
             let hint = spelling::hint(name_text, &allowed);
             let message = format!("unknown key{hint} Allowed here: {}", allowed.join(", "));
-            self.file
-                .mistake(&name.span(), self.key(name_text), message);
+            self.file.mistake(&name.span(), self.key(name_text), message);
         }
     }
 }

@@ -2,21 +2,14 @@
 
 /// Ends a sentence: `, did you mean "csv"?`, or a full stop when no word is near.
 pub(super) fn hint(word: &str, known: &[&str]) -> String {
-    nearest(word, known).map_or_else(
-        || ".".to_owned(),
-        |near| format!(", did you mean {near:?}?"),
-    )
+    nearest(word, known).map_or_else(|| ".".to_owned(), |near| format!(", did you mean {near:?}?"))
 }
 
 /// The word within a third of the letters, at least one edit.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let most = (word.chars().count() / 3).max(1);
-    let near = known
-        .iter()
-        .map(|candidate| (distance(word, candidate), *candidate));
-    near.filter(|(edits, _)| *edits <= most)
-        .min_by_key(|(edits, _)| *edits)
-        .map(|(_, candidate)| candidate)
+    let near = known.iter().map(|candidate| (distance(word, candidate), *candidate));
+    near.filter(|(edits, _)| *edits <= most).min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
 }
 
 /// Edits from one word to the other: insert, delete, replace, or swap two neighbours (optimal string alignment).
@@ -30,9 +23,7 @@ fn distance(from: &str, to: &str) -> usize {
         let mut left = i + 1;
         for (j, t) in to.iter().enumerate() {
             let at = |row: &[usize], j: usize| row.get(j).copied().unwrap_or(usize::MAX - 1);
-            let mut edits = (left + 1)
-                .min(at(&last, j + 1) + 1)
-                .min(at(&last, j) + usize::from(f != *t));
+            let mut edits = (left + 1).min(at(&last, j + 1) + 1).min(at(&last, j) + usize::from(f != *t));
             let swapped = j > 0 && previous == Some(*t) && to.get(j - 1) == Some(&f);
             if swapped {
                 edits = edits.min(at(&before_last, j - 1) + 1);
@@ -69,14 +60,7 @@ mod tests {
 
     #[test]
     fn the_distance_counts_each_kind_of_edit_as_one() {
-        let edits = [
-            ("abc", "abc"),
-            ("abc", "ab"),
-            ("abc", "abcd"),
-            ("abc", "abd"),
-            ("abc", "acb"),
-            ("", "abc"),
-        ];
+        let edits = [("abc", "abc"), ("abc", "ab"), ("abc", "abcd"), ("abc", "abd"), ("abc", "acb"), ("", "abc")];
         assert_eq!(edits.map(|(a, b)| distance(a, b)), [0, 1, 1, 1, 1, 3]);
     }
 }

@@ -33,36 +33,21 @@ pub(super) struct Transformer {
 
 impl Transformer {
     pub fn plan(self) -> Transform {
-        let outputs = self
-            .outputs
-            .into_iter()
-            .map(|(name, _, topic)| (name, topic.value));
-        Transform {
-            stage: self.stage,
-            outputs: outputs.collect::<BTreeMap<_, _>>(),
-        }
+        let outputs = self.outputs.into_iter().map(|(name, _, topic)| (name, topic.value));
+        Transform { stage: self.stage, outputs: outputs.collect::<BTreeMap<_, _>>() }
     }
 }
 
 pub(super) fn transform(section: &Section<'_>) -> Option<Transformer> {
     let outputs = outputs(section);
-    section.refuse(
-        "model",
-        "only a classifier has a model: what a transform needs goes into its config",
-    );
+    section.refuse("model", "only a classifier has a model: what a transform needs goes into its config");
     let stage = stage(section, None);
     section.finish();
-    Some(Transformer {
-        outputs: outputs?,
-        stage: stage?,
-    })
+    Some(Transformer { outputs: outputs?, stage: stage? })
 }
 
 pub(super) fn parser(section: &Section<'_>) -> Option<Stage> {
-    section.refuse(
-        "model",
-        "only a classifier has a model: write it under [classify]",
-    );
+    section.refuse("model", "only a classifier has a model: write it under [classify]");
     let stage = stage(section, None);
     section.finish();
     stage
@@ -75,10 +60,7 @@ pub(super) fn classifier(section: &Section<'_>) -> Option<Stage> {
     };
     let stage = stage(section, None);
     section.finish();
-    Some(Stage {
-        model: model?,
-        ..stage?
-    })
+    Some(Stage { model: model?, ..stage? })
 }
 
 /// `score = { … }` under `[feedback]`: the plugin `loss` unless another is named.
@@ -86,16 +68,9 @@ pub(super) fn scorer(section: Option<&Section<'_>>) -> Option<Stage> {
     let loss = PluginRef::Stock("loss".into());
     let error = Json::Object(Map::from_iter([("metric".to_owned(), Json::from("error"))]));
     let Some(section) = section else {
-        return Some(Stage {
-            plugin: loss,
-            model: None,
-            config: error,
-        });
+        return Some(Stage { plugin: loss, model: None, config: error });
     };
-    section.refuse(
-        "model",
-        "only a classifier has a model: what a scorer needs goes into its config",
-    );
+    section.refuse("model", "only a classifier has a model: what a scorer needs goes into its config");
     let named = section.get("plugin").is_some();
     let configured = section.get("config").is_some();
     let mut stage = stage(section, Some(loss));
@@ -114,19 +89,12 @@ fn stage(section: &Section<'_>, default: Option<PluginRef>) -> Option<Stage> {
     let plugin = match (found, default) {
         (Found::Absent, Some(default)) => Some(default),
         (found, _) => {
-            let advice =
-                "name a stock plugin, as \"csv\", or a component file, as \"plugins/mine.wasm\"";
-            section
-                .required("plugin", found, advice)
-                .map(|plugin| plugin.value)
+            let advice = "name a stock plugin, as \"csv\", or a component file, as \"plugins/mine.wasm\"";
+            section.required("plugin", found, advice).map(|plugin| plugin.value)
         }
     };
     let config = plugin_config::read(section);
-    Some(Stage {
-        plugin: plugin?,
-        model: None,
-        config: config?,
-    })
+    Some(Stage { plugin: plugin?, model: None, config: config? })
 }
 
 fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
@@ -153,19 +121,13 @@ fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
 fn file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
     let path = section.file.resolve(text);
     let folder = section.file.resolve("");
-    let folder = if folder.as_os_str().is_empty() {
-        ".".to_owned()
-    } else {
-        folder.display().to_string()
-    };
+    let folder = if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() };
     match std::fs::metadata(&path) {
         Ok(found) if found.is_file() => Ok(path),
-        Ok(_) => Err(format!(
-            "is no file (a relative path starts at the pipeline file's folder, {folder})"
-        )),
-        Err(error) => Err(format!(
-            "cannot be found: {error} (a relative path starts at the pipeline file's folder, {folder})"
-        )),
+        Ok(_) => Err(format!("is no file (a relative path starts at the pipeline file's folder, {folder})")),
+        Err(error) => {
+            Err(format!("cannot be found: {error} (a relative path starts at the pipeline file's folder, {folder})"))
+        }
     }
 }
 

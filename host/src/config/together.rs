@@ -27,11 +27,8 @@ pub fn check_together(plans: &[Plan]) -> Vec<Mistake> {
 
 fn check_names(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     if plan.name == earlier.name {
-        let message = format!(
-            "{:?} is the name of {} too: each pipeline has its own",
-            plan.name,
-            earlier.file.display()
-        );
+        let message =
+            format!("{:?} is the name of {} too: each pipeline has its own", plan.name, earlier.file.display());
         mistakes.push(mistake(plan, "name", message));
     }
 }
@@ -41,9 +38,8 @@ fn check_groups(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     for (key, group) in groups(plan) {
         for (elsewhere, _) in groups(earlier).filter(|(_, other)| *other == group) {
             let there = earlier.file.display();
-            let message = format!(
-                "{group:?} is {elsewhere} of {there} too, on the same brokers: each loop has its own"
-            );
+            let message =
+                format!("{group:?} is {elsewhere} of {there} too, on the same brokers: each loop has its own");
             mistakes.push(mistake(plan, key, message));
         }
     }
@@ -55,9 +51,8 @@ fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
         let topic = reader.output.topic.as_str();
         if reader.feedback.is_some() && written(writer).any(|other| other == topic) {
             let (reader, writer) = (reader.file.display(), writer.file.display());
-            let message = format!(
-                "{topic:?} is written by {writer}, and [feedback] of {reader} reads its own predictions there"
-            );
+            let message =
+                format!("{topic:?} is written by {writer}, and [feedback] of {reader} reads its own predictions there");
             mistakes.push(mistake(plan, "[output] topic", message));
             return;
         }
@@ -70,96 +65,49 @@ fn check_loop(earlier: &[Plan], plan: &Plan, mistakes: &mut Vec<Mistake>) {
     let mut reached: BTreeSet<&str> = outputs(plan).collect();
     let mut through: Vec<&Plan> = Vec::new();
     loop {
-        let reads = |other: &Plan| {
-            other
-                .input
-                .topics
-                .iter()
-                .any(|topic| reached.contains(topic.as_str()))
-        };
+        let reads = |other: &Plan| other.input.topics.iter().any(|topic| reached.contains(topic.as_str()));
         let known = |other: &Plan| through.iter().any(|seen| std::ptr::eq(*seen, other));
-        let Some(next) = earlier
-            .iter()
-            .find(|other| share_brokers(other, plan) && reads(other) && !known(other))
+        let Some(next) = earlier.iter().find(|other| share_brokers(other, plan) && reads(other) && !known(other))
         else {
             break;
         };
         reached.extend(outputs(next));
         through.push(next);
     }
-    let Some(topic) = plan
-        .input
-        .topics
-        .iter()
-        .find(|topic| reached.contains(topic.as_str()))
-    else {
+    let Some(topic) = plan.input.topics.iter().find(|topic| reached.contains(topic.as_str())) else {
         return;
     };
-    let through: Vec<String> = through
-        .iter()
-        .map(|other| other.file.display().to_string())
-        .collect();
-    let through = if through.is_empty() {
-        String::new()
-    } else {
-        format!(" through {}", through.join(", "))
-    };
-    let message = format!(
-        "{topic:?} is read by this pipeline, and its output comes back to it{through}: a loop without end"
-    );
+    let through: Vec<String> = through.iter().map(|other| other.file.display().to_string()).collect();
+    let through = if through.is_empty() { String::new() } else { format!(" through {}", through.join(", ")) };
+    let message =
+        format!("{topic:?} is read by this pipeline, and its output comes back to it{through}: a loop without end");
     mistakes.push(mistake(plan, "[input] topics", message));
 }
 
 fn groups(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
-    let feedback = plan
-        .feedback
-        .as_ref()
-        .map(|feedback| ("[feedback] group", feedback.group.as_str()));
+    let feedback = plan.feedback.as_ref().map(|feedback| ("[feedback] group", feedback.group.as_str()));
     std::iter::once(("[input] group", plan.input.group.as_str())).chain(feedback)
 }
 
 fn outputs(plan: &Plan) -> impl Iterator<Item = &str> {
-    let transforms = plan
-        .transforms
-        .iter()
-        .flat_map(|transform| transform.outputs.values());
-    transforms
-        .map(String::as_str)
-        .chain([plan.output.topic.as_str()])
+    let transforms = plan.transforms.iter().flat_map(|transform| transform.outputs.values());
+    transforms.map(String::as_str).chain([plan.output.topic.as_str()])
 }
 
 fn written(plan: &Plan) -> impl Iterator<Item = &str> {
-    let scores = plan
-        .feedback
-        .as_ref()
-        .map(|feedback| feedback.scores.as_str());
-    outputs(plan)
-        .chain([plan.dead_letters.as_str()])
-        .chain(scores)
+    let scores = plan.feedback.as_ref().map(|feedback| feedback.scores.as_str());
+    outputs(plan).chain([plan.dead_letters.as_str()]).chain(scores)
 }
 
 /// Whether the two name a broker in common; that two lists without one mean the same cluster is not seen here.
 fn share_brokers(one: &Plan, other: &Plan) -> bool {
     let servers = |plan: &Plan| -> BTreeSet<String> {
-        let servers = plan
-            .kafka
-            .0
-            .get("bootstrap.servers")
-            .map_or("", String::as_str);
-        servers
-            .split(',')
-            .map(|server| server.trim().to_ascii_lowercase())
-            .collect()
+        let servers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
+        servers.split(',').map(|server| server.trim().to_ascii_lowercase()).collect()
     };
     !servers(one).is_disjoint(&servers(other))
 }
 
 fn mistake(plan: &Plan, key: &str, message: String) -> Mistake {
-    Mistake {
-        file: plan.file.clone(),
-        line: 1,
-        column: 1,
-        key: key.to_owned(),
-        message,
-    }
+    Mistake { file: plan.file.clone(), line: 1, column: 1, key: key.to_owned(), message }
 }

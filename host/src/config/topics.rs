@@ -59,11 +59,7 @@ pub(super) fn check(
     uses.extend(feedback.map(|feedback| (Role::Scores, "[feedback] scores", &feedback.scores)));
 
     for (number, one) in uses.iter().enumerate() {
-        for other in uses
-            .iter()
-            .skip(number + 1)
-            .filter(|other| other.2.value == one.2.value)
-        {
+        for other in uses.iter().skip(number + 1).filter(|other| other.2.value == one.2.value) {
             if let Some(reason) = reason(one.0, other.0, feedback.is_some()) {
                 clash(file, (one.1, one.2), (other.1, other.2), reason);
             }
@@ -72,20 +68,13 @@ pub(super) fn check(
 }
 
 /// Told at the later of the two, or at the one that is written.
-fn clash(
-    file: &File<'_>,
-    one: (&str, &Written<String>),
-    other: (&str, &Written<String>),
-    reason: &str,
-) {
+fn clash(file: &File<'_>, one: (&str, &Written<String>), other: (&str, &Written<String>), reason: &str) {
     let ((key, topic), (elsewhere, there)) = match (&one.1.at, &other.1.at) {
         (Some(first), Some(second)) if first.start > second.start => (one, other),
         (Some(_), None) => (one, other),
         _ => (other, one),
     };
-    let line = there.at.as_ref().map_or("by default".to_owned(), |at| {
-        format!("line {}", file.line(at))
-    });
+    let line = there.at.as_ref().map_or("by default".to_owned(), |at| format!("line {}", file.line(at)));
     if let Some(at) = &topic.at {
         let message = format!("{} is {elsewhere} too ({line}): {reason}", topic.shown);
         file.mistake(at, key, message);

@@ -31,11 +31,7 @@ impl<T> Found<T> {
     /// `None`: what stands there is wrong.
     pub fn or(self, default: T, shown: impl std::fmt::Display) -> Option<Written<T>> {
         match self {
-            Found::Absent => Some(Written {
-                value: default,
-                shown: format!("{shown} (default)"),
-                at: None,
-            }),
+            Found::Absent => Some(Written { value: default, shown: format!("{shown} (default)"), at: None }),
             Found::Wrong => None,
             Found::Right(written) => Some(written),
         }
@@ -57,11 +53,7 @@ pub(super) fn text<T>(
     make: impl Fn(&str) -> Result<T, String>,
 ) -> Found<T> {
     let DeValue::String(text) = value.get_ref() else {
-        file.mistake(
-            &value.span(),
-            key,
-            format!("found {}: expected a string in quotes", kind(value)),
-        );
+        file.mistake(&value.span(), key, format!("found {}: expected a string in quotes", kind(value)));
         return Found::Wrong;
     };
     match secret::filled(file, text) {
@@ -84,16 +76,12 @@ pub(super) fn number<T>(
 ) -> Found<T> {
     let number = match value.get_ref() {
         DeValue::String(_) => return text(file, value, key, make),
-        DeValue::Integer(number) => unit::integer(number)
-            .map(|number| number.to_string())
-            .ok_or_else(|| "is too large".to_owned()),
+        DeValue::Integer(number) => {
+            unit::integer(number).map(|number| number.to_string()).ok_or_else(|| "is too large".to_owned())
+        }
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         _ => {
-            file.mistake(
-                &value.span(),
-                key,
-                format!("found {}: expected a number", kind(value)),
-            );
+            file.mistake(&value.span(), key, format!("found {}: expected a number", kind(value)));
             return Found::Wrong;
         }
     };
@@ -104,11 +92,7 @@ fn made<T>(file: &File<'_>, value: &Value<'_>, key: &str, made: Result<T, String
     let at = value.span();
     let shown = file.shown(&at);
     match made {
-        Ok(value) => Found::Right(Written {
-            value,
-            shown,
-            at: Some(at),
-        }),
+        Ok(value) => Found::Right(Written { value, shown, at: Some(at) }),
         Err(reason) => {
             file.mistake(&at, key, format!("{shown} {reason}"));
             Found::Wrong
@@ -119,10 +103,6 @@ fn made<T>(file: &File<'_>, value: &Value<'_>, key: &str, made: Result<T, String
 /// With its article, for a message.
 pub(super) fn kind(value: &Value<'_>) -> String {
     let kind = value.get_ref().type_str();
-    let article = if matches!(kind, "integer" | "array") {
-        "an"
-    } else {
-        "a"
-    };
+    let article = if matches!(kind, "integer" | "array") { "an" } else { "a" };
     format!("{article} {kind}")
 }

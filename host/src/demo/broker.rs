@@ -85,9 +85,12 @@ impl Broker {
             }
             return Ok(());
         }
-        let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", &self.address).create()?;
+        let admin: AdminClient<DefaultClientContext> =
+            ClientConfig::new().set("bootstrap.servers", &self.address).create()?;
         // The broker's own default of replicas: a single broker has one, a cluster what its owner wants.
-        let new = |topic: &&'t str| NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS);
+        let new = |topic: &&'t str| {
+            NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS)
+        };
         let new: Vec<NewTopic<'t>> = topics.iter().map(new).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;

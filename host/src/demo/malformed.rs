@@ -52,7 +52,8 @@ mod tests {
     fn the_malformed_are_known_before_they_are_sent() {
         let flower = &Flowers::split().to_stream[0];
         for records in [100, 101, 499, 500, 6_000, 25_000] {
-            let malformed: Vec<Malformed> = (0..records).filter_map(|number| Malformed::of(number, records, flower)).collect();
+            let malformed: Vec<Malformed> =
+                (0..records).filter_map(|number| Malformed::of(number, records, flower)).collect();
             assert_eq!(malformed.len() as u64, Malformed::count(records), "of {records}");
             assert!(malformed.len() as u64 >= KINDS && malformed.contains(&Malformed::Null), "of {records}");
         }

@@ -55,7 +55,8 @@ pub struct Settings {
 /// When the broker or a plugin does not do what is asked, nothing moves any more, or `stop` is set.
 pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Summary> {
     let started = Instant::now();
-    let home = tempfile::Builder::new().prefix("sandpiper-demo-").tempdir().context("a temporary directory is needed")?;
+    let home =
+        tempfile::Builder::new().prefix("sandpiper-demo-").tempdir().context("a temporary directory is needed")?;
     let state = home.path().join("state");
     let broker = match &settings.kafka {
         None => Broker::mock()?,
@@ -75,7 +76,10 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     broker.create_topics(&topics::of(&plan))?;
     view.say(&format!("topics    {}", short(&names)));
     if !broker.is_mock {
-        view.say(&format!("          They stay, their records for a day, or until you delete them:\n          {}", deletion(&broker.address, &names)));
+        view.say(&format!(
+            "          They stay, their records for a day, or until you delete them:\n          {}",
+            deletion(&broker.address, &names)
+        ));
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn every_record_has_an_outcome_and_every_prediction_a_label() {
         let settings = Settings { kafka: None, records: 400, rate: 400 };
-        let mut view = View::new(Screen::Stderr, true, settings.records);
+        let mut view = View::unseen(settings.records);
         let summary = run(&settings, &mut view, &AtomicBool::new(false)).unwrap();
         assert_eq!((summary.records, summary.predictions, summary.scored), (400, 396, 396), "{summary}");
         let reasons = ["column-count", "invalid-utf8", "not-a-number", "null-value"];
@@ -140,7 +144,7 @@ mod tests {
     #[test]
     fn who_ends_it_early_is_told_so() {
         let settings = Settings { kafka: None, records: 400, rate: 1 };
-        let mut view = View::new(Screen::Stderr, true, settings.records);
+        let mut view = View::unseen(settings.records);
         let error = run(&settings, &mut view, &AtomicBool::new(true)).unwrap_err();
         assert!(error.to_string().contains("ended before its time"), "{error:#}");
     }

@@ -32,7 +32,10 @@ impl Models {
     /// When the directory cannot be used, or a plugin cannot be run or taught.
     pub fn learn(flowers: &[Flower], code: &Path) -> Result<Self> {
         let engine = Engine::new(Some(code))?;
-        Ok(Self { first: learn(&engine, "tree", 2, flowers)?, better: learn(&engine, "logistic", COLUMNS.len(), flowers)? })
+        Ok(Self {
+            first: learn(&engine, "tree", 2, flowers)?,
+            better: learn(&engine, "logistic", COLUMNS.len(), flowers)?,
+        })
     }
 }
 

@@ -103,7 +103,10 @@ impl Scene<'_> {
                 moved = (Instant::now(), done);
             }
             if self.stop.load(Ordering::Relaxed) {
-                bail!("ended before its time, after {} records; what it made is not complete", HumanCount(status.records));
+                bail!(
+                    "ended before its time, after {} records; what it made is not complete",
+                    HumanCount(status.records)
+                );
             }
             let error = last_error(&status);
             if status.state == WorkerState::Failed {

@@ -78,7 +78,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (records, predictions) = (HumanCount(self.records), HumanCount(self.predictions));
         let letters: u64 = self.dead_letters.values().sum();
-        writeln!(f, "{records} records in {:.0} s: {predictions} predictions, {} dead letters\n", self.seconds, HumanCount(letters))?;
+        writeln!(
+            f,
+            "{records} records in {:.0} s: {predictions} predictions, {} dead letters\n",
+            self.seconds,
+            HumanCount(letters)
+        )?;
         writeln!(f, "{}\n", table(&self.revisions))?;
         let pauses: Vec<String> = self.swap_pause_us.iter().map(|pause| format!("{pause} µs")).collect();
         writeln!(f, "  swap: {} between two transactions, while records kept coming", pauses.join(", "))?;

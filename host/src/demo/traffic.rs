@@ -50,7 +50,8 @@ impl Traffic<'_> {
         while !self.stop.load(Ordering::Relaxed) && (sent < self.records || !labels.is_empty()) {
             let now = Instant::now();
             let due = ((now - started).as_secs_f64() * self.rate as f64) as u64;
-            let held = if self.swapped.load(Ordering::Relaxed) { self.records } else { self.records - self.records / 4 };
+            let held =
+                if self.swapped.load(Ordering::Relaxed) { self.records } else { self.records - self.records / 4 };
             while sent < due.min(held) {
                 if let Some(class) = self.measure(sent, &mut random)? {
                     let (least, most) = LABEL_AFTER_MS;
@@ -59,7 +60,8 @@ impl Traffic<'_> {
                 }
                 sent += 1;
             }
-            while let Some(Reverse((_, flower, class))) = labels.peek().copied().filter(|Reverse((at, ..))| *at <= now) {
+            while let Some(Reverse((_, flower, class))) = labels.peek().copied().filter(|Reverse((at, ..))| *at <= now)
+            {
                 labels.pop();
                 self.label(flower, class)?;
             }
@@ -107,7 +109,9 @@ impl Traffic<'_> {
         loop {
             match self.producer.send(record()) {
                 Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) if !self.stop.load(Ordering::Relaxed) => {
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _))
+                    if !self.stop.load(Ordering::Relaxed) =>
+                {
                     self.producer.poll(TICK);
                     self.check()?;
                 }

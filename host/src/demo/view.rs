@@ -46,8 +46,17 @@ impl View {
             Screen::Stderr => std::io::stderr().is_terminal(),
         };
         let now = Instant::now();
-        let live = (is_terminal && !plain).then(|| Live::new(screen, total));
+        let target = || match screen {
+            Screen::Stdout => ProgressDrawTarget::stdout(),
+            Screen::Stderr => ProgressDrawTarget::stderr(),
+        };
+        let live = (is_terminal && !plain).then(|| Live::new(target(), total));
         Self { screen, live, total, started: now, measured: (now, 0, 0.0), written: None }
+    }
+
+    #[cfg(test)]
+    pub fn unseen(total: u64) -> Self {
+        Self { live: Some(Live::new(ProgressDrawTarget::hidden(), total)), ..Self::new(Screen::Stderr, true, total) }
     }
 
     /// A line that stays.
@@ -70,10 +79,17 @@ impl View {
             live.text.set_message(format!("\n{}\n  dead letters: {letters}", table(&revisions)));
         } else if self.written.is_none_or(|at| at.elapsed() >= LINES) {
             self.written = Some(Instant::now());
-            let releases: Vec<String> = status.releases.iter().map(|release| format!("revision {}: {}", release.revision, accuracy(release))).collect();
+            let releases: Vec<String> = status
+                .releases
+                .iter()
+                .map(|release| format!("revision {}: {}", release.revision, accuracy(release)))
+                .collect();
             let (done, total) = (HumanCount(status.records), HumanCount(self.total));
             let seconds = self.started.elapsed().as_secs();
-            self.write(&format!("{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}", releases.join("; ")));
+            self.write(&format!(
+                "{seconds:>4} s    {done} of {total} records, {rate:.0}/s; {}; dead letters: {letters}",
+                releases.join("; ")
+            ));
         }
     }
 
@@ -102,14 +118,14 @@ impl View {
 }
 
 impl Live {
-    fn new(screen: Screen, total: u64) -> Self {
-        let lines = MultiProgress::with_draw_target(match screen {
-            Screen::Stdout => ProgressDrawTarget::stdout(),
-            Screen::Stderr => ProgressDrawTarget::stderr(),
-        });
-        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    fn new(target: ProgressDrawTarget, total: u64) -> Self {
+        let lines = MultiProgress::with_draw_target(target);
+        let style =
+            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = lines.add(ProgressBar::new(total));
-        bar.set_style(style("\n  {wide_bar:.cyan/dim}  {human_pos} of {human_len} records, {msg}").progress_chars("━╸━"));
+        bar.set_style(
+            style("\n  {wide_bar:.cyan/dim}  {human_pos} of {human_len} records, {msg}").progress_chars("━╸━"),
+        );
         let text = lines.add(ProgressBar::no_length());
         text.set_style(style("{msg}"));
         Self { lines, bar, text }
@@ -119,7 +135,9 @@ impl Live {
 /// `accuracy 71.3 % of 2,871 labels`
 fn accuracy(release: &ReleaseStatus) -> String {
     match (release.accuracy, release.scored) {
-        (Some(accuracy), Some(scored)) => format!("accuracy {:.1} % of {} labels", accuracy * 100.0, HumanCount(scored)),
+        (Some(accuracy), Some(scored)) => {
+            format!("accuracy {:.1} % of {} labels", accuracy * 100.0, HumanCount(scored))
+        }
         _ => "no label yet".into(),
     }
 }

@@ -192,7 +192,8 @@ impl Join {
         let mut forgotten = Forgotten::default();
         let [predicted, labelled] = &mut self.sides;
         let wait = self.bounds.wait_ms;
-        let is_old = |side: &Side, other: i64| side.order.front().is_some_and(|(time, _)| other.saturating_sub(*time) > wait);
+        let is_old =
+            |side: &Side, other: i64| side.order.front().is_some_and(|(time, _)| other.saturating_sub(*time) > wait);
         loop {
             let too_many = predicted.order.len() + labelled.order.len() > self.bounds.entries;
             let first = |side: &Side| side.order.front().map_or(i64::MAX, |(time, _)| *time);

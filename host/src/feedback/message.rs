@@ -25,7 +25,11 @@ struct Written<'a> {
 /// A prediction of ours, if it is one.
 pub fn prediction(value: &[u8]) -> Option<Prediction> {
     let written: Written<'_> = serde_json::from_slice(value).ok()?;
-    let scores = written.probabilities.values().map(|score| score.as_f64().map(|score| score as f32)).collect::<Option<Vec<_>>>()?;
+    let scores = written
+        .probabilities
+        .values()
+        .map(|score| score.as_f64().map(|score| score as f32))
+        .collect::<Option<Vec<_>>>()?;
     let classes: Vec<String> = written.probabilities.into_iter().map(|(class, _)| class).collect();
     let predicted = classes.iter().position(|class| *class == written.class)? as u32;
     Some(Prediction {
@@ -43,13 +47,16 @@ pub fn label(batch: &Batch, row: usize, class: Option<&str>) -> Result<Label, St
     let Some(value) = batch.value(row) else { return Err("the label is null".into()) };
     let class = match class {
         Some(pointer) => pointed(pointer, value)?,
-        None => std::str::from_utf8(value).map_err(|error| format!("the label is not UTF-8: {error}"))?.trim().to_owned(),
+        None => {
+            std::str::from_utf8(value).map_err(|error| format!("the label is not UTF-8: {error}"))?.trim().to_owned()
+        }
     };
     if class.is_empty() {
         return Err("the label is empty".into());
     }
     let headers = batch.rows.get(row).and_then(|facts| facts.headers.as_deref());
-    let source = headers.into_iter().flatten().rev().find(|(name, _)| name == "source").and_then(|(_, value)| value.as_deref());
+    let source =
+        headers.into_iter().flatten().rev().find(|(name, _)| name == "source").and_then(|(_, value)| value.as_deref());
     Ok(Label { class, source: source.map(|source| String::from_utf8_lossy(source).into_owned()).unwrap_or_default() })
 }
 

@@ -52,7 +52,11 @@ impl Settings {
             bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries },
             deadline: pipeline.limits.deadline,
             budget: pipeline.delivery.budget,
-            letterhead: Letterhead { pipeline: pipeline.name.clone(), instance: instance.to_owned(), topic: DEAD_LETTERS },
+            letterhead: Letterhead {
+                pipeline: pipeline.name.clone(),
+                instance: instance.to_owned(),
+                topic: DEAD_LETTERS,
+            },
             release,
         }
     }
@@ -72,7 +76,14 @@ pub struct Feedback {
 
 impl Feedback {
     pub fn new(settings: Settings, scorer: Box<dyn Score>) -> Self {
-        Self { settings, scorer, joins: BTreeMap::new(), tally: Tally::default(), staged: Tally::default(), published: Arc::default() }
+        Self {
+            settings,
+            scorer,
+            joins: BTreeMap::new(),
+            tally: Tally::default(),
+            staged: Tally::default(),
+            published: Arc::default(),
+        }
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
@@ -89,8 +100,10 @@ impl Feedback {
                 None => Arrival::Counted(Kind::Foreign),
             }
         } else {
-            let id = crate::pipeline::id_of(&self.settings.labels_id, batch, row).map_err(|message| wrong("no-id", message))?;
-            let label = message::label(batch, row, self.settings.class.as_deref()).map_err(|message| wrong("malformed-label", message))?;
+            let id = crate::pipeline::id_of(&self.settings.labels_id, batch, row)
+                .map_err(|message| wrong("no-id", message))?;
+            let label = message::label(batch, row, self.settings.class.as_deref())
+                .map_err(|message| wrong("malformed-label", message))?;
             join.label(&id, label, time)
         };
         Ok(match arrival {
@@ -107,7 +120,8 @@ impl Feedback {
     fn judge(&mut self, batch: &Batch, joined: &[(usize, Joined)], now: i64, outputs: &mut Outputs) {
         let mut rest = joined;
         while let Some((_, first)) = rest.first() {
-            let same = rest.iter().take_while(|(_, other)| other.prediction.classes == first.prediction.classes).count();
+            let same =
+                rest.iter().take_while(|(_, other)| other.prediction.classes == first.prediction.classes).count();
             let (group, behind) = rest.split_at(same);
             rest = behind;
             let classes = &first.prediction.classes;
@@ -164,13 +178,17 @@ impl Process for Feedback {
         let revision = self.revision();
         for (row, facts) in batch.rows.iter().enumerate() {
             let (arrived, with_value) = match forced.get(&facts.origin) {
-                Some(refusal) => (Err(Reason::of_host("output", "refused-by-broker", &refusal.message)), refusal.with_value),
+                Some(refusal) => {
+                    (Err(Reason::of_host("output", "refused-by-broker", &refusal.message)), refusal.with_value)
+                }
                 None => (self.arrive(batch, row), true),
             };
             match arrived {
                 Ok(Some(pair)) => joined.push((row, pair)),
                 Ok(None) => {}
-                Err(reason) => self.settings.letterhead.write(outputs, batch, row, None, revision, &reason, with_value, now),
+                Err(reason) => {
+                    self.settings.letterhead.write(outputs, batch, row, None, revision, &reason, with_value, now)
+                }
             }
         }
         self.judge(batch, &joined, now, outputs);

@@ -12,7 +12,12 @@ const LABELS: u16 = 1;
 struct ZeroOne;
 
 impl Score for ZeroOne {
-    fn score(&mut self, _classes: &[String], outcomes: &[Outcome], _deadline: Duration) -> Result<Vec<Judgement>, Failure> {
+    fn score(
+        &mut self,
+        _classes: &[String],
+        outcomes: &[Outcome],
+        _deadline: Duration,
+    ) -> Result<Vec<Judgement>, Failure> {
         if outcomes.iter().any(|outcome| outcome.source == "poison") {
             return Err(Failure { kind: FailureKind::Trap, message: "unreachable".into(), log: "last words".into() });
         }
@@ -151,7 +156,8 @@ fn a_judgement_stands_with_its_revision_and_only_after_the_commit() {
     feedback.committed();
     let tally = tally(&feedback);
     assert_eq!(tally.labels[&Kind::Matched], 2);
-    let accuracy: Vec<_> = tally.by_revision.iter().map(|(revision, release)| (*revision, release.accuracy())).collect();
+    let accuracy: Vec<_> =
+        tally.by_revision.iter().map(|(revision, release)| (*revision, release.accuracy())).collect();
     assert_eq!(accuracy, [(7, Some(1.0)), (8, Some(0.0))]);
     assert_eq!(tally.by_revision[&8].confusion["cat"]["dog"], 1);
     assert_eq!(tally.by_revision[&8].loss(), Some(1.0));
@@ -210,7 +216,10 @@ fn a_class_may_stand_at_a_json_pointer() {
 #[test]
 fn a_record_that_is_no_prediction_is_counted_as_foreign() {
     let mut feedback = feedback();
-    let batch = read().push(PREDICTIONS, Some("a"), None, None).push(PREDICTIONS, Some("b"), Some("{}"), None).label("a", "cat");
+    let batch = read()
+        .push(PREDICTIONS, Some("a"), None, None)
+        .push(PREDICTIONS, Some("b"), Some("{}"), None)
+        .label("a", "cat");
     let outputs = process(&mut feedback, batch);
     assert!(outputs.records.is_empty());
     feedback.committed();
@@ -278,16 +287,22 @@ fn a_forced_record_is_a_dead_letter_and_touches_no_join() {
 fn predictions_of_different_models_are_judged_with_their_own_classes() {
     let mut feedback = feedback();
     let other = r#"{"id":"b","class":"red","probabilities":{"blue":0.0,"red":1.0},"revision":8,"origin":"in/0@2"}"#;
-    let batch = read().prediction("a", "cat", 7).push(PREDICTIONS, Some("b"), Some(other), None).label("a", "cat").label("b", "red");
+    let batch = read()
+        .prediction("a", "cat", 7)
+        .push(PREDICTIONS, Some("b"), Some(other), None)
+        .label("a", "cat")
+        .label("b", "red");
     let outputs = process(&mut feedback, batch);
-    let said: Vec<_> = scores(&outputs).iter().map(|score| (score["truth"].clone(), score["correct"].clone())).collect();
+    let said: Vec<_> =
+        scores(&outputs).iter().map(|score| (score["truth"].clone(), score["correct"].clone())).collect();
     assert_eq!(said, [("cat".into(), true.into()), ("red".into(), true.into())]);
 }
 
 #[test]
 fn what_waits_too_long_is_counted_at_the_commit() {
     let mut feedback = feedback();
-    let batch = (0..12).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7).label(&format!("l{at}"), "cat"));
+    let batch =
+        (0..12).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7).label(&format!("l{at}"), "cat"));
     process(&mut feedback, batch);
     assert_eq!(*tally(&feedback), Tally::default());
     feedback.committed();

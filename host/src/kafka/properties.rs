@@ -27,15 +27,21 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     // A position that is gone is an event of the loop's, not a silent jump.
     set("auto.offset.reset", "error".into());
     set("isolation.level", "read_committed".into());
-    set("partition.assignment.strategy", match assignor {
-        Assignor::CooperativeSticky => "cooperative-sticky".into(),
-        Assignor::Range => "range".into(),
-    });
+    set(
+        "partition.assignment.strategy",
+        match assignor {
+            Assignor::CooperativeSticky => "cooperative-sticky".into(),
+            Assignor::Range => "range".into(),
+        },
+    );
     set("max.poll.interval.ms", poll.as_millis().to_string());
     set("queued.max.messages.kbytes", (plan.limits.fetch_queue / 1024).max(1).to_string());
     // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
     properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
-    properties.0.entry("session.timeout.ms".into()).or_insert_with(|| SESSION_TIMEOUT.min(poll).as_millis().to_string());
+    properties
+        .0
+        .entry("session.timeout.ms".into())
+        .or_insert_with(|| SESSION_TIMEOUT.min(poll).as_millis().to_string());
     properties
 }
 

@@ -230,7 +230,11 @@ pub fn view(list: *const rd::rd_kafka_topic_partition_list_t) -> Vec<Element> {
     }
     // SAFETY: the list is alive; its first `cnt` elements are initialised, and an empty one has no memory at all.
     let elements = unsafe {
-        if (*list).elems.is_null() { &[][..] } else { std::slice::from_raw_parts((*list).elems, (*list).cnt.max(0) as usize) }
+        if (*list).elems.is_null() {
+            &[][..]
+        } else {
+            std::slice::from_raw_parts((*list).elems, (*list).cnt.max(0) as usize)
+        }
     };
     elements
         .iter()

@@ -6,43 +6,21 @@ use std::mem;
 use std::ptr;
 use std::time::{Duration, Instant};
 
-use rdkafka::bindings as rd;
 use rd::rd_kafka_resp_err_t as Code;
+use rdkafka::bindings as rd;
 
-use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, verdict};
+pub use super::producer::{Placement, SinkSettings, SinkTopic};
+use super::producer::{Producer, SLICE, refused};
+use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::Group;
-use super::topics;
 use crate::fault::{Fault, Refused};
 use crate::output::{Output, Outputs};
-use crate::plan::Properties;
 use crate::record::Origin;
 use crate::sink::Sink;
 use crate::source::{Position, TopicPartition};
 
-/// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
-const INIT: Duration = Duration::from_secs(30);
-/// A wait for room or for the last acknowledgement, before failed deliveries are looked at again.
-const SLICE: Duration = Duration::from_millis(20);
 /// Fenced again within this time, without a timeout of our own, means two holders of one id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
-
-/// Where the records of an output topic go.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Placement {
-    /// The input's partition number; counts must be equal.
-    Input,
-    /// The input's partition number modulo the count: for dead letters, whose topic may be smaller.
-    Folded,
-    /// murmur2 of the key, as Java's clients do; a null key goes where `Folded` would.
-    Key,
-}
-
-/// An output topic by name.
-#[derive(Clone, Debug)]
-pub struct SinkTopic {
-    pub name: String,
-    pub placement: Placement,
-}
 
 pub struct KafkaSink {
     /// `None` only while a recovery that failed waits to be tried again.
@@ -56,182 +34,6 @@ pub struct KafkaSink {
     fenced: Option<Instant>,
 }
 
-/// What a producer is made of.
-#[derive(Clone, Debug)]
-pub struct SinkSettings {
-    pub properties: Properties,
-    /// `None` is at-least-once.
-    pub transactional_id: Option<String>,
-    pub topics: Vec<SinkTopic>,
-    /// The loop's input topics, whose partition counts an output's must equal.
-    pub inputs: Vec<String>,
-}
-
-struct Producer {
-    // Topics and queue go before the client.
-    topics: Vec<Topic>,
-    queue: Queue,
-    client: Client,
-}
-
-struct Topic {
-    handle: *mut rd::rd_kafka_topic_t,
-    partitions: i32,
-    limits: topics::Limits,
-}
-
-// SAFETY: topic handles may be used from any thread.
-unsafe impl Send for Topic {}
-
-impl Drop for Topic {
-    fn drop(&mut self) {
-        // SAFETY: made once by rd_kafka_topic_new, and the client is still alive.
-        unsafe { rd::rd_kafka_topic_destroy(self.handle) }
-    }
-}
-
-impl Producer {
-    fn new(settings: &SinkSettings) -> Result<Self, Fault> {
-        let mut properties = settings.properties.clone();
-        if let Some(id) = &settings.transactional_id {
-            properties.0.insert("transactional.id".into(), id.clone());
-        }
-        let names: Vec<&str> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
-        let limits = topics::limits(&properties, &names);
-        // A batch that outgrew one topic's limit would be refused with every record in it.
-        let sizes = || limits.values().map(|limits| limits.max_bytes);
-        if let Some(least) = sizes().min() {
-            let batch = properties.0.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(1_000_000).min(least);
-            properties.0.insert("batch.size".into(), batch.to_string());
-            let most = sizes().max().unwrap_or(least);
-            properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
-        }
-        let client = Client::new(Kind::Producer, &properties, rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR)?;
-        let mut handles = Vec::new();
-        for topic in &settings.topics {
-            let name = CString::new(topic.name.as_str())
-                .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
-            // SAFETY: client and name are alive.
-            let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
-            let limits = limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
-            handles.push(Topic { handle, partitions: 0, limits });
-        }
-        let mut producer = Self { topics: handles, queue: Queue::main(&client), client };
-        if settings.transactional_id.is_some() {
-            producer.init_transactions()?;
-        }
-        producer.count_partitions(settings)?;
-        Ok(producer)
-    }
-
-    fn init_transactions(&mut self) -> Result<(), Fault> {
-        let deadline = Instant::now() + INIT;
-        loop {
-            // SAFETY: the client is alive and transactional.
-            let error = unsafe { rd::rd_kafka_init_transactions(self.client.ptr(), millis_until(deadline)) };
-            match verdict(error) {
-                None => return Ok(()),
-                Some(Verdict::Again(_)) if Instant::now() < deadline => {}
-                Some(Verdict::Again(message) | Verdict::Fenced(message)) => return Err(Fault::Unknown(message)),
-                Some(Verdict::Fault(fault)) => return Err(fault),
-            }
-        }
-    }
-
-    fn count_partitions(&mut self, settings: &SinkSettings) -> Result<topics::Partitions, Fault> {
-        let names = settings.topics.iter().map(|topic| topic.name.as_str());
-        let names: Vec<&str> = names.chain(settings.inputs.iter().map(String::as_str)).collect();
-        let found = topics::partitions_by(&self.client, &names)?;
-        for (topic, target) in self.topics.iter_mut().zip(&settings.topics) {
-            topic.partitions = found.get(&target.name).copied().flatten().ok_or_else(|| {
-                Fault::Configuration(format!("topic {} does not exist; `sandpiper check --connect` says how to create it", target.name))
-            })?;
-        }
-        Ok(found)
-    }
-
-    /// Looks at failed deliveries and errors; the first that matters is the transaction's.
-    fn serve(&self, sent: &[(Origin, bool)]) -> Result<(), Fault> {
-        let mut fault = Ok(());
-        while let Some(event) = self.queue.poll(Duration::ZERO) {
-            fault = both(fault, match event.kind() {
-                rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
-                rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => Err(Fault::Configuration(event.message())),
-                rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(event.message())),
-                _ => Ok(()),
-            });
-        }
-        fault
-    }
-
-    /// Waits until everything is acknowledged.
-    fn flush(&self, sent: &[(Origin, bool)], deadline: Instant) -> Result<(), Fault> {
-        loop {
-            // SAFETY: the client is alive.
-            let code = unsafe { rd::rd_kafka_flush(self.client.ptr(), millis_until(deadline).min(SLICE.as_millis() as i32)) };
-            self.serve(sent)?;
-            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(Fault::Unknown("the brokers did not acknowledge the outputs in time".into()));
-            }
-        }
-    }
-}
-
-/// What two results of one transaction come to: refused records are gathered and go before an abort without a
-/// reason, anything graver goes before them.
-fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Result<(), Fault> {
-    match (first, second) {
-        (Err(Fault::Refused(mut all)), Err(Fault::Refused(more))) => {
-            all.extend(more);
-            Err(Fault::Refused(all))
-        }
-        (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
-        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
-        (first, _) => first,
-    }
-}
-
-/// The failed deliveries of an event.
-fn reports(event: &super::raw::QueueEvent, sent: &[(Origin, bool)]) -> Result<(), Fault> {
-    let mut fault = Ok(());
-    loop {
-        // SAFETY: the event is alive and owns its messages.
-        let message = unsafe { rd::rd_kafka_event_message_next(event.ptr()) };
-        if message.is_null() {
-            return fault;
-        }
-        // SAFETY: as above; the opaque value is the index that was given, never a pointer.
-        let (code, index) = unsafe { ((*message).err, (*message)._private as usize) };
-        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            fault = both(fault, Err(refused(code, sent.get(index.wrapping_sub(1)).copied())));
-        }
-    }
-}
-
-/// What a delivery's error means for its transaction.
-fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<(Origin, bool)>) -> Fault {
-    let for_this_record = [
-        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-        Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
-        Code::RD_KAFKA_RESP_ERR_INVALID_MSG,
-        Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE,
-        Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
-        Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
-        Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
-    ];
-    let message = describe(code);
-    match sent {
-        Some((origin, last_resort)) if for_this_record.contains(&code) => {
-            Fault::Refused(vec![Refused { origin, message, last_resort }])
-        }
-        _ if is_configuration(code) => Fault::Configuration(message),
-        _ => Fault::Abortable(format!("an output was not delivered: {message}")),
-    }
-}
-
 impl KafkaSink {
     /// Connects; a transaction that an earlier holder of the id left open is resolved when this returns.
     ///
@@ -240,11 +42,23 @@ impl KafkaSink {
     /// broker answers in time.
     pub fn new(settings: SinkSettings) -> Result<Self, Fault> {
         let producer = Producer::new(&settings)?;
-        Ok(Self { producer: Some(producer), settings, sent: Vec::new(), suspects: HashSet::new(), in_transaction: false, fenced: None })
+        Ok(Self {
+            producer: Some(producer),
+            settings,
+            sent: Vec::new(),
+            suspects: HashSet::new(),
+            in_transaction: false,
+            fenced: None,
+        })
     }
 
     /// The same call until it is done, failed or out of time.
-    fn repeat(&mut self, what: &str, deadline: Instant, mut call: impl FnMut(&Producer) -> *mut rd::rd_kafka_error_t) -> Result<(), Fault> {
+    fn repeat(
+        &mut self,
+        what: &str,
+        deadline: Instant,
+        mut call: impl FnMut(&Producer) -> *mut rd::rd_kafka_error_t,
+    ) -> Result<(), Fault> {
         loop {
             let producer = self.producer()?;
             match verdict(call(producer)) {
@@ -282,7 +96,9 @@ impl KafkaSink {
     /// Where a record goes.
     fn place(&self, producer: &Producer, outputs: &Outputs, output: &Output) -> i32 {
         let index = usize::from(output.topic);
-        let (Some(topic), Some(target)) = (producer.topics.get(index), self.settings.topics.get(index)) else { return 0 };
+        let (Some(topic), Some(target)) = (producer.topics.get(index), self.settings.topics.get(index)) else {
+            return 0;
+        };
         match (target.placement, output.key) {
             (Placement::Input, _) => output.origin.partition,
             (Placement::Key, Some(key)) => {
@@ -338,7 +154,8 @@ impl KafkaSink {
                 return Ok(());
             }
             // A full queue fails this message and all behind it, so their order holds when they are sent again.
-            let failed = rest.iter().position(|message| message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap_or(rest.len());
+            let failed =
+                rest.iter().position(|message| message.err != Code::RD_KAFKA_RESP_ERR_NO_ERROR).unwrap_or(rest.len());
             let Some(message) = rest.get(failed) else { return Ok(()) };
             if message.err != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
                 let index = message._private as usize;
@@ -373,8 +190,12 @@ impl KafkaSink {
             field(Type::RD_KAFKA_VTYPE_OPAQUE, &|u| u.ptr = opaque as *mut c_void);
             let (value, value_len) = raw(outputs, output.value);
             let (key, key_len) = raw(outputs, output.key);
-            field(Type::RD_KAFKA_VTYPE_VALUE, &|u| u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: value, size: value_len });
-            field(Type::RD_KAFKA_VTYPE_KEY, &|u| u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: key, size: key_len });
+            field(Type::RD_KAFKA_VTYPE_VALUE, &|u| {
+                u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: value, size: value_len }
+            });
+            field(Type::RD_KAFKA_VTYPE_KEY, &|u| {
+                u.mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr: key, size: key_len }
+            });
             if let Some(timestamp) = output.timestamp {
                 field(Type::RD_KAFKA_VTYPE_TIMESTAMP, &|u| u.i64_ = timestamp);
             }
@@ -410,7 +231,10 @@ impl KafkaSink {
             let limits = producer.topics.get(usize::from(output.topic))?.limits;
             let size = size(outputs, output);
             if size > limits.max_bytes {
-                return Some(format!("its {size} bytes are more than max.message.bytes = {} of its topic", limits.max_bytes));
+                return Some(format!(
+                    "its {size} bytes are more than max.message.bytes = {} of its topic",
+                    limits.max_bytes
+                ));
             }
             (limits.compacted && output.key.is_none()).then(|| "its key is null, and its topic is compacted".to_owned())
         };
@@ -433,7 +257,8 @@ impl KafkaSink {
                     return Err(Fault::Refused(alone));
                 }
                 let why = together.first().map(|refused| refused.message.clone()).unwrap_or_default();
-                let message = format!("{} outputs were refused together and are sent one by one now: {why}", together.len());
+                let message =
+                    format!("{} outputs were refused together and are sent one by one now: {why}", together.len());
                 self.suspects.extend(together.iter().map(|refused| refused.origin));
                 Err(Fault::Abortable(message))
             }
@@ -447,7 +272,9 @@ impl KafkaSink {
         let mut rest = outputs.records.as_slice();
         while let Some(first) = rest.first() {
             let alone = is_suspect(self, first);
-            let joins = |output: &&Output| !alone && is_plain(output) && output.topic == first.topic && !is_suspect(self, output);
+            let joins = |output: &&Output| {
+                !alone && is_plain(output) && output.topic == first.topic && !is_suspect(self, output)
+            };
             let run = rest.iter().take_while(joins).count().max(1);
             let (records, behind) = rest.split_at(run);
             rest = behind;
@@ -468,7 +295,9 @@ impl KafkaSink {
 
     fn wait_for_room(&self, producer: &Producer, deadline: Instant) -> Result<(), Fault> {
         if Instant::now() >= deadline {
-            return Err(Fault::Unknown("the brokers take the outputs too slowly: the producer's queue stayed full".into()));
+            return Err(Fault::Unknown(
+                "the brokers take the outputs too slowly: the producer's queue stayed full".into(),
+            ));
         }
         // SAFETY: the client is alive. It ends as soon as the queue is empty.
         unsafe { rd::rd_kafka_flush(producer.client.ptr(), SLICE.as_millis() as i32) };
@@ -522,7 +351,9 @@ impl Sink for KafkaSink {
     }
 
     fn check(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        let Some(producer) = &mut self.producer else { return Err(Fault::Unknown("the producer is not connected".into())) };
+        let Some(producer) = &mut self.producer else {
+            return Err(Fault::Unknown("the producer is not connected".into()));
+        };
         let found = producer.count_partitions(&self.settings)?;
         for (topic, target) in producer.topics.iter().zip(&self.settings.topics) {
             if target.placement != Placement::Input {
@@ -547,7 +378,9 @@ impl Sink for KafkaSink {
         self.sent.clear();
         if self.is_transactional() {
             // SAFETY: the client is alive; this is local, no request.
-            self.repeat("begin", Instant::now(), |producer| unsafe { rd::rd_kafka_begin_transaction(producer.client.ptr()) })?;
+            self.repeat("begin", Instant::now(), |producer| unsafe {
+                rd::rd_kafka_begin_transaction(producer.client.ptr())
+            })?;
         }
         self.in_transaction = true;
         Ok(())
@@ -561,7 +394,13 @@ impl Sink for KafkaSink {
         self.certain(sent)
     }
 
-    fn commit(&mut self, positions: &[Position], metadata: &str, group: &Group, deadline: Instant) -> Result<(), Fault> {
+    fn commit(
+        &mut self,
+        positions: &[Position],
+        metadata: &str,
+        group: &Group,
+        deadline: Instant,
+    ) -> Result<(), Fault> {
         let flushed = self.producer()?.flush(&self.sent, deadline);
         self.certain(flushed)?;
         if self.is_transactional() {
@@ -574,7 +413,12 @@ impl Sink for KafkaSink {
             self.repeat("sending the offsets", deadline, |producer| {
                 // SAFETY: client, list and group are alive.
                 unsafe {
-                    rd::rd_kafka_send_offsets_to_transaction(producer.client.ptr(), list.ptr(), group.ptr(), millis_until(deadline))
+                    rd::rd_kafka_send_offsets_to_transaction(
+                        producer.client.ptr(),
+                        list.ptr(),
+                        group.ptr(),
+                        millis_until(deadline),
+                    )
                 }
             })?;
             self.repeat("the commit", deadline, |producer| {
@@ -614,12 +458,5 @@ impl Sink for KafkaSink {
         }
         self.producer = Some(Producer::new(&self.settings)?);
         Ok(())
-    }
-}
-
-impl Producer {
-    fn purge(&self) {
-        // SAFETY: the client is alive.
-        unsafe { rd::rd_kafka_purge(self.client.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) };
     }
 }

@@ -9,8 +9,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::bindings as rd;
 use rd::rd_kafka_resp_err_t as Code;
+use rdkafka::bindings as rd;
 
 use super::raw::{Client, Kind, List, Queue, describe, is_configuration, millis_until, view};
 use crate::fault::Fault;
@@ -120,13 +120,19 @@ impl KafkaSource {
     ///
     /// # Errors
     /// `Configuration` when librdkafka refuses the properties.
-    pub fn new(properties: &Properties, topics: Arc<[String]>, start: Start, limits: BatchLimits) -> Result<Self, Fault> {
+    pub fn new(
+        properties: &Properties,
+        topics: Arc<[String]>,
+        start: Start,
+        limits: BatchLimits,
+    ) -> Result<Self, Fault> {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
         let client = Client::new(Kind::Consumer, properties, events)?;
         let mut names = Vec::new();
         let mut subscription = List::default();
         for topic in topics.iter() {
-            let name = CString::new(topic.as_str()).map_err(|_| Fault::Configuration(format!("topic {topic:?} holds a NUL byte")))?;
+            let name = CString::new(topic.as_str())
+                .map_err(|_| Fault::Configuration(format!("topic {topic:?} holds a NUL byte")))?;
             subscription.add(&name, -1, 0, "");
             names.push(name);
         }
@@ -254,8 +260,11 @@ impl KafkaSource {
             return Ok(None);
         }
         let bytes = self.held.iter().take(self.limits.records).map(|message| message.facts().len).sum::<usize>();
-        let mut builder =
-            BatchBuilder::with_capacity(self.topics.clone(), self.held.len().min(self.limits.records), bytes.min(self.limits.bytes));
+        let mut builder = BatchBuilder::with_capacity(
+            self.topics.clone(),
+            self.held.len().min(self.limits.records),
+            bytes.min(self.limits.bytes),
+        );
         while let Some(message) = self.held.pop_front() {
             let facts = message.facts();
             let topic = self.topic_of(facts);
@@ -315,7 +324,10 @@ impl Source for KafkaSource {
                 let name = self.name(partition.topic).as_ptr();
                 let queue = rd::rd_kafka_queue_get_partition(self.client.ptr(), name, partition.partition);
                 if queue.is_null() {
-                    return Err(Fault::Unknown(format!("partition {} of {:?} has no queue", partition.partition, self.topics)));
+                    return Err(Fault::Unknown(format!(
+                        "partition {} of {:?} has no queue",
+                        partition.partition, self.topics
+                    )));
                 }
                 rd::rd_kafka_queue_forward(queue, self.records.ptr());
                 rd::rd_kafka_queue_destroy(queue);
@@ -325,7 +337,8 @@ impl Source for KafkaSource {
         self.assigned.extend(positions.iter().map(|position| position.partition));
         if self.is_cooperative() {
             // SAFETY: client and list are alive; librdkafka copies the list.
-            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()) }) {
+            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()) })
+            {
                 None => Ok(()),
                 Some(_) => Err(Fault::Unknown("the assignment was refused".into())),
             };
@@ -351,7 +364,9 @@ impl Source for KafkaSource {
         if self.is_cooperative() {
             let list = self.plain(&started);
             // SAFETY: client and list are alive.
-            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr()) }) {
+            return match super::raw::verdict(unsafe {
+                rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr())
+            }) {
                 None => Ok(()),
                 Some(_) => Err(Fault::Unknown("the revocation was refused".into())),
             };

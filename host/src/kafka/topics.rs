@@ -5,8 +5,8 @@ use std::ffi::CString;
 use std::ptr;
 use std::time::Duration;
 
-use rdkafka::bindings as rd;
 use rd::rd_kafka_resp_err_t as Code;
+use rdkafka::bindings as rd;
 
 use super::properties;
 use super::raw::{Client, Kind, describe, is_configuration};
@@ -33,7 +33,8 @@ pub fn partitions_by(client: &Client, topics: &[&str]) -> Result<Partitions, Fau
 }
 
 fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
-    let terminated = CString::new(name).map_err(|_| Fault::Configuration(format!("topic {name:?} holds a NUL byte")))?;
+    let terminated =
+        CString::new(name).map_err(|_| Fault::Configuration(format!("topic {name:?} holds a NUL byte")))?;
     // SAFETY: client and name are alive; handle and answer are freed below, the answer copied before.
     unsafe {
         let handle = rd::rd_kafka_topic_new(client.ptr(), terminated.as_ptr(), ptr::null_mut());
@@ -50,7 +51,9 @@ fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
             Some(topic) => match topic.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(topic.partition_cnt)),
                 Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => Ok(None),
-                code if is_configuration(code) => Err(Fault::Configuration(format!("topic {name}: {}", describe(code)))),
+                code if is_configuration(code) => {
+                    Err(Fault::Configuration(format!("topic {name}: {}", describe(code))))
+                }
                 code => Err(Fault::Unknown(format!("topic {name}: {}", describe(code)))),
             },
         };
@@ -99,16 +102,23 @@ pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limi
 
 /// librdkafka asks a controller and waits out its time when there is none, as on its own mock cluster: that names one
 /// that is not among its brokers.
-fn check_controller<C: rdkafka::ClientContext>(client: &rdkafka::client::Client<C>, topics: &[&str]) -> anyhow::Result<()> {
+fn check_controller<C: rdkafka::ClientContext>(
+    client: &rdkafka::client::Client<C>,
+    topics: &[&str],
+) -> anyhow::Result<()> {
     // SAFETY: the client is alive.
     let controller = unsafe { rd::rd_kafka_controllerid(client.native_ptr(), REQUEST.as_millis() as i32) };
     let metadata = client.fetch_metadata(topics.first().copied(), REQUEST)?;
-    anyhow::ensure!(metadata.brokers().iter().any(|broker| broker.id() == controller), "the cluster has no controller to ask");
+    anyhow::ensure!(
+        metadata.brokers().iter().any(|broker| broker.id() == controller),
+        "the cluster has no controller to ask"
+    );
     Ok(())
 }
 
 /// Properties that an admin client warns about.
-const PRODUCER_ONLY: [&str; 4] = ["transactional.id", "transaction.timeout.ms", "enable.idempotence", "delivery.report.only.error"];
+const PRODUCER_ONLY: [&str; 4] =
+    ["transactional.id", "transaction.timeout.ms", "enable.idempotence", "delivery.report.only.error"];
 
 /// All topics of a pipeline, in the order input, output, dead letters, named outputs, labels, scores.
 pub fn of(plan: &Plan) -> Vec<&str> {
@@ -157,7 +167,11 @@ fn problems_of(plan: &Plan, found: &Partitions) -> Vec<String> {
         let outputs = plan.transforms.iter().flat_map(|transform| transform.outputs.values());
         for output in std::iter::once(&plan.output.topic).chain(outputs) {
             for input in &plan.input.topics {
-                same(output, input, "an output keeps its input's partition number; make them equal, or set [output] partition = \"key\"");
+                same(
+                    output,
+                    input,
+                    "an output keeps its input's partition number; make them equal, or set [output] partition = \"key\"",
+                );
             }
         }
     }

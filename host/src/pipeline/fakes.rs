@@ -9,7 +9,9 @@ use crate::plan::{RecordId, Stamp, Timestamp, Tombstones};
 use crate::prediction::Writer;
 use crate::record::Batch;
 use crate::stage::{Classify, Parse, Transform};
-use crate::wasm::bindings::{Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed};
+use crate::wasm::bindings::{
+    Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed,
+};
 use crate::wasm::{Failure, FailureKind};
 
 /// Bytes of the largest value that the fake pipelines take.
@@ -149,8 +151,13 @@ struct ByText<F>(F);
 impl<F: FnMut(&str) -> Fate + Send> Transform for ByText<F> {
     fn transform(&mut self, batch: &Batch, _deadline: Duration) -> Result<Transformed, Failure> {
         use crate::wasm::bindings::transform::exports::sandpiper::plugin::transform::Header;
-        let mut answer =
-            Transformed { payload: Vec::new(), offsets: vec![0], emitted: Vec::new(), rejected: Vec::new(), dropped: Vec::new() };
+        let mut answer = Transformed {
+            payload: Vec::new(),
+            offsets: vec![0],
+            emitted: Vec::new(),
+            rejected: Vec::new(),
+            dropped: Vec::new(),
+        };
         for row in 0..batch.len() {
             match (self.0)(&text(batch, row)) {
                 Fate::Poison => return Err(trap("the transform met poison")),
@@ -158,7 +165,8 @@ impl<F: FnMut(&str) -> Fate + Send> Transform for ByText<F> {
                 Fate::Drop => answer.dropped.push(row as u32),
                 Fate::Emit(parts) => {
                     for part in parts {
-                        let header = |(name, value): (&str, &str)| Header { name: name.into(), value: Some(value.into()) };
+                        let header =
+                            |(name, value): (&str, &str)| Header { name: name.into(), value: Some(value.into()) };
                         answer.payload.extend_from_slice(part.value.as_deref().unwrap_or_default().as_bytes());
                         answer.offsets.push(answer.payload.len() as u32);
                         answer.emitted.push(Emitted {
@@ -182,5 +190,10 @@ pub(crate) fn transform(
     routes: &[Option<u16>],
     fate: impl FnMut(&str) -> Fate + Send + 'static,
 ) -> TransformStage {
-    TransformStage { stage: Box::new(ByText(fate)), name: name.into(), release: format!("{name}-1"), routes: routes.to_vec() }
+    TransformStage {
+        stage: Box::new(ByText(fate)),
+        name: name.into(),
+        release: format!("{name}-1"),
+        routes: routes.to_vec(),
+    }
 }

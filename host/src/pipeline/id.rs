@@ -35,7 +35,8 @@ fn text<'a>(bytes: &'a [u8], what: &str) -> Result<Cow<'a, str>, String> {
 
 /// The string or number at a JSON pointer.
 pub fn pointed(pointer: &str, value: &[u8]) -> Result<String, String> {
-    let json: serde_json::Value = serde_json::from_slice(value).map_err(|error| format!("the value is not JSON: {error}"))?;
+    let json: serde_json::Value =
+        serde_json::from_slice(value).map_err(|error| format!("the value is not JSON: {error}"))?;
     match json.pointer(pointer) {
         Some(serde_json::Value::String(text)) => Ok(text.clone()),
         Some(serde_json::Value::Number(number)) => Ok(number.to_string()),

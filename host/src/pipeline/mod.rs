@@ -82,7 +82,12 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    pub fn new(revision: u64, settings: Arc<Settings>, transforms: Vec<TransformStage>, model: Option<ModelStage>) -> Self {
+    pub fn new(
+        revision: u64,
+        settings: Arc<Settings>,
+        transforms: Vec<TransformStage>,
+        model: Option<ModelStage>,
+    ) -> Self {
         Self { revision, settings, transforms, model }
     }
 
@@ -178,7 +183,8 @@ impl Run<'_> {
                 ended.push((at, Reason::of_host("output", "refused-by-broker", &refusal.message), refusal.with_value));
             } else if oversize(at) {
                 let size = self.input.bytes(at).map_or(0, <[u8]>::len);
-                let message = format!("the value has {size} bytes, more than limits.batch_bytes = {}", self.settings.max_value);
+                let message =
+                    format!("the value has {size} bytes, more than limits.batch_bytes = {}", self.settings.max_value);
                 ended.push((at, Reason::of_host("input", "too-large", message), true));
             } else {
                 admitted.push(at as u32);
@@ -225,10 +231,20 @@ impl Run<'_> {
             Timestamp::Input => facts.timestamp,
             Timestamp::Now => None,
         };
-        if let Some(mark) = self.marks.get_mut(work.source(row)) && *mark == Mark::Open {
+        if let Some(mark) = self.marks.get_mut(work.source(row))
+            && *mark == Mark::Open
+        {
             *mark = Mark::Emitted;
         }
-        self.outputs.records.push(Output { origin: facts.origin, topic, key, value, timestamp, headers, last_resort: false });
+        self.outputs.records.push(Output {
+            origin: facts.origin,
+            topic,
+            key,
+            value,
+            timestamp,
+            headers,
+            last_resort: false,
+        });
     }
 
     /// Emits a row's own bytes.
@@ -279,7 +295,10 @@ impl Run<'_> {
 }
 
 /// The headers of a row and more behind them.
-fn with_headers(headers: Option<&Headers>, more: impl Iterator<Item = (String, Option<Vec<u8>>)>) -> Option<Box<Headers>> {
+fn with_headers(
+    headers: Option<&Headers>,
+    more: impl Iterator<Item = (String, Option<Vec<u8>>)>,
+) -> Option<Box<Headers>> {
     let mut all = headers.cloned().unwrap_or_default();
     all.extend(more);
     if all.is_empty() { None } else { Some(Box::new(all)) }
@@ -287,7 +306,8 @@ fn with_headers(headers: Option<&Headers>, more: impl Iterator<Item = (String, O
 
 fn reason_of(failure: &crate::wasm::Failure, stage: &str, release: &str, undecided: bool) -> Reason {
     let (code, message) = if undecided {
-        let message = format!("the release failed on too many rows for each to be tried alone; the last failure: {failure}");
+        let message =
+            format!("the release failed on too many rows for each to be tried alone; the last failure: {failure}");
         ("release-failed", message)
     } else {
         (failure.kind.code(), failure.message.clone())

@@ -75,15 +75,20 @@ impl ModelStage {
             let scores = answer.scores.chunks_exact(self.classes.max(1));
             for ((at, label), scores) in range.clone().zip(&answer.labels).zip(scores) {
                 let row = features.row(at);
-                if !answer.rejected.is_empty() && let Some(rejection) = rejected(at - range.start) {
+                if !answer.rejected.is_empty()
+                    && let Some(rejection) = rejected(at - range.start)
+                {
                     run.dead_letter(work.source(row), &reason_of_rejection(rejection, "classify", release));
                     continue;
                 }
-                let features = features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
+                let features =
+                    features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
                 self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }
-        let failed = |failures: Vec<(usize, Failure)>| failures.into_iter().map(|(at, failure)| (features.row(at), failure)).collect();
+        let failed = |failures: Vec<(usize, Failure)>| {
+            failures.into_iter().map(|(at, failure)| (features.row(at), failure)).collect()
+        };
         dead_letter_all(run, work, failed(isolated.poison), "classify", release, false);
         dead_letter_all(run, work, failed(isolated.undecided), "classify", release, true);
     }
@@ -123,7 +128,8 @@ impl ModelStage {
         {
             return Features { matrix: parsed.rows, rows: None };
         }
-        let mut features = Features { matrix: Matrix { columns: self.columns as u32, values: Vec::new() }, rows: Some(Vec::new()) };
+        let mut features =
+            Features { matrix: Matrix { columns: self.columns as u32, values: Vec::new() }, rows: Some(Vec::new()) };
         for (range, parsed) in &isolated.answers {
             self.gather(run, work, range.start, parsed, &mut features);
         }
@@ -134,8 +140,13 @@ impl ModelStage {
     fn gather(&self, run: &mut Run<'_>, work: &Work<'_>, first: usize, parsed: &Parsed, features: &mut Features) {
         let rejected = by_row(&parsed.rejected);
         for (at, cells) in parsed.rows.values.chunks_exact(parsed.rows.columns.max(1) as usize).enumerate() {
-            if !parsed.rejected.is_empty() && let Some(rejection) = rejected(at) {
-                run.dead_letter(work.source(first + at), &reason_of_rejection(rejection, "parse", &self.parser_release));
+            if !parsed.rejected.is_empty()
+                && let Some(rejection) = rejected(at)
+            {
+                run.dead_letter(
+                    work.source(first + at),
+                    &reason_of_rejection(rejection, "parse", &self.parser_release),
+                );
                 continue;
             }
             if parsed.dropped.contains(&(at as u32)) {
@@ -158,13 +169,21 @@ fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
         Tombstones::Drop => {}
         Tombstones::Pass => run.pass(work, row, OUTPUT),
         Tombstones::DeadLetter => {
-            let reason = Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");
+            let reason =
+                Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");
             run.dead_letter(work.source(row), &reason);
         }
     }
 }
 
-fn dead_letter_all(run: &mut Run<'_>, work: &Work<'_>, failures: Vec<(usize, Failure)>, stage: &str, release: &str, undecided: bool) {
+fn dead_letter_all(
+    run: &mut Run<'_>,
+    work: &Work<'_>,
+    failures: Vec<(usize, Failure)>,
+    stage: &str,
+    release: &str,
+    undecided: bool,
+) {
     for (row, failure) in failures {
         run.dead_letter(work.source(row), &reason_of(&failure, stage, release, undecided));
     }

@@ -161,7 +161,11 @@ fn passes(text: &str) -> Fate {
 #[test]
 fn without_a_stage_a_record_goes_out_as_it_came_with_its_stamp() {
     let mut pipeline = pipeline(settings(), Vec::new(), None);
-    let record = Record { key: None, value: Some(b"a".to_vec()), headers: Some(Box::new(vec![header("trace", "7"), ("n".into(), None)])) };
+    let record = Record {
+        key: None,
+        value: Some(b"a".to_vec()),
+        headers: Some(Box::new(vec![header("trace", "7"), ("n".into(), None)])),
+    };
     let came = process(&mut pipeline, &batch(vec![record]));
     let expected = Out {
         offset: 0,
@@ -211,7 +215,10 @@ fn a_value_above_the_limit_is_a_dead_letter_before_any_stage_and_one_at_the_limi
     assert_eq!(came.codes(), [(1, "too-large".to_owned())]);
     assert_eq!(came.letters()[0].value.as_ref().map(String::len), Some(MAX_VALUE + 1), "byte for byte");
     assert_eq!(came.letters()[0].error("stage").as_deref(), Some("input"));
-    assert_eq!(came.letters()[0].error("message").as_deref(), Some("the value has 1001 bytes, more than limits.batch_bytes = 1000"));
+    assert_eq!(
+        came.letters()[0].error("message").as_deref(),
+        Some("the value has 1001 bytes, more than limits.batch_bytes = 1000")
+    );
     assert_eq!(came.counts(), (3, 0, 1));
 }
 
@@ -294,7 +301,9 @@ fn columns_are_gathered_by_name() {
     // The parser's columns are size, colour, class.
     let mut pipeline = pipeline(settings(), Vec::new(), Some(model(17, 3, &WANTED, Some(vec![2, 0]))));
     let came = process(&mut pipeline, &values(&["2.5,9,1", "reject", "3.5,9,2"]));
-    let read = |out: &Out| (out.json()["class"].clone(), out.json()["features"]["class"].clone(), out.json()["features"]["size"].clone());
+    let read = |out: &Out| {
+        (out.json()["class"].clone(), out.json()["features"]["class"].clone(), out.json()["features"]["size"].clone())
+    };
     let expected = [("dog".into(), 1.0.into(), 2.5.into()), ("cow".into(), 2.0.into(), 3.5.into())];
     assert_eq!(came.emitted().iter().map(read).collect::<Vec<_>>(), expected);
     assert_eq!(came.order(), "0, 1 dead, 2");
@@ -365,7 +374,10 @@ fn a_batch_of_nothing_but_tombstones_calls_no_plugin() {
 #[test]
 fn rejections_behind_tombstones_are_told_by_their_place_in_the_input() {
     let mut pipeline = predicting(Settings { tombstones: Tombstones::Drop, ..settings() });
-    let came = process(&mut pipeline, &batch(vec![null(), valued("reject"), null(), valued("100,0"), valued("200,0"), valued("2,0")]));
+    let came = process(
+        &mut pipeline,
+        &batch(vec![null(), valued("reject"), null(), valued("100,0"), valued("200,0"), valued("2,0")]),
+    );
     assert_eq!(came.order(), "1 dead, 3 dead, 4 dead, 5");
     assert_eq!(came.emitted()[0].json()["origin"], "in/3@5");
 }
@@ -389,11 +401,15 @@ fn a_dead_letter_names_the_records_id_and_place() {
     let mut pipeline = predicting(Settings { id: RecordId::Key, ..settings() });
     let record = Record { headers: Some(Box::new(vec![header("trace", "7")])), ..valued("reject") };
     let letter = process(&mut pipeline, &batch(vec![record])).letters().remove(0);
-    let facts = ["topic", "partition", "offset", "timestamp", "id", "pipeline", "stage", "revision", "instance", "time"];
+    let facts =
+        ["topic", "partition", "offset", "timestamp", "id", "pipeline", "stage", "revision", "instance", "time"];
     let said: Vec<String> = facts.iter().map(|fact| letter.error(fact).unwrap()).collect();
     assert_eq!(said, ["in", "3", "0", "1000", "k", "fake", "parse", "17", "here", "5000"]);
     assert_eq!(letter.headers[0], header("trace", "7"), "the original's headers stand first");
-    assert_eq!((letter.value.as_deref(), letter.key.as_deref(), letter.timestamp), (Some("reject"), Some(b"k".as_slice()), Some(1_000)));
+    assert_eq!(
+        (letter.value.as_deref(), letter.key.as_deref(), letter.timestamp),
+        (Some("reject"), Some(b"k".as_slice()), Some(1_000))
+    );
 }
 
 fn id_of_one(id: &RecordId, record: Record) -> Result<String, String> {
@@ -403,7 +419,8 @@ fn id_of_one(id: &RecordId, record: Record) -> Result<String, String> {
 #[test]
 fn an_id_is_the_key_a_header_a_place_in_the_json_or_the_position() {
     let headers = Some(Box::new(vec![header("id", "first"), header("other", "x"), header("id", "last")]));
-    let record = || Record { key: Some(b"key"), value: Some(br#"{"a":{"b":[1.5,"two"]}}"#.to_vec()), headers: headers.clone() };
+    let record =
+        || Record { key: Some(b"key"), value: Some(br#"{"a":{"b":[1.5,"two"]}}"#.to_vec()), headers: headers.clone() };
     for (id, expected) in [
         (RecordId::Key, "key"),
         (RecordId::Header("id".into()), "last"),
@@ -442,14 +459,20 @@ fn a_transforms_outputs_go_to_their_topics_or_on() {
     let came = process(&mut pipeline, &values(&["a", "b"]));
     assert_eq!(came.order(), "0 to 2, 0, 1 to 2, 1");
     let values = |outs: Vec<Out>| outs.into_iter().filter_map(|out| out.value).collect::<Vec<_>>();
-    assert_eq!((values(came.emitted()), values(came.to(ELSEWHERE))), (vec!["a!".to_owned(), "b!".into()], vec!["a?".to_owned(), "b?".into()]));
+    assert_eq!(
+        (values(came.emitted()), values(came.to(ELSEWHERE))),
+        (vec!["a!".to_owned(), "b!".into()], vec!["a?".to_owned(), "b?".into()])
+    );
     assert_eq!(came.counts(), (2, 0, 0), "records are counted, not outputs");
 }
 
 #[test]
 fn transforms_are_chained_in_their_order() {
-    let first = transform("transform[0]", &[None], |text| Fate::Emit(vec![to(0, format!("{text}1")), to(0, format!("{text}2"))]));
-    let second = transform("transform[1]", &[None], |text| if text == "b1" { Fate::Drop } else { passes(&format!("{text}x")) });
+    let first = transform("transform[0]", &[None], |text| {
+        Fate::Emit(vec![to(0, format!("{text}1")), to(0, format!("{text}2"))])
+    });
+    let second =
+        transform("transform[1]", &[None], |text| if text == "b1" { Fate::Drop } else { passes(&format!("{text}x")) });
     let mut pipeline = pipeline(settings(), vec![first, second], None);
     let came = process(&mut pipeline, &values(&["a", "b"]));
     let values: Vec<_> = came.emitted().into_iter().filter_map(|out| out.value).collect();
@@ -468,7 +491,11 @@ fn what_a_transform_makes_of_a_record_is_what_is_predicted() {
     assert_eq!(came.order(), "0, 1 dead, 2");
     assert_eq!(came.emitted()[0].json()["class"], "dog");
     assert_eq!(came.letters()[0].error("reason").as_deref(), Some("null-value"));
-    assert_eq!(came.letters()[0].value.as_deref(), Some("null"), "the dead letter is the input, not what was made of it");
+    assert_eq!(
+        came.letters()[0].value.as_deref(),
+        Some("null"),
+        "the dead letter is the input, not what was made of it"
+    );
 }
 
 #[test]
@@ -482,7 +509,10 @@ fn rejected_dropped_and_forgotten_rows_each_have_their_outcome() {
     let came = process(&mut pipeline, &values(&["drop", "a", "reject", "forget", "b"]));
     assert_eq!((came.order().as_str(), came.counts()), ("1, 2 dead, 4", (2, 2, 1)));
     let letter = &came.letters()[0];
-    assert_eq!((letter.error("stage").as_deref(), letter.error("release").as_deref()), (Some("transform[0]"), Some("transform[0]-1")));
+    assert_eq!(
+        (letter.error("stage").as_deref(), letter.error("release").as_deref()),
+        (Some("transform[0]"), Some("transform[0]-1"))
+    );
     assert_eq!(letter.error("message").as_deref(), Some("row 2 is rejected"));
 }
 
@@ -528,7 +558,8 @@ fn a_transform_keeps_or_replaces_the_key() {
         })
     });
     let keyless = Record { key: None, ..valued("") };
-    let keys: Vec<_> = process(&mut pipeline, &batch(vec![valued("all"), keyless])).emitted().into_iter().map(|out| out.key).collect();
+    let keys: Vec<_> =
+        process(&mut pipeline, &batch(vec![valued("all"), keyless])).emitted().into_iter().map(|out| out.key).collect();
     assert_eq!(keys, [Some(b"k".to_vec()), None, Some(b"new".to_vec()), None]);
 }
 
@@ -545,14 +576,17 @@ fn headers_are_kept_through_every_stage_and_added_ones_stand_behind() {
     let record = Record { headers: Some(Box::new(vec![header("trace", "7"), header("trace", "8")])), ..valued("1,0") };
     let came = process(&mut pipeline, &batch(vec![record]));
     let stamp = header("sandpiper", "17 champion in/3@0");
-    let kept = [header("trace", "7"), header("trace", "8"), header("one", "added"), header("two", "added"), stamp.clone()];
+    let kept =
+        [header("trace", "7"), header("trace", "8"), header("one", "added"), header("two", "added"), stamp.clone()];
     assert_eq!(came.emitted()[0].headers, kept);
     assert_eq!(came.to(ELSEWHERE)[0].headers, [&kept[..3], &[stamp]].concat());
 }
 
 #[test]
 fn a_tombstone_that_a_transform_emits_is_null() {
-    let mut pipeline = transforming(|_| Fate::Emit(vec![Part { value: None, ..to(0, "") }, Part { value: None, ..to(1, "") }, to(1, "")]));
+    let mut pipeline = transforming(|_| {
+        Fate::Emit(vec![Part { value: None, ..to(0, "") }, Part { value: None, ..to(1, "") }, to(1, "")])
+    });
     let came = process(&mut pipeline, &values(&["a"]));
     assert_eq!(came.emitted()[0].value, None);
     assert_eq!(came.to(ELSEWHERE).into_iter().map(|out| out.value).collect::<Vec<_>>(), [None, Some(String::new())]);

@@ -19,10 +19,7 @@ pub struct TransformStage {
 impl TransformStage {
     /// What goes on to the next stage.
     pub(super) fn run(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> Work<'static> {
-        let mut onward = Onward {
-            builder: BatchBuilder::new(work.batch.rows.topics.clone()),
-            sources: Vec::new(),
-        };
+        let mut onward = Onward { builder: BatchBuilder::new(work.batch.rows.topics.clone()), sources: Vec::new() };
         if !work.batch.is_empty() {
             let whole = 0..work.batch.len();
             let Isolated { answers, poison, undecided } =

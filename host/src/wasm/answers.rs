@@ -1,6 +1,8 @@
 //! The rules that an answer must keep before any of it is used. The message says which one it broke.
 
-use super::bindings::{Column, Emitted, Judgement, Kind, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed};
+use super::bindings::{
+    Column, Emitted, Judgement, Kind, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed,
+};
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +31,9 @@ pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
     })?;
     rejections(&answer.rejected, &[], rows)?;
     let rejected = |row: usize| answer.rejected.iter().any(|rejection| rejection.row as usize == row);
-    if let Some((row, label)) = answer.labels.iter().enumerate().find(|(row, label)| **label as usize >= classes && !rejected(*row)) {
+    if let Some((row, label)) =
+        answer.labels.iter().enumerate().find(|(row, label)| **label as usize >= classes && !rejected(*row))
+    {
         return Err(format!("row {row} has label {label}, and there are {classes} classes"));
     }
     match answer.scores.iter().position(|score| !score.is_finite()) {
@@ -37,7 +41,12 @@ pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
             Err(format!("row {} has a score that is not finite", at / classes.max(1)))
         }
         // A rejected row's scores are ignored, so look on only in this rare case.
-        Some(_) => match answer.scores.iter().enumerate().find(|(at, score)| !score.is_finite() && !rejected(at / classes.max(1))) {
+        Some(_) => match answer
+            .scores
+            .iter()
+            .enumerate()
+            .find(|(at, score)| !score.is_finite() && !rejected(at / classes.max(1)))
+        {
             Some((at, _)) => Err(format!("row {} has a score that is not finite", at / classes.max(1))),
             None => Ok(()),
         },
@@ -95,7 +104,9 @@ pub fn columns(columns: &[Column]) -> Check {
 /// What a classifier's open answered.
 pub fn signature(signature: &Signature) -> Check {
     columns(&signature.columns)?;
-    ensure(signature.classes.len() >= 2, || format!("it names {} class, and at least two are needed", signature.classes.len()))?;
+    ensure(signature.classes.len() >= 2, || {
+        format!("it names {} class, and at least two are needed", signature.classes.len())
+    })?;
     unique("class", signature.classes.iter().map(String::as_str))
 }
 
@@ -131,9 +142,17 @@ fn rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
         ensure(!std::mem::replace(seen, true), || format!("it rejected or dropped row {row} twice"))?;
     }
     for Rejection { row, code, message } in rejected {
-        let stable = (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        ensure(stable, || format!("row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}", code.chars().take(80).collect::<String>()))?;
-        ensure(message.len() <= MESSAGE, || format!("row {row}'s rejection message has {} bytes, more than {MESSAGE}", message.len()))?;
+        let stable =
+            (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        ensure(stable, || {
+            format!(
+                "row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}",
+                code.chars().take(80).collect::<String>()
+            )
+        })?;
+        ensure(message.len() <= MESSAGE, || {
+            format!("row {row}'s rejection message has {} bytes, more than {MESSAGE}", message.len())
+        })?;
     }
     Ok(())
 }
@@ -145,4 +164,3 @@ fn offsets(offsets: &[u32], payload: usize) -> Check {
         format!("offsets end at {:?}, and the payload has {payload} bytes", offsets.last())
     })
 }
-

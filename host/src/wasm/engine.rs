@@ -71,7 +71,9 @@ impl Engine {
             // started), under a name that holds the digest of its source and the engine's settings.
             match unsafe { Component::deserialize_file(&self.wasmtime, &path) } {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "compiled code is unusable; compiling anew"),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "compiled code is unusable; compiling anew")
+                }
             }
         }
         let code = self.wasmtime.precompile_component(bytes).map_err(anyhow::Error::from)?;

@@ -112,8 +112,11 @@ impl log::Host for State {
 
 impl State {
     fn row(&self, row: u32) -> wasmtime::Result<(&Rows, &Row)> {
-        let rows = self.rows.as_deref().ok_or_else(|| wasmtime::format_err!("record-context was asked outside of a call"))?;
-        let found = rows.get(row as usize).ok_or_else(|| wasmtime::format_err!("record-context was asked for row {row}, which this batch does not have"))?;
+        let rows =
+            self.rows.as_deref().ok_or_else(|| wasmtime::format_err!("record-context was asked outside of a call"))?;
+        let found = rows.get(row as usize).ok_or_else(|| {
+            wasmtime::format_err!("record-context was asked for row {row}, which this batch does not have")
+        })?;
         Ok((rows, found))
     }
 }
@@ -137,7 +140,11 @@ impl record_context::Host for State {
     fn origin(&mut self, row: u32) -> wasmtime::Result<record_context::Position> {
         let (rows, row) = self.row(row)?;
         let origin = row.origin;
-        Ok(record_context::Position { topic: rows.topic(origin).to_owned(), partition: origin.partition, offset: origin.offset })
+        Ok(record_context::Position {
+            topic: rows.topic(origin).to_owned(),
+            partition: origin.partition,
+            offset: origin.offset,
+        })
     }
 
     fn is_null(&mut self, row: u32) -> wasmtime::Result<bool> {
@@ -208,6 +215,7 @@ macro_rules! world {
                 <$pre>::new(pre)?.instantiate(store)
             }
 
+            #[allow(unused_braces, reason = "the formatter puts them around long expressions")]
             fn open(&self, $store: &mut Store<State>, $opening: &Opening) -> wasmtime::Result<Result<$opened, String>> {
                 let $guest = self;
                 $open
@@ -216,21 +224,35 @@ macro_rules! world {
     };
 }
 
-world!(Parser, parser::ParserPlugin, parser::ParserPluginPre<State>, Vec<super::bindings::Column>, |guest, store, opening| {
-    guest.sandpiper_plugin_parser().call_open(store, &opening.config)
-});
-world!(Classifier, classifier::ClassifierPlugin, classifier::ClassifierPluginPre<State>, super::bindings::Signature, |guest, store, opening| {
-    guest.sandpiper_plugin_classifier().call_open(store, &opening.config, &opening.model)
-});
+world!(
+    Parser,
+    parser::ParserPlugin,
+    parser::ParserPluginPre<State>,
+    Vec<super::bindings::Column>,
+    |guest, store, opening| { guest.sandpiper_plugin_parser().call_open(store, &opening.config) }
+);
+world!(
+    Classifier,
+    classifier::ClassifierPlugin,
+    classifier::ClassifierPluginPre<State>,
+    super::bindings::Signature,
+    |guest, store, opening| { guest.sandpiper_plugin_classifier().call_open(store, &opening.config, &opening.model) }
+);
 world!(Scorer, scorer::ScorerPlugin, scorer::ScorerPluginPre<State>, (), |guest, store, opening| {
     guest.sandpiper_plugin_scorer().call_open(store, &opening.config)
 });
-world!(Transform, transform::TransformPlugin, transform::TransformPluginPre<State>, Vec<String>, |guest, store, opening| {
-    guest.sandpiper_plugin_transform().call_open(store, &opening.config)
-});
+world!(
+    Transform,
+    transform::TransformPlugin,
+    transform::TransformPluginPre<State>,
+    Vec<String>,
+    |guest, store, opening| { guest.sandpiper_plugin_transform().call_open(store, &opening.config) }
+);
 world!(Learner, learner::LearnerPlugin, learner::LearnerPluginPre<State>, (), |guest, store, opening| {
     match &opening.signature {
-        Some(signature) => guest.sandpiper_plugin_learner().call_open(store, &opening.config, signature, &opening.model),
+        Some(signature) => {
+            guest.sandpiper_plugin_learner().call_open(store, &opening.config, signature, &opening.model)
+        }
         None => Ok(Err("a learner needs a signature".to_owned())),
     }
 });
@@ -303,7 +325,11 @@ impl<W: World> Instance<W> {
             return Err(Failure { kind: FailureKind::Trap, message: format!("{error:#}"), log: String::new() });
         }
         let Some((mut store, guest)) = self.live.take() else {
-            return Err(Failure { kind: FailureKind::Trap, message: "the instance did not open".into(), log: String::new() });
+            return Err(Failure {
+                kind: FailureKind::Trap,
+                message: "the instance did not open".into(),
+                log: String::new(),
+            });
         };
         store.data_mut().rows = rows.cloned();
         store.set_epoch_deadline(ticks(deadline));
@@ -312,7 +338,11 @@ impl<W: World> Instance<W> {
                 store.data_mut().rows = None;
                 let log = answer.as_ref().err().map(|_| store.data().voice.last_lines());
                 self.live = Some((store, guest));
-                answer.map_err(|message| Failure { kind: FailureKind::Error, message: shortened(message), log: log.unwrap_or_default() })
+                answer.map_err(|message| Failure {
+                    kind: FailureKind::Error,
+                    message: shortened(message),
+                    log: log.unwrap_or_default(),
+                })
             }
             Err(error) => Err(self.failure(&store, &error)),
         }
@@ -340,7 +370,9 @@ impl<W: World> Instance<W> {
         };
         let message = match kind {
             FailureKind::Deadline => "it was still running when its time was up".to_owned(),
-            FailureKind::Memory => format!("it wanted more than its {} MiB of memory: {error:#}", self.limits.memory >> 20),
+            FailureKind::Memory => {
+                format!("it wanted more than its {} MiB of memory: {error:#}", self.limits.memory >> 20)
+            }
             _ => format!("{error:#}"),
         };
         Failure { kind, message: shortened(message), log: state.voice.last_lines() }

@@ -149,9 +149,14 @@ fn check_is_component(name: &str, bytes: &[u8]) -> Result<()> {
             "plugin {name} is a core WebAssembly module; a component is needed: {HOW}, or wrap it with \
              `wasm-tools component new`"
         ),
-        [0, b'a', b's', b'm', ..] => bail!("plugin {name} is WebAssembly of an unknown version; a component is needed: {HOW}"),
+        [0, b'a', b's', b'm', ..] => {
+            bail!("plugin {name} is WebAssembly of an unknown version; a component is needed: {HOW}")
+        }
         [] => bail!("plugin {name} is an empty file; a component is needed: {HOW}"),
-        _ => bail!("plugin {name} is no WebAssembly (it starts with {:02x?}); a component is needed: {HOW}", bytes.get(..4).unwrap_or(bytes)),
+        _ => bail!(
+            "plugin {name} is no WebAssembly (it starts with {:02x?}); a component is needed: {HOW}",
+            bytes.get(..4).unwrap_or(bytes)
+        ),
     }
 }
 
@@ -170,7 +175,12 @@ fn names(component: &Component, which: Names) -> Vec<String> {
 
 /// Whether a plugin may import that. Everything of WASI here is inert: no files, no environment, no arguments.
 pub fn is_granted(import: &str) -> bool {
-    let ours = [format!("{PACKAGE}/types@{VERSION}"), format!("{PACKAGE}/log@{VERSION}"), format!("{PACKAGE}/record-context@{VERSION}")];
+    let ours = [
+        format!("{PACKAGE}/types@{VERSION}"),
+        format!("{PACKAGE}/log@{VERSION}"),
+        format!("{PACKAGE}/record-context@{VERSION}"),
+    ];
     let wasi = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
-    ours.iter().any(|name| name == import) || wasi.iter().any(|prefix| import.starts_with(prefix)) && import.contains("@0.2.")
+    ours.iter().any(|name| name == import)
+        || wasi.iter().any(|prefix| import.starts_with(prefix)) && import.contains("@0.2.")
 }

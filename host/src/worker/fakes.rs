@@ -92,7 +92,11 @@ enum Open {
     No,
     Yes(Vec<Written>),
     /// It was told to commit, and did or will do that; the producer does not know.
-    InDoubt { outputs: Vec<Written>, offsets: Offsets, took_effect: bool },
+    InDoubt {
+        outputs: Vec<Written>,
+        offsets: Offsets,
+        took_effect: bool,
+    },
 }
 
 /// Logs, a group's offsets and one producer's transaction.
@@ -317,7 +321,9 @@ impl Source for Scripted {
         let mut broker = self.broker.borrow_mut();
         broker.ordered("committed")?;
         let read = |partition: &TopicPartition| match broker.committed.get(partition) {
-            Some((offset, metadata)) => Committed { partition: *partition, offset: Some(*offset), metadata: metadata.clone() },
+            Some((offset, metadata)) => {
+                Committed { partition: *partition, offset: Some(*offset), metadata: metadata.clone() }
+            }
             None => Committed { partition: *partition, offset: None, metadata: String::new() },
         };
         Ok(partitions.iter().map(read).collect())
@@ -327,7 +333,8 @@ impl Source for Scripted {
         let mut broker = self.broker.borrow_mut();
         broker.ordered("start_of")?;
         let first = |partition: &TopicPartition| broker.first.get(partition).copied().unwrap_or_default();
-        let start = |partition: &TopicPartition| if broker.start_latest { broker.end(*partition) } else { first(partition) };
+        let start =
+            |partition: &TopicPartition| if broker.start_latest { broker.end(*partition) } else { first(partition) };
         Ok(partitions.iter().map(|partition| Position { partition: *partition, offset: start(partition) }).collect())
     }
 
@@ -338,7 +345,9 @@ impl Source for Scripted {
         self.journal.write(format!("offsets{} {metadata}", spots(positions)));
         let mut broker = self.broker.borrow_mut();
         broker.ordered("offsets")?;
-        broker.committed.extend(positions.iter().map(|position| (position.partition, (position.offset, metadata.to_owned()))));
+        broker
+            .committed
+            .extend(positions.iter().map(|position| (position.partition, (position.offset, metadata.to_owned()))));
         Ok(())
     }
 
@@ -405,11 +414,18 @@ impl Sink for Ledger {
             } else {
                 let bytes = |span| outputs.bytes(span).to_vec();
                 let headers = output.headers.as_deref().cloned().unwrap_or_default();
-                written.push(Written { origin: output.origin, topic: output.topic, value: output.value.map(bytes), headers });
+                written.push(Written {
+                    origin: output.origin,
+                    topic: output.topic,
+                    value: output.value.map(bytes),
+                    headers,
+                });
             }
         }
         if self.transactional {
-            let Open::Yes(staged) = &mut broker.open else { panic!("sent outside of a transaction: {:?}", self.journal.lines()) };
+            let Open::Yes(staged) = &mut broker.open else {
+                panic!("sent outside of a transaction: {:?}", self.journal.lines())
+            };
             staged.extend(written);
         } else {
             broker.visible.extend(written);
@@ -547,7 +563,8 @@ impl<P: Process> World<P> {
         let broker = Rc::new(RefCell::new(Broker::default()));
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = HandClock { now, journal: journal.clone(), sleeps: Arc::default() };
-        let (slot, stop, report) = (Arc::new(Slot::new().unwrap()), Arc::new(AtomicBool::new(false)), Publisher::default());
+        let (slot, stop, report) =
+            (Arc::new(Slot::new().unwrap()), Arc::new(AtomicBool::new(false)), Publisher::default());
         let source = Scripted {
             broker: broker.clone(),
             journal: journal.clone(),

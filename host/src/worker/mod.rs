@@ -108,8 +108,20 @@ where
     P: Process,
 {
     /// `topics` are the names of the source's input topics.
-    pub fn new(source: S, sink: K, clock: C, process: P, control: Control<P>, bounds: Bounds, topics: Arc<[String]>) -> Self {
-        let report = WorkerReport { state: WorkerState::Running, revision: process.revision(), ..control.report.latest().as_ref().clone() };
+    pub fn new(
+        source: S,
+        sink: K,
+        clock: C,
+        process: P,
+        control: Control<P>,
+        bounds: Bounds,
+        topics: Arc<[String]>,
+    ) -> Self {
+        let report = WorkerReport {
+            state: WorkerState::Running,
+            revision: process.revision(),
+            ..control.report.latest().as_ref().clone()
+        };
         Self {
             source,
             sink,
@@ -283,7 +295,8 @@ where
         self.source.assign(&positions)?;
         self.pending.clear();
         self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
-        let behind: Vec<TopicPartition> = partitions.iter().filter(|partition| self.waiting.contains_key(partition)).copied().collect();
+        let behind: Vec<TopicPartition> =
+            partitions.iter().filter(|partition| self.waiting.contains_key(partition)).copied().collect();
         if !behind.is_empty() {
             // Revisions never go back on a partition: its last records were made by a deployment newer than ours.
             self.source.pause(&behind)?;

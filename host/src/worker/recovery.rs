@@ -114,7 +114,9 @@ where
     fn note(&mut self, fault: &Fault) {
         self.report.last_error = Some(fault.to_string());
         match fault {
-            Fault::Refused(_) | Fault::Abortable(_) => tracing::info!(%fault, "transaction aborted; its records are processed again"),
+            Fault::Refused(_) | Fault::Abortable(_) => {
+                tracing::info!(%fault, "transaction aborted; its records are processed again")
+            }
             Fault::Unknown(_) => {
                 self.report.state = WorkerState::Recovering;
                 tracing::warn!(%fault, "the transaction's outcome is unknown; recovering");

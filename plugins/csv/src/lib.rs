@@ -2,10 +2,7 @@
 //!
 //! Allocates nothing for a good row. A row without quotes is read in one pass over its bytes; the
 //! first quote hands the row to csv-core.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, export_parser, reject};
 use serde::Deserialize;
@@ -66,27 +63,17 @@ impl Parser for Csv {
             return Err("`columns` must name at least one column".to_owned());
         }
         for (index, field) in fields.iter().enumerate() {
-            if fields
-                .iter()
-                .take(index)
-                .any(|other| other.name == field.name)
-            {
+            if fields.iter().take(index).any(|other| other.name == field.name) {
                 return Err(format!("`columns` names `{}` twice", field.name));
             }
             if field.categories.as_ref().is_some_and(Vec::is_empty) {
-                return Err(format!(
-                    "column `{}`: `categories` must not be empty",
-                    field.name
-                ));
+                return Err(format!("column `{}`: `categories` must not be empty", field.name));
             }
         }
         Ok(Self {
             quoted: Quoted::new(delimiter, fields.len()),
             missing: Missing {
-                numbers: config
-                    .missing
-                    .iter()
-                    .any(|text| text.parse::<f32>().is_ok()),
+                numbers: config.missing.iter().any(|text| text.parse::<f32>().is_ok()),
                 texts: config.missing.into_iter().map(String::into_bytes).collect(),
             },
             fields,
@@ -154,10 +141,7 @@ impl Csv {
 
 impl From<String> for Field {
     fn from(name: String) -> Self {
-        Self {
-            name,
-            categories: None,
-        }
+        Self { name, categories: None }
     }
 }
 
@@ -198,13 +182,10 @@ impl Field {
             return Ok(f32::NAN);
         }
         let known = match &self.categories {
-            None => fast_float2::parse(trimmed)
-                .ok()
-                .filter(|value: &f32| value.is_finite()),
-            Some(categories) => categories
-                .iter()
-                .position(|category| category.as_bytes() == cell)
-                .map(|code| code as f32),
+            None => fast_float2::parse(trimmed).ok().filter(|value: &f32| value.is_finite()),
+            Some(categories) => {
+                categories.iter().position(|category| category.as_bytes() == cell).map(|code| code as f32)
+            }
         };
         known.ok_or_else(|| self.refuse(cell))
     }
@@ -214,14 +195,12 @@ impl Field {
         let name = &self.name;
         match (str::from_utf8(cell), &self.categories) {
             (Err(_), _) => reject("invalid-utf8", format!("column `{name}` is not UTF-8")),
-            (Ok(cell), None) => reject(
-                "not-a-number",
-                format!("column `{name}` holds {cell:?}, which is not a finite number"),
-            ),
-            (Ok(cell), Some(categories)) => reject(
-                "unknown-category",
-                format!("column `{name}` holds {cell:?}, which is none of {categories:?}"),
-            ),
+            (Ok(cell), None) => {
+                reject("not-a-number", format!("column `{name}` holds {cell:?}, which is not a finite number"))
+            }
+            (Ok(cell), Some(categories)) => {
+                reject("unknown-category", format!("column `{name}` holds {cell:?}, which is none of {categories:?}"))
+            }
         }
     }
 }
@@ -284,14 +263,9 @@ impl Quoted {
         self.reader.reset();
         // Unquoting never lengthens a line, so the buffers never run full but by surplus cells.
         self.text.resize(line.len(), 0);
-        let (result, read, _, mut found) =
-            self.reader
-                .read_record(line, &mut self.text, &mut self.ends);
+        let (result, read, _, mut found) = self.reader.read_record(line, &mut self.text, &mut self.ends);
         if read < line.len() && result == csv_core::ReadRecordResult::Record {
-            return Err(reject(
-                "column-count",
-                "the record holds more than one line",
-            ));
+            return Err(reject("column-count", "the record holds more than one line"));
         }
         if result == csv_core::ReadRecordResult::InputEmpty {
             // The end of the line closes the last cell.
@@ -379,18 +353,10 @@ mod tests {
             "123456789012345678901234567890",
         ] {
             let expected: f32 = text.parse().unwrap();
-            assert_eq!(
-                cells(numbers, text)[0].to_bits(),
-                expected.to_bits(),
-                "{text}"
-            );
+            assert_eq!(cells(numbers, text)[0].to_bits(), expected.to_bits(), "{text}");
         }
         for text in [".", "-", "1.2.3", "--1", "1-", "1e"] {
-            assert_eq!(
-                refused(numbers, text.as_bytes()).0,
-                "not-a-number",
-                "{text}"
-            );
+            assert_eq!(refused(numbers, text.as_bytes()).0, "not-a-number", "{text}");
         }
     }
 
@@ -437,24 +403,13 @@ mod tests {
             (b"\"5\",red,7,8", "the line has more than 2 columns"),
             (b"\"5\",red\n6,red", "the record holds more than one line"),
         ] {
-            assert_eq!(
-                refused(TWO, line),
-                ("column-count".to_owned(), message.to_owned())
-            );
+            assert_eq!(refused(TWO, line), ("column-count".to_owned(), message.to_owned()));
         }
     }
 
     #[test]
     fn what_is_no_finite_number_is_not_a_number() {
-        for line in [
-            "x,red",
-            "inf,red",
-            "NaN,red",
-            "1e39,red",
-            "1 2,red",
-            "0x1,red",
-            "\"x\",red",
-        ] {
+        for line in ["x,red", "inf,red", "NaN,red", "1e39,red", "1 2,red", "0x1,red", "\"x\",red"] {
             let (code, message) = refused(TWO, line.as_bytes());
             assert_eq!(code, "not-a-number", "{line}");
             assert!(message.contains("column `a`"), "{message}");

@@ -49,11 +49,7 @@ struct Named {
 
 impl From<String> for Described {
     fn from(pointer: String) -> Self {
-        Self {
-            pointer,
-            categories: None,
-            required: false,
-        }
+        Self { pointer, categories: None, required: false }
     }
 }
 

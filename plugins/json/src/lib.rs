@@ -2,10 +2,7 @@
 //!
 //! Builds no tree of the document: it walks the pointers along while serde_json reads, and allocates
 //! nothing for a good row.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod config;
 mod pointers;
@@ -32,21 +29,13 @@ impl Parser for Json {
         }
         let mut root = Node::default();
         for (column, field) in fields.iter().enumerate() {
-            if fields
-                .iter()
-                .take(column)
-                .any(|other| other.name == field.name)
-            {
+            if fields.iter().take(column).any(|other| other.name == field.name) {
                 return Err(format!("`columns` names `{}` twice", field.name));
             }
             if field.categories.as_ref().is_some_and(Vec::is_empty) {
-                return Err(format!(
-                    "column `{}`: `categories` must not be empty",
-                    field.name
-                ));
+                return Err(format!("column `{}`: `categories` must not be empty", field.name));
             }
-            root.insert(&field.pointer, column)
-                .map_err(|what| format!("column `{}`: {what}", field.name))?;
+            root.insert(&field.pointer, column).map_err(|what| format!("column `{}`: {what}", field.name))?;
         }
         Ok(Self { fields, root })
     }
@@ -71,10 +60,7 @@ impl Parser for Json {
         match rows.find(|(field, cell)| field.required && cell.is_nan()) {
             None => Ok(Row::Keep),
             Some((field, _)) => {
-                let message = format!(
-                    "column `{}` has no value at {:?}",
-                    field.name, field.pointer
-                );
+                let message = format!("column `{}` has no value at {:?}", field.name, field.pointer);
                 Err(reject("missing", message))
             }
         }

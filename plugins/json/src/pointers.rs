@@ -29,15 +29,11 @@ impl Node {
     pub fn insert(&mut self, pointer: &str, column: usize) -> Result<(), String> {
         let mut keys = pointer.split('/');
         if keys.next() != Some("") {
-            return Err(format!(
-                "`{pointer}` is no JSON pointer: it must begin with `/`"
-            ));
+            return Err(format!("`{pointer}` is no JSON pointer: it must begin with `/`"));
         }
         let mut node = self;
         for key in keys {
-            node = node
-                .member(unescape(key))
-                .ok_or_else(|| overlaps(pointer))?;
+            node = node.member(unescape(key)).ok_or_else(|| overlaps(pointer))?;
         }
         match node {
             Self::Members(members) if members.is_empty() => {
@@ -56,11 +52,7 @@ impl Node {
         let at = match members.iter().position(|member| member.key == key) {
             Some(at) => at,
             None => {
-                members.push(Member {
-                    index: key.parse().ok(),
-                    key,
-                    node: Self::default(),
-                });
+                members.push(Member { index: key.parse().ok(), key, node: Self::default() });
                 members.len() - 1
             }
         };

@@ -32,12 +32,8 @@ fn open_error(config: &str) -> String {
 fn values_are_read_at_their_pointers_in_the_order_of_the_configuration() {
     let document = r#" {"x": [{"a": 9}], "colour": "green", "b": [0, {"c/d": -2}, {}], "a": 1.5} "#;
     assert_eq!(cells(document), [1.5, -2.0, 1.0]);
-    let names: Vec<String> = OpenParser::<Json>::open(CONFIG)
-        .unwrap()
-        .columns()
-        .iter()
-        .map(|column| column.name.clone())
-        .collect();
+    let names: Vec<String> =
+        OpenParser::<Json>::open(CONFIG).unwrap().columns().iter().map(|column| column.name.clone()).collect();
     assert_eq!(names, ["a", "deep", "colour"]);
 }
 
@@ -49,11 +45,7 @@ fn keys_are_found_in_any_order_and_told_apart_to_the_last_byte() {
         r#"{"sepal_len": 3, "sepal_le": 8, "sepal_lengtj": 2, "sepal_length": 1, "sepal_lengths": 9}"#,
         r#"{"sepal_lengtj": 2, "sepal_length": 7, "sepal_len": 3, "sepal_length": 1}"#,
     ] {
-        assert_eq!(
-            parse(config, document.as_bytes()).values,
-            [1.0, 2.0, 3.0],
-            "{document}"
-        );
+        assert_eq!(parse(config, document.as_bytes()).values, [1.0, 2.0, 3.0], "{document}");
     }
 }
 
@@ -75,12 +67,7 @@ fn an_absent_or_null_value_is_missing() {
 
 #[test]
 fn a_required_value_that_is_absent_or_null_is_missing() {
-    for document in [
-        r#"{"a": 1}"#,
-        r#"{"b": [0, {"c/d": null}]}"#,
-        r#"{"b": 1}"#,
-        "3",
-    ] {
+    for document in [r#"{"a": 1}"#, r#"{"b": [0, {"c/d": null}]}"#, r#"{"b": 1}"#, "3"] {
         let (code, message) = refused(document.as_bytes());
         assert_eq!(code, "missing", "{document}");
         assert!(message.contains("`deep`"), "{message}");
@@ -106,23 +93,13 @@ fn what_is_no_finite_number_is_not_a_number() {
 fn a_category_that_is_not_listed_is_unknown_category() {
     for value in [r#""blue""#, "1", "false", "[]"] {
         let document = format!(r#"{{"colour": {value}}}"#);
-        assert_eq!(
-            refused(document.as_bytes()).0,
-            "unknown-category",
-            "{value}"
-        );
+        assert_eq!(refused(document.as_bytes()).0, "unknown-category", "{value}");
     }
 }
 
 #[test]
 fn a_document_that_is_broken_anywhere_is_invalid_json() {
-    for document in [
-        "",
-        "{",
-        r#"{"a": 1} x"#,
-        r#"{"a": "x", "z": nope}"#,
-        r#"{"a": 1e999}"#,
-    ] {
+    for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": "x", "z": nope}"#, r#"{"a": 1e999}"#] {
         assert_eq!(refused(document.as_bytes()).0, "invalid-json", "{document}");
     }
 }

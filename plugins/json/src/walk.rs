@@ -10,23 +10,10 @@ use crate::pointers::{Member, Node};
 
 /// Fills the cells of a document; what it does not hold stays as it was. The error says why it is
 /// not JSON; JSON whose values do not fit the columns answers the first that does not.
-pub fn fill(
-    text: &str,
-    root: &Node,
-    fields: &[Field],
-    cells: &mut [f32],
-) -> Result<Option<Reject>, serde_json::Error> {
-    let mut row = RowInHand {
-        fields,
-        cells,
-        problem: None,
-    };
+pub fn fill(text: &str, root: &Node, fields: &[Field], cells: &mut [f32]) -> Result<Option<Reject>, serde_json::Error> {
+    let mut row = RowInHand { fields, cells, problem: None };
     let mut json = serde_json::Deserializer::from_str(text);
-    At {
-        node: root,
-        row: &mut row,
-    }
-    .deserialize(&mut json)?;
+    At { node: root, row: &mut row }.deserialize(&mut json)?;
     json.end()?;
     Ok(row.problem)
 }
@@ -46,9 +33,7 @@ impl RowInHand<'_> {
 
     fn number(&mut self, column: usize, number: f64) {
         match self.fields.get(column) {
-            Some(Field {
-                categories: None, ..
-            }) if (number as f32).is_finite() => {
+            Some(Field { categories: None, .. }) if (number as f32).is_finite() => {
                 self.set(column, number as f32);
             }
             _ => self.refuse(column, &number),
@@ -56,10 +41,7 @@ impl RowInHand<'_> {
     }
 
     fn text(&mut self, column: usize, text: &str) {
-        let categories = self
-            .fields
-            .get(column)
-            .and_then(|field| field.categories.as_ref());
+        let categories = self.fields.get(column).and_then(|field| field.categories.as_ref());
         match categories.and_then(|all| all.iter().position(|category| category == text)) {
             Some(code) => self.set(column, code as f32),
             None => self.refuse(column, &format_args!("{text:?}")),
@@ -75,15 +57,11 @@ impl RowInHand<'_> {
         self.problem.get_or_insert_with(|| match &field.categories {
             None => reject(
                 "not-a-number",
-                format!(
-                    "column `{name}` finds {found} at {pointer:?}, which is not a finite number"
-                ),
+                format!("column `{name}` finds {found} at {pointer:?}, which is not a finite number"),
             ),
             Some(categories) => reject(
                 "unknown-category",
-                format!(
-                    "column `{name}` finds {found} at {pointer:?}, which is none of {categories:?}"
-                ),
+                format!("column `{name}` finds {found} at {pointer:?}, which is none of {categories:?}"),
             ),
         });
     }
@@ -155,16 +133,10 @@ impl<'de> Visitor<'de> for At<'_, '_> {
                 &[]
             }
         };
-        let mut key = KeyOf {
-            members,
-            expected: 0,
-        };
+        let mut key = KeyOf { members, expected: 0 };
         while let Some(member) = map.next_key_seed(&mut key)? {
             match member {
-                Some(Member { node, .. }) => map.next_value_seed(At {
-                    node,
-                    row: self.row,
-                })?,
+                Some(Member { node, .. }) => map.next_value_seed(At { node, row: self.row })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -184,10 +156,7 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         for index in 0.. {
             let wanted = members.iter().find(|member| member.index == Some(index));
             let element = match wanted {
-                Some(Member { node, .. }) => seq.next_element_seed(At {
-                    node,
-                    row: self.row,
-                })?,
+                Some(Member { node, .. }) => seq.next_element_seed(At { node, row: self.row })?,
                 None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
             };
             if element.is_none() {

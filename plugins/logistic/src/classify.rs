@@ -40,10 +40,8 @@ impl Classifier for Logistic {
         let model = Model::read(model)?;
         let mut fours = Vec::new();
         for (rows, intercepts) in model.weights.chunks(4).zip(model.intercepts.chunks(4)) {
-            let mut four = FourClasses {
-                intercepts: [f32::NEG_INFINITY; 4],
-                weights: vec![[0.0; 4]; model.columns.len()],
-            };
+            let mut four =
+                FourClasses { intercepts: [f32::NEG_INFINITY; 4], weights: vec![[0.0; 4]; model.columns.len()] };
             for (class, (row, intercept)) in rows.iter().zip(intercepts).enumerate() {
                 let mut folded = *intercept;
                 for (column, weight) in row.iter().enumerate() {
@@ -56,19 +54,11 @@ impl Classifier for Logistic {
             }
             fours.push(four);
         }
-        Ok(Self {
-            columns: model.columns,
-            classes: model.classes,
-            scores: vec![[0.0; 4]; fours.len()],
-            fours,
-        })
+        Ok(Self { columns: model.columns, classes: model.classes, scores: vec![[0.0; 4]; fours.len()], fours })
     }
 
     fn signature(&self) -> Signature {
-        Signature {
-            columns: self.columns.iter().map(Column::number).collect(),
-            classes: self.classes.clone(),
-        }
+        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
     }
 
     #[inline(always)]
@@ -100,12 +90,7 @@ impl Classifier for Logistic {
     fn classify_batch(&mut self, rows: &[f32], columns: usize, answer: &mut Predictions) {
         // Wasm has vector instructions only where a function asks for them.
         #[cfg_attr(target_arch = "wasm32", target_feature(enable = "simd128"))]
-        fn vectorised(
-            model: &mut Logistic,
-            rows: &[f32],
-            columns: usize,
-            answer: &mut Predictions,
-        ) {
+        fn vectorised(model: &mut Logistic, rows: &[f32], columns: usize, answer: &mut Predictions) {
             sandpiper_sdk::classify_each(model, rows, columns, answer);
         }
         vectorised(self, rows, columns, answer);
@@ -134,9 +119,7 @@ impl FourClasses {
     /// look at the host's clock.
     #[inline(always)]
     fn score(&self, row: &[f32]) -> Four {
-        let add = |score: Four, cell: f32, weight: Four| {
-            each(score, weight, |score, weight| score + weight * cell)
-        };
+        let add = |score: Four, cell: f32, weight: Four| each(score, weight, |score, weight| score + weight * cell);
         let (weights, last_weights) = self.weights.as_chunks::<4>();
         let (cells, last_cells) = row.as_chunks::<4>();
         let mut score = self.intercepts;
@@ -157,10 +140,7 @@ fn write(four: Four, scores: &mut [f32]) {
         ([a, b, c, d], four) => [*a, *b, *c, *d] = four,
         ([a, b, c], [w, x, y, _]) => [*a, *b, *c] = [w, x, y],
         ([a, b], [w, x, _, _]) => [*a, *b] = [w, x],
-        (scores, four) => scores
-            .iter_mut()
-            .zip(four)
-            .for_each(|(score, four)| *score = four),
+        (scores, four) => scores.iter_mut().zip(four).for_each(|(score, four)| *score = four),
     }
 }
 
@@ -222,11 +202,7 @@ mod tests {
 
     #[test]
     fn scores_are_the_softmax_of_the_standardised_row() {
-        let scores = open(MODEL)
-            .unwrap()
-            .classify(2, &[5.0, -2.0])
-            .unwrap()
-            .scores;
+        let scores = open(MODEL).unwrap().classify(2, &[5.0, -2.0]).unwrap().scores;
         // Standardised (2, -1): the scores before softmax are 2, -0.5 and 0.
         let exps = [2.0_f64, -0.5, 0.0].map(f64::exp);
         let sum: f64 = exps.iter().sum();
@@ -239,19 +215,13 @@ mod tests {
     fn the_signature_is_the_models() {
         let model = open(MODEL).unwrap();
         let signature = model.signature();
-        assert_eq!(
-            signature.columns,
-            [Column::number("x"), Column::number("y")]
-        );
+        assert_eq!(signature.columns, [Column::number("x"), Column::number("y")]);
         assert_eq!(signature.classes, ["a", "b", "c"]);
     }
 
     #[test]
     fn a_row_without_a_value_is_missing_value_and_names_the_column() {
-        let answer = open(MODEL)
-            .unwrap()
-            .classify(2, &[1.0, f32::NAN, 1.0, 1.0])
-            .unwrap();
+        let answer = open(MODEL).unwrap().classify(2, &[1.0, f32::NAN, 1.0, 1.0]).unwrap();
         assert_eq!(answer.rejected.len(), 1);
         assert_eq!(answer.rejected[0].code, "missing-value");
         assert!(answer.rejected[0].message.contains("`y`"));
@@ -259,10 +229,7 @@ mod tests {
 
     #[test]
     fn a_row_that_overflows_is_out_of_range() {
-        let answer = open(MODEL)
-            .unwrap()
-            .classify(2, &[f32::INFINITY, 1.0])
-            .unwrap();
+        let answer = open(MODEL).unwrap().classify(2, &[f32::INFINITY, 1.0]).unwrap();
         assert_eq!(answer.rejected[0].code, "out-of-range");
     }
 
@@ -279,15 +246,9 @@ mod tests {
             let x = step as f32 * -1e-4;
             let exact = f64::from(x).exp();
             let error = (f64::from(exp(x)) - exact).abs() / exact;
-            assert!(
-                error < 2.0 * f64::from(f32::EPSILON),
-                "exp({x}) is off by {error}"
-            );
+            assert!(error < 2.0 * f64::from(f32::EPSILON), "exp({x}) is off by {error}");
         }
-        assert_eq!(
-            (exp(-0.0), exp(-88.0), exp(f32::NEG_INFINITY)),
-            (1.0, 0.0, 0.0)
-        );
+        assert_eq!((exp(-0.0), exp(-88.0), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
         assert!(exp(f32::NAN).is_nan());
     }
 

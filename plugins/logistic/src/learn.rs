@@ -48,38 +48,22 @@ impl Learner for LogisticLearner {
 
     fn open(config: Config, signature: Signature, model: &[u8]) -> Result<Self, String> {
         if !(config.alpha.is_finite() && config.alpha >= 0.0) {
-            return Err(format!(
-                "`alpha` is {}, it must be a finite number ≥ 0",
-                config.alpha
-            ));
+            return Err(format!("`alpha` is {}, it must be a finite number ≥ 0", config.alpha));
         }
         if config.max_iterations == 0 {
             return Err("`max_iterations` must be at least 1".to_owned());
         }
         if !model.is_empty() {
-            return Err(
-                "a logistic model cannot be continued: it is fitted to all of its rows at \
+            return Err("a logistic model cannot be continued: it is fitted to all of its rows at \
                         once; learn afresh, without a model"
-                    .to_owned(),
-            );
+                .to_owned());
         }
-        if let Some(column) = signature
-            .columns
-            .iter()
-            .find(|column| column.kind != Kind::Number)
-        {
-            return Err(format!(
-                "column `{}` holds categories, logistic takes only numbers",
-                column.name
-            ));
+        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
+            return Err(format!("column `{}` holds categories, logistic takes only numbers", column.name));
         }
         Ok(Self {
             config,
-            columns: signature
-                .columns
-                .into_iter()
-                .map(|column| column.name)
-                .collect(),
+            columns: signature.columns.into_iter().map(|column| column.name).collect(),
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
@@ -90,18 +74,14 @@ impl Learner for LogisticLearner {
     /// would refuse it.
     fn learn(&mut self, row: &[f32], label: usize, weight: f32) -> Result<(), String> {
         if weight != 0.0 && weight != 1.0 {
-            return Err(format!(
-                "logistic knows no weights but 0 (leave the row out) and 1, this row has {weight}"
-            ));
+            return Err(format!("logistic knows no weights but 0 (leave the row out) and 1, this row has {weight}"));
         }
         if weight == 0.0 || !row.iter().all(|cell| cell.is_finite()) {
             return Ok(());
         }
         let most = CELLS / (self.columns.len() + self.classes.len());
         if self.labels.len() >= most {
-            return Err(format!(
-                "logistic learns from at most {most} rows of this signature; sample the data"
-            ));
+            return Err(format!("logistic learns from at most {most} rows of this signature; sample the data"));
         }
         self.rows.extend_from_slice(row);
         self.labels.push(label);
@@ -127,9 +107,7 @@ impl Learner for LogisticLearner {
             .alpha(self.config.alpha)
             .max_iterations(self.config.max_iterations)
             .check()
-            .and_then(|regression| {
-                regression.fit(&Dataset::new(rows, Array1::from(self.labels.clone())))
-            })
+            .and_then(|regression| regression.fit(&Dataset::new(rows, Array1::from(self.labels.clone()))))
             .map_err(|error| format!("the model cannot be fitted: {error}"))?;
 
         // linfa's classes are sorted, and so are our labels: indices, of which each was seen.
@@ -139,12 +117,7 @@ impl Learner for LogisticLearner {
             classes: self.classes.clone(),
             mean: mean.to_vec(),
             scale: scale.to_vec(),
-            weights: fitted
-                .params()
-                .columns()
-                .into_iter()
-                .map(|class| class.to_vec())
-                .collect(),
+            weights: fitted.params().columns().into_iter().map(|class| class.to_vec()).collect(),
             intercepts: fitted.intercept().to_vec(),
         };
         serde_json::to_vec(&model).map_err(|error| format!("the model cannot be written: {error}"))
@@ -154,14 +127,10 @@ impl Learner for LogisticLearner {
 /// Takes off each column's mean and divides by its standard deviation, or by 1 where all rows are
 /// equal. Answers both.
 fn standardise(rows: &mut Array2<f64>) -> Result<(Array1<f64>, Array1<f64>), String> {
-    let mean = rows
-        .mean_axis(Axis(0))
-        .ok_or("there is no row to learn from")?;
+    let mean = rows.mean_axis(Axis(0)).ok_or("there is no row to learn from")?;
     *rows -= &mean;
     let variance = rows.map(|cell| cell * cell).mean_axis(Axis(0));
-    let deviation = variance
-        .ok_or("there is no row to learn from")?
-        .mapv(f64::sqrt);
+    let deviation = variance.ok_or("there is no row to learn from")?.mapv(f64::sqrt);
     let scale = deviation.mapv(|deviation| if deviation > 0.0 { deviation } else { 1.0 });
     *rows /= &scale;
     Ok((mean, scale))
@@ -207,9 +176,7 @@ mod tests {
         let model = taught().snapshot().unwrap();
         let mut logistic = OpenClassifier::<Logistic>::open("{}", &model).unwrap();
         assert_eq!(logistic.signature(), &signature());
-        let answer = logistic
-            .classify(2, &[21.0, 7.0, 1.0, 7.0, 11.0, 7.0])
-            .unwrap();
+        let answer = logistic.classify(2, &[21.0, 7.0, 1.0, 7.0, 11.0, 7.0]).unwrap();
         assert_eq!(answer.labels, [2, 0, 1]);
     }
 
@@ -222,9 +189,7 @@ mod tests {
     fn rows_of_weight_zero_and_with_missing_values_are_left_out() {
         let mut learner = taught();
         let model = learner.snapshot().unwrap();
-        learner
-            .learn(2, &[0.0, 7.0, f32::NAN, 7.0], &[2, 2], &[0.0, 1.0])
-            .unwrap();
+        learner.learn(2, &[0.0, 7.0, f32::NAN, 7.0], &[2, 2], &[0.0, 1.0]).unwrap();
         assert_eq!(learner.snapshot().unwrap(), model);
     }
 
@@ -237,9 +202,7 @@ mod tests {
     #[test]
     fn a_class_without_rows_is_named() {
         let mut learner = open("{}").unwrap();
-        learner
-            .learn(2, &[1.0, 1.0, 2.0, 2.0], &[0, 2], &[1.0; 2])
-            .unwrap();
+        learner.learn(2, &[1.0, 1.0, 2.0, 2.0], &[0, 2], &[1.0; 2]).unwrap();
         assert!(learner.snapshot().unwrap_err().contains("`middle`"));
     }
 
@@ -247,9 +210,7 @@ mod tests {
     fn rows_are_taken_up_to_the_bound_and_no_further() {
         let mut learner = open("{}").unwrap();
         let most = CELLS / 5;
-        learner
-            .learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most])
-            .unwrap();
+        learner.learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most]).unwrap();
         let error = learner.learn(2, &[1.0, 1.0], &[0], &[1.0]).unwrap_err();
         assert!(error.contains("at most 200000 rows"), "{error}");
     }
@@ -257,20 +218,13 @@ mod tests {
     #[test]
     fn what_cannot_be_learned_is_refused_at_open() {
         assert!(open(r#"{"alpha": -1}"#).err().unwrap().contains("`alpha`"));
-        assert!(
-            open(r#"{"max_iterations": 0}"#)
-                .err()
-                .unwrap()
-                .contains("`max_iterations`")
-        );
+        assert!(open(r#"{"max_iterations": 0}"#).err().unwrap().contains("`max_iterations`"));
         assert!(open(r#"{"alfa": 1}"#).err().unwrap().contains("`alfa`"));
         let model = taught().snapshot().unwrap();
         let continued = OpenLearner::<LogisticLearner>::open("{}", signature(), &model);
         assert!(continued.err().unwrap().contains("cannot be continued"));
         let mut categories = signature();
-        categories
-            .columns
-            .push(Column::category("colour", vec!["red".to_owned()]));
+        categories.columns.push(Column::category("colour", vec!["red".to_owned()]));
         let refused = OpenLearner::<LogisticLearner>::open("{}", categories, b"");
         assert!(refused.err().unwrap().contains("`colour`"));
     }
@@ -281,16 +235,8 @@ mod tests {
         let mut flowers = (Vec::new(), Vec::new());
         for line in lines {
             let (cells, class) = line.rsplit_once(',').unwrap();
-            flowers
-                .0
-                .extend(cells.split(',').map(|cell| cell.parse::<f32>().unwrap()));
-            flowers.1.push(
-                model
-                    .classes
-                    .iter()
-                    .position(|known| known == class)
-                    .unwrap() as u32,
-            );
+            flowers.0.extend(cells.split(',').map(|cell| cell.parse::<f32>().unwrap()));
+            flowers.1.push(model.classes.iter().position(|known| known == class).unwrap() as u32);
         }
         flowers
     }
@@ -300,21 +246,12 @@ mod tests {
         let shipped = include_bytes!("../../../data/models/iris.json");
         let mut classifier = OpenClassifier::<Logistic>::open("{}", shipped).unwrap();
         let (rows, labels) = flowers(&Model::read(shipped).unwrap());
-        let mut learner =
-            OpenLearner::<LogisticLearner>::open("{}", classifier.signature().clone(), b"")
-                .unwrap();
-        learner
-            .learn(4, &rows, &labels, &vec![1.0; labels.len()])
-            .unwrap();
-        let mut taught =
-            OpenClassifier::<Logistic>::open("{}", &learner.snapshot().unwrap()).unwrap();
+        let mut learner = OpenLearner::<LogisticLearner>::open("{}", classifier.signature().clone(), b"").unwrap();
+        learner.learn(4, &rows, &labels, &vec![1.0; labels.len()]).unwrap();
+        let mut taught = OpenClassifier::<Logistic>::open("{}", &learner.snapshot().unwrap()).unwrap();
 
         let answer = classifier.classify(4, &rows).unwrap();
-        let right = answer
-            .labels
-            .iter()
-            .zip(&labels)
-            .filter(|(found, truth)| found == truth);
+        let right = answer.labels.iter().zip(&labels).filter(|(found, truth)| found == truth);
         assert_eq!(right.count(), 146);
         let again = taught.classify(4, &rows).unwrap();
         // Not to the last bit: the platform's logarithm steers the fit.

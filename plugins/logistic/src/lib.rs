@@ -3,10 +3,7 @@
 //! - `model`: the model's file and the checks that it must pass
 //! - `classify`: rows to probabilities
 //! - `learn`: labelled rows to a model, by linfa
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod classify;
 mod learn;

@@ -27,11 +27,9 @@ impl Model {
         if bytes.is_empty() {
             return Err("logistic needs a model: name its file in `model`".to_owned());
         }
-        let model: Self = serde_json::from_slice(bytes)
-            .map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
-        model
-            .check()
-            .map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
+        let model: Self =
+            serde_json::from_slice(bytes).map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
+        model.check().map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
         Ok(model)
     }
 
@@ -43,18 +41,14 @@ impl Model {
         all_different("columns", &self.columns)?;
         all_different("classes", &self.classes)?;
         if columns == 0 || classes < 2 {
-            return Err(format!(
-                "it has {columns} columns and {classes} classes instead of at least 1 and 2"
-            ));
+            return Err(format!("it has {columns} columns and {classes} classes instead of at least 1 and 2"));
         }
         numbers("mean", &self.mean, columns)?;
         numbers("scale", &self.scale, columns)?;
         numbers("intercepts", &self.intercepts, classes)?;
         if self.weights.len() != classes {
             let found = self.weights.len();
-            return Err(format!(
-                "`weights` has {found} rows, there are {classes} classes"
-            ));
+            return Err(format!("`weights` has {found} rows, there are {classes} classes"));
         }
         for (class, weights) in self.classes.iter().zip(&self.weights) {
             numbers(&format!("weights of {class}"), weights, columns)?;
@@ -79,9 +73,7 @@ fn all_different(what: &str, names: &[String]) -> Result<(), String> {
 fn numbers(what: &str, numbers: &[f64], expected: usize) -> Result<(), String> {
     if numbers.len() != expected {
         let found = numbers.len();
-        return Err(format!(
-            "`{what}` has {found} entries instead of {expected}"
-        ));
+        return Err(format!("`{what}` has {found} entries instead of {expected}"));
     }
     match numbers.iter().all(|number| (*number as f32).is_finite()) {
         true => Ok(()),

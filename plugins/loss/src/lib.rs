@@ -1,8 +1,5 @@
 //! The stock scorer `loss`: how wrong a prediction was, by one of four measures.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 use std::collections::BTreeMap;
 
@@ -51,9 +48,9 @@ impl Scorer for Loss {
                 check(&costs)?;
                 Ok(Self::Cost(costs))
             }
-            (Metric::Cost, None) => Err(
-                "the metric `cost` needs `cost`: true class → predicted class → cost".to_owned(),
-            ),
+            (Metric::Cost, None) => {
+                Err("the metric `cost` needs `cost`: true class → predicted class → cost".to_owned())
+            }
             (_, Some(_)) => Err("`cost` is only for the metric `cost`; remove it".to_owned()),
             (Metric::Error, None) => Ok(Self::Error),
             (Metric::LogLoss, None) => Ok(Self::LogLoss),
@@ -61,34 +58,23 @@ impl Scorer for Loss {
         }
     }
 
-    fn score(
-        &mut self,
-        classes: &[String],
-        outcome: &Outcome,
-    ) -> Result<Option<Judgement>, String> {
+    fn score(&mut self, classes: &[String], outcome: &Outcome) -> Result<Option<Judgement>, String> {
         let loss = match self {
             Self::Error => f64::from(u8::from(outcome.predicted != outcome.truth)),
             Self::Cost(costs) => cost(costs, classes, outcome)?,
             Self::LogLoss | Self::Brier if !are_probabilities(&outcome.scores) => {
-                let reason =
-                    "the classifier's scores are no probabilities, which this metric needs";
+                let reason = "the classifier's scores are no probabilities, which this metric needs";
                 return Ok(Some(Judgement::refused(reason)));
             }
             Self::LogLoss => {
-                let probability = outcome
-                    .scores
-                    .get(outcome.truth)
-                    .copied()
-                    .unwrap_or_default();
+                let probability = outcome.scores.get(outcome.truth).copied().unwrap_or_default();
                 // Never above 1, and 0.0 rather than -0.0 for a perfect prediction.
                 -f64::from(probability).clamp(LEAST_PROBABILITY, 1.0).ln() + 0.0
             }
             Self::Brier => {
                 let truth = |class: usize| f64::from(u8::from(class == outcome.truth));
                 let scores = outcome.scores.iter().enumerate();
-                scores
-                    .map(|(class, score)| (f64::from(*score) - truth(class)).powi(2))
-                    .sum()
+                scores.map(|(class, score)| (f64::from(*score) - truth(class)).powi(2)).sum()
             }
         };
         Ok(Some(Judgement::of(loss)))
@@ -99,9 +85,7 @@ fn check(costs: &Costs) -> Result<(), String> {
     for (truth, row) in costs {
         for (predicted, cost) in row {
             if !(cost.is_finite() && *cost >= 0.0) {
-                return Err(format!(
-                    "`cost.{truth}.{predicted}` is {cost}, not a finite number ≥ 0"
-                ));
+                return Err(format!("`cost.{truth}.{predicted}` is {cost}, not a finite number ≥ 0"));
             }
         }
     }
@@ -117,9 +101,7 @@ fn cost(costs: &Costs, classes: &[String], outcome: &Outcome) -> Result<f64, Str
     match costs.get(truth).and_then(|row| row.get(predicted)) {
         Some(cost) => Ok(*cost),
         None if truth == predicted => Ok(0.0),
-        None => Err(format!(
-            "`cost` does not say what `{predicted}` costs where `{truth}` is true"
-        )),
+        None => Err(format!("`cost` does not say what `{predicted}` costs where `{truth}` is true")),
     }
 }
 
@@ -171,10 +153,7 @@ mod tests {
     #[test]
     fn log_loss_is_bounded_and_zero_for_certainty() {
         let config = r#"{"metric": "log-loss"}"#;
-        assert_eq!(
-            loss(config, outcome(0, 0, [1.0, 0.0])).to_bits(),
-            0.0_f64.to_bits()
-        );
+        assert_eq!(loss(config, outcome(0, 0, [1.0, 0.0])).to_bits(), 0.0_f64.to_bits());
         assert!((loss(config, outcome(0, 1, [0.75, 0.25])) - 4.0_f64.ln()).abs() < 1e-12);
         assert!((loss(config, outcome(0, 1, [1.0, 0.0])) - 34.538_776).abs() < 1e-6);
     }
@@ -209,10 +188,7 @@ mod tests {
     fn a_cost_that_the_table_lacks_is_an_error_that_names_it() {
         let config = r#"{"metric": "cost", "cost": {"bad": {"good": 5}}}"#;
         let error = score(config, outcome(1, 0, [0.1, 0.9])).unwrap_err();
-        assert!(
-            error.contains("`bad` costs where `good` is true"),
-            "{error}"
-        );
+        assert!(error.contains("`bad` costs where `good` is true"), "{error}");
     }
 
     #[test]
@@ -222,10 +198,7 @@ mod tests {
             (r#"{"metric": "accuracy"}"#, "log-loss"),
             (r#"{"metric": "cost"}"#, "needs `cost`"),
             (r#"{"metric": "error", "cost": {}}"#, "remove it"),
-            (
-                r#"{"metric": "cost", "cost": {"a": {"b": -1}}}"#,
-                "`cost.a.b`",
-            ),
+            (r#"{"metric": "cost", "cost": {"a": {"b": -1}}}"#, "`cost.a.b`"),
             (r#"{"metric": "error", "costs": {}}"#, "costs"),
         ] {
             let error = OpenScorer::<Loss>::open(config).err().unwrap();

@@ -1,9 +1,6 @@
 //! The stock transform `route`: sends each record on, unchanged, to the output that a header or a
 //! value inside it names.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod routes;
 
@@ -50,9 +47,7 @@ impl Transform for Route {
             }
             _ => {
                 let by = config.by;
-                return Err(format!(
-                    "`by` is `{by}`, it must be `header:NAME` or `json:/pointer`"
-                ));
+                return Err(format!("`by` is `{by}`, it must be `header:NAME` or `json:/pointer`"));
             }
         };
         if config.routes.0.is_empty() {
@@ -62,9 +57,7 @@ impl Transform for Route {
         Ok(Self {
             by,
             default: config.default.map(|name| index_of(name, &mut outputs)),
-            routes: (config.routes.0.into_iter())
-                .map(|(found, name)| (found, index_of(name, &mut outputs)))
-                .collect(),
+            routes: (config.routes.0.into_iter()).map(|(found, name)| (found, index_of(name, &mut outputs))).collect(),
             outputs,
         })
     }
@@ -82,9 +75,8 @@ impl Transform for Route {
             }
             By::Pointer(_) if record.is_null() => None,
             By::Pointer(pointer) => {
-                let document: Value = serde_json::from_slice(record.value()).map_err(|error| {
-                    reject("invalid-json", format!("the record is not JSON: {error}"))
-                })?;
+                let document: Value = serde_json::from_slice(record.value())
+                    .map_err(|error| reject("invalid-json", format!("the record is not JSON: {error}")))?;
                 let value = document.pointer(pointer).and_then(text);
                 value.and_then(|value| self.output_of(value.as_bytes()))
             }
@@ -101,10 +93,7 @@ impl Transform for Route {
 
 impl Route {
     fn output_of(&self, value: &[u8]) -> Option<usize> {
-        let route = self
-            .routes
-            .iter()
-            .find(|(found, _)| found.as_bytes() == value);
+        let route = self.routes.iter().find(|(found, _)| found.as_bytes() == value);
         route.map(|(_, output)| *output)
     }
 }
@@ -155,16 +144,11 @@ mod tests {
 
     fn outputs(transformed: &Transformed) -> Vec<(u32, usize)> {
         let emitted = transformed.emitted.iter();
-        emitted
-            .map(|emission| (emission.source_row(), emission.output()))
-            .collect()
+        emitted.map(|emission| (emission.source_row(), emission.output())).collect()
     }
 
     fn header(kind: &str) -> Context {
-        Context {
-            headers: vec![("kind".to_owned(), kind.as_bytes().to_vec())],
-            ..Context::default()
-        }
+        Context { headers: vec![("kind".to_owned(), kind.as_bytes().to_vec())], ..Context::default() }
     }
 
     #[test]
@@ -185,10 +169,7 @@ mod tests {
             "[]",
         ];
         let answer = transform(BY_POINTER, &values);
-        assert_eq!(
-            outputs(&answer),
-            [(0, 1), (1, 1), (2, 2), (3, 3), (4, 0), (5, 0), (6, 0)]
-        );
+        assert_eq!(outputs(&answer), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 0), (5, 0), (6, 0)]);
         assert_eq!(answer.payload, values.concat().as_bytes());
     }
 
@@ -196,10 +177,7 @@ mod tests {
     fn a_record_that_is_not_json_is_invalid_json_and_its_neighbours_go_on() {
         let answer = transform(BY_POINTER, &["{", "{}"]);
         assert_eq!(answer.rejected.len(), 1);
-        assert_eq!(
-            (answer.rejected[0].row, answer.rejected[0].code.as_str()),
-            (0, "invalid-json")
-        );
+        assert_eq!((answer.rejected[0].row, answer.rejected[0].code.as_str()), (0, "invalid-json"));
         assert_eq!(outputs(&answer), [(1, 0)]);
     }
 
@@ -213,17 +191,10 @@ mod tests {
 
     #[test]
     fn a_tombstone_stays_one_by_header_and_goes_to_the_default_by_pointer() {
-        let null = Context {
-            null: true,
-            ..header("order")
-        };
+        let null = Context { null: true, ..header("order") };
         set_context(vec![null.clone(), header("order")]);
         let answer = transform(BY_HEADER, &["", ""]);
-        let nulls: Vec<bool> = answer
-            .emitted
-            .iter()
-            .map(|emission| emission.is_null())
-            .collect();
+        let nulls: Vec<bool> = answer.emitted.iter().map(|emission| emission.is_null()).collect();
         assert_eq!(nulls, [true, false]);
 
         set_context(vec![null]);
@@ -239,14 +210,8 @@ mod tests {
             (r#"{"by": "header:", "routes": {"a": "b"}}"#, "`by`"),
             (r#"{"by": "json:kind", "routes": {"a": "b"}}"#, "`by`"),
             (r#"{"by": "header:k", "routes": {}}"#, "`routes`"),
-            (
-                r#"{"by": "header:k", "routes": {"a": "b", "a": "c"}}"#,
-                "`a` twice",
-            ),
-            (
-                r#"{"by": "header:k", "routes": {"a": "b"}, "else": "c"}"#,
-                "`else`",
-            ),
+            (r#"{"by": "header:k", "routes": {"a": "b", "a": "c"}}"#, "`a` twice"),
+            (r#"{"by": "header:k", "routes": {"a": "b"}, "else": "c"}"#, "`else`"),
         ] {
             let error = OpenTransform::<Route>::open(config).err().unwrap();
             assert!(error.contains(reason), "{error}");

@@ -31,12 +31,7 @@ pub trait Classifier: Sized + 'static {
 /// Classifies row by row: what [`Classifier::classify_batch`] does unless it is overridden. An
 /// override that only wants other code to be generated around the rows calls it.
 #[inline(always)]
-pub fn classify_each(
-    classifier: &mut impl Classifier,
-    rows: &[f32],
-    columns: usize,
-    answer: &mut Predictions,
-) {
+pub fn classify_each(classifier: &mut impl Classifier, rows: &[f32], columns: usize, answer: &mut Predictions) {
     let classes = answer.classes.max(1);
     let scores = answer.scores.chunks_exact_mut(classes);
     for (index, (row, scores)) in rows.chunks_exact(columns).zip(scores).enumerate() {
@@ -89,10 +84,7 @@ impl<C: Classifier> OpenClassifier<C> {
     pub fn open(config: &str, model: &[u8]) -> Result<Self, String> {
         let classifier = C::open(config::read(config)?, model)?;
         let signature = classifier.signature();
-        Ok(Self {
-            classifier,
-            signature,
-        })
+        Ok(Self { classifier, signature })
     }
 
     pub fn signature(&self) -> &Signature {

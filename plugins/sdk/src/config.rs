@@ -17,10 +17,9 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = serde_path_to_error::Track::new();
     let mut unknown = Vec::new();
-    let read = serde_ignored::deserialize(
-        serde_path_to_error::Deserializer::new(&mut json, &mut track),
-        |path| unknown.push(path.to_string()),
-    );
+    let read = serde_ignored::deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track), |path| {
+        unknown.push(path.to_string())
+    });
     let config = read.map_err(|error: serde_json::Error| {
         let what = sentence(&error);
         match track.path().to_string().as_str() {
@@ -28,12 +27,7 @@ pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, String> {
             path => format!("the configuration does not fit at `{path}`: {what}"),
         }
     })?;
-    json.end().map_err(|error| {
-        format!(
-            "the configuration is not one JSON object: {}",
-            sentence(&error)
-        )
-    })?;
+    json.end().map_err(|error| format!("the configuration is not one JSON object: {}", sentence(&error)))?;
     match unknown.is_empty() {
         true => Ok(config),
         false => Err(format!(
@@ -147,10 +141,7 @@ mod tests {
         let names: Vec<String> = names.into_iter().map(|named| named.0.name).collect();
         assert_eq!(names, ["a", "b"]);
         let error = read(r#"["a", {"nam": "b"}]"#).unwrap_err();
-        assert!(
-            error.contains("[1]") && error.contains("unknown field `nam`"),
-            "{error}"
-        );
+        assert!(error.contains("[1]") && error.contains("unknown field `nam`"), "{error}");
     }
 
     #[test]

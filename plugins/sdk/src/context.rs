@@ -19,11 +19,7 @@ mod of_the_host {
 
     pub fn origin(row: u32) -> Position {
         let origin = host::origin(row);
-        Position {
-            topic: origin.topic,
-            partition: origin.partition,
-            offset: origin.offset,
-        }
+        Position { topic: origin.topic, partition: origin.partition, offset: origin.offset }
     }
 
     pub fn is_null(row: u32) -> bool {

@@ -39,21 +39,11 @@ impl<L: Learner> OpenLearner<L> {
             ));
         }
         let learner = L::open(config::read(config)?, signature, model)?;
-        Ok(Self {
-            learner,
-            columns,
-            classes,
-        })
+        Ok(Self { learner, columns, classes })
     }
 
     /// `values` holds rows of `columns` cells each; `labels` and `weights` have an entry a row.
-    pub fn learn(
-        &mut self,
-        columns: u32,
-        values: &[f32],
-        labels: &[u32],
-        weights: &[f32],
-    ) -> Result<(), String> {
+    pub fn learn(&mut self, columns: u32, values: &[f32], labels: &[u32], weights: &[f32]) -> Result<(), String> {
         if columns as usize != self.columns
             || values.len() != labels.len() * self.columns
             || weights.len() != labels.len()
@@ -70,10 +60,7 @@ impl<L: Learner> OpenLearner<L> {
         for ((row, label), weight) in rows.zip(labels).zip(weights) {
             let label = *label as usize;
             if label >= self.classes {
-                return Err(format!(
-                    "label {label} is none of the {} classes",
-                    self.classes
-                ));
+                return Err(format!("label {label} is none of the {} classes", self.classes));
             }
             if !(weight.is_finite() && *weight >= 0.0) {
                 return Err(format!("weight {weight} is not a finite number ≥ 0"));
@@ -114,10 +101,7 @@ mod tests {
     }
 
     fn tally() -> OpenLearner<Tally> {
-        let signature = Signature {
-            columns: vec![Column::number("x")],
-            classes: vec!["a".to_owned(), "b".to_owned()],
-        };
+        let signature = Signature { columns: vec![Column::number("x")], classes: vec!["a".to_owned(), "b".to_owned()] };
         OpenLearner::open("{}", signature, b"").unwrap()
     }
 
@@ -131,18 +115,8 @@ mod tests {
 
     #[test]
     fn a_label_a_weight_or_a_shape_out_of_contract_is_refused() {
-        assert!(
-            tally()
-                .learn(1, &[1.0], &[2], &[1.0])
-                .unwrap_err()
-                .contains("label 2")
-        );
-        assert!(
-            tally()
-                .learn(1, &[1.0], &[1], &[-1.0])
-                .unwrap_err()
-                .contains("weight -1")
-        );
+        assert!(tally().learn(1, &[1.0], &[2], &[1.0]).unwrap_err().contains("label 2"));
+        assert!(tally().learn(1, &[1.0], &[1], &[-1.0]).unwrap_err().contains("weight -1"));
         assert!(tally().learn(1, &[1.0], &[1], &[f32::NAN]).is_err());
         assert!(tally().learn(2, &[1.0, 2.0], &[1], &[1.0]).is_err());
         assert!(tally().learn(1, &[1.0], &[1, 1], &[1.0]).is_err());

@@ -20,10 +20,7 @@
 //! - `record`, `reject`, `config`, `log`: what a plugin reads and says
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`: the contract in `wit/` and the way across it
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")
-)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod classifier;
 mod config;

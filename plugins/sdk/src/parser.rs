@@ -124,10 +124,7 @@ mod tests {
         assert!(parsed.values.last().unwrap().is_nan());
         assert_eq!(parsed.dropped, [1]);
         assert_eq!(parsed.rejected.len(), 1);
-        assert_eq!(
-            (parsed.rejected[0].row, parsed.rejected[0].code.as_str()),
-            (2, "bad")
-        );
+        assert_eq!((parsed.rejected[0].row, parsed.rejected[0].code.as_str()), (2, "bad"));
     }
 
     #[test]

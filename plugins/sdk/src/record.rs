@@ -13,9 +13,7 @@ impl<'a> Batch<'a> {
     /// `offsets` must start at 0, never decrease and end at the payload's length.
     pub fn new(payload: &'a [u8], offsets: &'a [u32]) -> Result<Self, String> {
         let starts_at_zero = offsets.first() == Some(&0);
-        let ends_at_the_end = offsets
-            .last()
-            .is_some_and(|end| *end as usize == payload.len());
+        let ends_at_the_end = offsets.last().is_some_and(|end| *end as usize == payload.len());
         if starts_at_zero && ends_at_the_end && offsets.is_sorted() {
             Ok(Self { payload, offsets })
         } else {
@@ -30,15 +28,10 @@ impl<'a> Batch<'a> {
 
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'a>> + use<'a> {
         let payload = self.payload;
-        self.offsets
-            .array_windows::<2>()
-            .enumerate()
-            .map(move |(row, [start, end])| Record {
-                row: row as u32,
-                value: payload
-                    .get(*start as usize..*end as usize)
-                    .unwrap_or_default(),
-            })
+        self.offsets.array_windows::<2>().enumerate().map(move |(row, [start, end])| Record {
+            row: row as u32,
+            value: payload.get(*start as usize..*end as usize).unwrap_or_default(),
+        })
     }
 }
 

@@ -17,10 +17,7 @@ pub struct Reject {
 /// `code` is a metric's label: stable and short, `[a-z0-9-]{1,64}`. `message` tells people what is
 /// wrong with this row; what exceeds 1,024 bytes is cut off.
 pub fn reject(code: &'static str, message: impl Into<String>) -> Reject {
-    Reject {
-        code,
-        message: message.into(),
-    }
+    Reject { code, message: message.into() }
 }
 
 impl Reject {
@@ -37,11 +34,7 @@ impl Reject {
             let end = self.message.floor_char_boundary(MESSAGE_BYTES);
             self.message.truncate(end);
         }
-        Rejection {
-            row,
-            code: self.code.to_owned(),
-            message: self.message,
-        }
+        Rejection { row, code: self.code.to_owned(), message: self.message }
     }
 }
 

@@ -13,8 +13,7 @@ pub trait Scorer: Sized + 'static {
 
     /// Judges one outcome; its indices point into `classes`. None leaves it unjudged; an error
     /// fails the whole batch.
-    fn score(&mut self, classes: &[String], outcome: &Outcome)
-    -> Result<Option<Judgement>, String>;
+    fn score(&mut self, classes: &[String], outcome: &Outcome) -> Result<Option<Judgement>, String>;
 }
 
 /// A prediction and its truth, joined by id.
@@ -49,20 +48,12 @@ pub struct Judgement {
 impl Judgement {
     /// An accepted outcome that counts once.
     pub fn of(loss: f64) -> Self {
-        Self {
-            loss,
-            weight: 1.0,
-            refused: None,
-        }
+        Self { loss, weight: 1.0, refused: None }
     }
 
     /// A label that must not count.
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self {
-            loss: 0.0,
-            weight: 0.0,
-            refused: Some(reason.into()),
-        }
+        Self { loss: 0.0, weight: 0.0, refused: Some(reason.into()) }
     }
 }
 

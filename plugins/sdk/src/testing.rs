@@ -43,11 +43,7 @@ pub(crate) fn key(of: u32) -> Option<Vec<u8>> {
 
 pub(crate) fn header(of: u32, name: &str) -> Option<Vec<u8>> {
     let headers = row(of).headers;
-    headers
-        .into_iter()
-        .rev()
-        .find(|header| header.0 == name)
-        .map(|header| header.1)
+    headers.into_iter().rev().find(|header| header.0 == name).map(|header| header.1)
 }
 
 pub(crate) fn timestamp(of: u32) -> Option<i64> {
@@ -55,11 +51,7 @@ pub(crate) fn timestamp(of: u32) -> Option<i64> {
 }
 
 pub(crate) fn origin(of: u32) -> Position {
-    row(of).origin.unwrap_or(Position {
-        topic: "test".to_owned(),
-        partition: 0,
-        offset: i64::from(of),
-    })
+    row(of).origin.unwrap_or(Position { topic: "test".to_owned(), partition: 0, offset: i64::from(of) })
 }
 
 pub(crate) fn is_null(of: u32) -> bool {

@@ -59,11 +59,7 @@ impl Emitter {
     }
 
     fn take_back(&mut self) {
-        while self
-            .emitted
-            .pop_if(|emission| emission.row == self.row)
-            .is_some()
-        {}
+        while self.emitted.pop_if(|emission| emission.row == self.row).is_some() {}
         let end = self.emitted.last().map_or(0, |emission| emission.end);
         self.payload.truncate(end as usize);
     }
@@ -149,11 +145,8 @@ impl<T: Transform> OpenTransform<T> {
     /// `payload[offsets[i]..offsets[i + 1]]` is row i's value.
     pub fn transform(&mut self, payload: &[u8], offsets: &[u32]) -> Result<Transformed, String> {
         let batch = Batch::new(payload, offsets)?;
-        let mut out = Emitter {
-            row: 0,
-            payload: Vec::with_capacity(payload.len()),
-            emitted: Vec::with_capacity(batch.rows()),
-        };
+        let mut out =
+            Emitter { row: 0, payload: Vec::with_capacity(payload.len()), emitted: Vec::with_capacity(batch.rows()) };
         let mut rejected = Vec::new();
         let mut dropped = Vec::new();
         for record in batch.records() {
@@ -162,11 +155,7 @@ impl<T: Transform> OpenTransform<T> {
             if let Err(reject) = self.transform.transform(&record, &mut out) {
                 out.take_back();
                 rejected.push(reject.of_row(row));
-            } else if out
-                .emitted
-                .last()
-                .is_none_or(|emission| emission.row != row)
-            {
+            } else if out.emitted.last().is_none_or(|emission| emission.row != row) {
                 dropped.push(row);
             }
         }

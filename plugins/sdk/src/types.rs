@@ -28,17 +28,11 @@ pub struct Column {
 
 impl Column {
     pub fn number(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            kind: Kind::Number,
-        }
+        Self { name: name.into(), kind: Kind::Number }
     }
 
     pub fn category(name: impl Into<String>, categories: Vec<String>) -> Self {
-        Self {
-            name: name.into(),
-            kind: Kind::Category(categories),
-        }
+        Self { name: name.into(), kind: Kind::Category(categories) }
     }
 }
 

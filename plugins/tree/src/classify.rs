@@ -20,12 +20,7 @@ pub struct Tree {
 
 /// What to do at a node; features and children by their index.
 enum Step {
-    Compare {
-        feature: usize,
-        threshold: f32,
-        left: usize,
-        right: usize,
-    },
+    Compare { feature: usize, threshold: f32, left: usize, right: usize },
     Answer(Vec<f32>),
 }
 
@@ -36,34 +31,18 @@ impl Classifier for Tree {
         let model = Model::read(model)?;
         let step = |node: &Node| match node {
             Node::Leaf(weights) => Step::Answer(smoothed(weights)),
-            Node::Split {
-                feature,
-                threshold,
-                left,
-                right,
-            } => Step::Compare {
-                feature: model
-                    .columns
-                    .iter()
-                    .position(|name| name == feature)
-                    .unwrap_or_default(),
+            Node::Split { feature, threshold, left, right } => Step::Compare {
+                feature: model.columns.iter().position(|name| name == feature).unwrap_or_default(),
                 threshold: *threshold,
                 left: *left,
                 right: *right,
             },
         };
-        Ok(Self {
-            nodes: model.nodes.iter().map(step).collect(),
-            columns: model.columns,
-            classes: model.classes,
-        })
+        Ok(Self { nodes: model.nodes.iter().map(step).collect(), columns: model.columns, classes: model.classes })
     }
 
     fn signature(&self) -> Signature {
-        Signature {
-            columns: self.columns.iter().map(Column::number).collect(),
-            classes: self.classes.clone(),
-        }
+        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
     }
 
     /// Refuses a row only where the path to its leaf asks for a value that is missing.
@@ -76,12 +55,7 @@ impl Classifier for Tree {
                     scores.copy_from_slice(distribution);
                     return Ok(());
                 }
-                Step::Compare {
-                    feature,
-                    threshold,
-                    left,
-                    right,
-                } => {
+                Step::Compare { feature, threshold, left, right } => {
                     let cell = row.get(*feature).copied().unwrap_or(f32::NAN);
                     if cell.is_nan() {
                         return Err(self.missing(*feature));
@@ -106,10 +80,7 @@ impl Tree {
 /// seen it.
 fn smoothed(weights: &[f32]) -> Vec<f32> {
     let total: f32 = weights.iter().sum::<f32>() + weights.len() as f32;
-    weights
-        .iter()
-        .map(|weight| (weight + 1.0) / total)
-        .collect()
+    weights.iter().map(|weight| (weight + 1.0) / total).collect()
 }
 
 #[cfg(test)]
@@ -144,20 +115,11 @@ mod tests {
         let refused: Vec<_> = answer
             .rejected
             .iter()
-            .map(|rejection| {
-                (
-                    rejection.row,
-                    rejection.code.as_str(),
-                    rejection.message.as_str(),
-                )
-            })
+            .map(|rejection| (rejection.row, rejection.code.as_str(), rejection.message.as_str()))
             .collect();
         assert_eq!(
             refused,
-            [
-                (1, "missing-value", "column `x` has no value"),
-                (2, "missing-value", "column `y` has no value")
-            ]
+            [(1, "missing-value", "column `x` has no value"), (2, "missing-value", "column `y` has no value")]
         );
     }
 
@@ -167,11 +129,7 @@ mod tests {
             ("tree/1", "tree/2", "`format`"),
             ("[\"x\", \"y\"]", "[\"x\", \"x\"]", "`x` twice"),
             ("[\"a\", \"b\"]", "[\"a\"]", "two classes"),
-            (
-                "\"feature\": \"y\"",
-                "\"feature\": \"z\"",
-                "node 0 splits by `z`",
-            ),
+            ("\"feature\": \"y\"", "\"feature\": \"z\"", "node 0 splits by `z`"),
             ("\"left\": 3", "\"left\": 2", "node 2 leads to 2"),
             ("\"right\": 4", "\"right\": 5", "node 2 leads to 3 and 5"),
             ("[8, 0]", "[8]", "node 1 has 1 weights"),

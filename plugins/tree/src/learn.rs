@@ -54,41 +54,22 @@ impl Learner for TreeLearner {
 
     fn open(config: Config, signature: Signature, model: &[u8]) -> Result<Self, String> {
         if !(1..=DEEPEST).contains(&config.max_depth) {
-            return Err(format!(
-                "`max_depth` is {}, it must be 1 to {DEEPEST}",
-                config.max_depth
-            ));
+            return Err(format!("`max_depth` is {}, it must be 1 to {DEEPEST}", config.max_depth));
         }
         if !(config.min_weight_leaf.is_finite() && config.min_weight_leaf > 0.0) {
-            return Err(format!(
-                "`min_weight_leaf` is {}, it must be a finite number above 0",
-                config.min_weight_leaf
-            ));
+            return Err(format!("`min_weight_leaf` is {}, it must be a finite number above 0", config.min_weight_leaf));
         }
         if !model.is_empty() {
-            return Err(
-                "a tree cannot be continued: it is grown from all of its rows at once; \
+            return Err("a tree cannot be continued: it is grown from all of its rows at once; \
                         learn afresh, without a model"
-                    .to_owned(),
-            );
+                .to_owned());
         }
-        if let Some(column) = signature
-            .columns
-            .iter()
-            .find(|column| column.kind != Kind::Number)
-        {
-            return Err(format!(
-                "column `{}` holds categories, tree takes only numbers",
-                column.name
-            ));
+        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
+            return Err(format!("column `{}` holds categories, tree takes only numbers", column.name));
         }
         Ok(Self {
             config,
-            columns: signature
-                .columns
-                .into_iter()
-                .map(|column| column.name)
-                .collect(),
+            columns: signature.columns.into_iter().map(|column| column.name).collect(),
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
@@ -103,9 +84,7 @@ impl Learner for TreeLearner {
         }
         let most = CELLS / (self.columns.len() + 2);
         if self.labels.len() >= most {
-            return Err(format!(
-                "tree learns from at most {most} rows of this signature; sample the data"
-            ));
+            return Err(format!("tree learns from at most {most} rows of this signature; sample the data"));
         }
         self.rows.extend_from_slice(row);
         self.labels.push(label);
@@ -117,11 +96,10 @@ impl Learner for TreeLearner {
         if self.labels.is_empty() {
             return Err("there is no row to learn from".to_owned());
         }
-        let rows =
-            Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.rows.clone())
-                .map_err(|error| format!("the rows are not of one width: {error}"))?;
-        let dataset = Dataset::new(rows, Array1::from(self.labels.clone()))
-            .with_weights(Array1::from(self.weights.clone()));
+        let rows = Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.rows.clone())
+            .map_err(|error| format!("the rows are not of one width: {error}"))?;
+        let dataset =
+            Dataset::new(rows, Array1::from(self.labels.clone())).with_weights(Array1::from(self.weights.clone()));
         let tree = DecisionTree::params()
             .max_depth(Some(self.config.max_depth))
             .min_weight_leaf(self.config.min_weight_leaf)
@@ -222,10 +200,7 @@ mod tests {
 
     #[test]
     fn equal_learning_gives_equal_bytes_where_no_two_splits_are_equally_good() {
-        assert_eq!(
-            taught("{}").snapshot().unwrap(),
-            taught("{}").snapshot().unwrap()
-        );
+        assert_eq!(taught("{}").snapshot().unwrap(), taught("{}").snapshot().unwrap());
     }
 
     #[test]
@@ -248,9 +223,7 @@ mod tests {
     fn weights_count_and_rows_of_weight_zero_or_with_missing_values_do_not() {
         let mut learner = taught("{}");
         let model = learner.snapshot().unwrap();
-        learner
-            .learn(2, &[0.0, 0.0, f32::NAN, 0.0], &[2, 2], &[0.0, 1.0])
-            .unwrap();
+        learner.learn(2, &[0.0, 0.0, f32::NAN, 0.0], &[2, 2], &[0.0, 1.0]).unwrap();
         assert_eq!(learner.snapshot().unwrap(), model);
         learner.learn(2, &[5.0, 0.0], &[0], &[2.5]).unwrap();
         let weighted = String::from_utf8(learner.snapshot().unwrap()).unwrap();
@@ -260,9 +233,7 @@ mod tests {
     #[test]
     fn one_class_alone_is_one_leaf() {
         let mut learner = open("{}").unwrap();
-        learner
-            .learn(2, &[1.0, 1.0, 2.0, 2.0], &[1, 1], &[1.0; 2])
-            .unwrap();
+        learner.learn(2, &[1.0, 1.0, 2.0, 2.0], &[1, 1], &[1.0; 2]).unwrap();
         let model = Model::read(&learner.snapshot().unwrap()).unwrap();
         assert_eq!(model.nodes.len(), 1);
     }
@@ -271,47 +242,22 @@ mod tests {
     fn rows_are_taken_up_to_the_bound_and_no_further() {
         let mut learner = open("{}").unwrap();
         let most = CELLS / 4;
-        learner
-            .learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most])
-            .unwrap();
+        learner.learn(2, &vec![1.0; most * 2], &vec![0; most], &vec![1.0; most]).unwrap();
         let error = learner.learn(2, &[1.0, 1.0], &[0], &[1.0]).unwrap_err();
         assert!(error.contains("at most 250000 rows"), "{error}");
     }
 
     #[test]
     fn what_cannot_be_learned_is_refused() {
-        assert!(
-            open(r#"{"max_depth": 0}"#)
-                .err()
-                .unwrap()
-                .contains("`max_depth`")
-        );
-        assert!(
-            open(r#"{"max_depth": 33}"#)
-                .err()
-                .unwrap()
-                .contains("`max_depth`")
-        );
-        assert!(
-            open(r#"{"min_weight_leaf": 0}"#)
-                .err()
-                .unwrap()
-                .contains("`min_weight_leaf`")
-        );
+        assert!(open(r#"{"max_depth": 0}"#).err().unwrap().contains("`max_depth`"));
+        assert!(open(r#"{"max_depth": 33}"#).err().unwrap().contains("`max_depth`"));
+        assert!(open(r#"{"min_weight_leaf": 0}"#).err().unwrap().contains("`min_weight_leaf`"));
         assert!(open(r#"{"depth": 3}"#).err().unwrap().contains("`depth`"));
-        assert!(
-            open("{}")
-                .unwrap()
-                .snapshot()
-                .unwrap_err()
-                .contains("no row")
-        );
+        assert!(open("{}").unwrap().snapshot().unwrap_err().contains("no row"));
         let continued = OpenLearner::<TreeLearner>::open("{}", signature(), b"{}");
         assert!(continued.err().unwrap().contains("cannot be continued"));
         let mut categories = signature();
-        categories
-            .columns
-            .push(Column::category("colour", vec!["red".to_owned()]));
+        categories.columns.push(Column::category("colour", vec!["red".to_owned()]));
         let refused = OpenLearner::<TreeLearner>::open("{}", categories, b"");
         assert!(refused.err().unwrap().contains("`colour`"));
     }

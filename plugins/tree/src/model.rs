@@ -18,12 +18,7 @@ pub struct Model {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Node {
     /// A cell ≤ `threshold` goes `left`, any other `right`: indices of nodes.
-    Split {
-        feature: String,
-        threshold: f32,
-        left: usize,
-        right: usize,
-    },
+    Split { feature: String, threshold: f32, left: usize, right: usize },
     /// The weight of the learned rows that ended here, an entry a class.
     Leaf(Vec<f32>),
 }
@@ -34,11 +29,9 @@ impl Model {
         if bytes.is_empty() {
             return Err("tree needs a model: name its file in `model`".to_owned());
         }
-        let model: Self = serde_json::from_slice(bytes)
-            .map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
-        model
-            .check()
-            .map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
+        let model: Self =
+            serde_json::from_slice(bytes).map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
+        model.check().map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
         Ok(model)
     }
 
@@ -52,17 +45,16 @@ impl Model {
             return Err("it needs at least one column, two classes and one node".to_owned());
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            self.check_node(index, node)
-                .map_err(|what| format!("node {index} {what}"))?;
+            self.check_node(index, node).map_err(|what| format!("node {index} {what}"))?;
         }
         Ok(())
     }
 
     fn check_node(&self, index: usize, node: &Node) -> Result<(), String> {
         match node {
-            Node::Split { feature, .. } if !self.columns.contains(feature) => Err(format!(
-                "splits by `{feature}`, which is none of the columns"
-            )),
+            Node::Split { feature, .. } if !self.columns.contains(feature) => {
+                Err(format!("splits by `{feature}`, which is none of the columns"))
+            }
             Node::Split { threshold, .. } if !threshold.is_finite() => {
                 Err("has a threshold that is not finite".to_owned())
             }

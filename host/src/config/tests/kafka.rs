@@ -4,12 +4,7 @@ use super::*;
 fn dotted_and_quoted_keys_become_librdkafkas_names_again() {
     let lines = "\"client.id\" = 'x'\nsocket.keepalive.enable = true\nlinger.ms = 5\nretry.backoff.ms = 1\nretry.backoff.max.ms = 2\ncompression.type = \"lz4\"";
     let plan = right(&iris("[kafka]", lines));
-    let names: Vec<(&str, &str)> = plan
-        .kafka
-        .0
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let names: Vec<(&str, &str)> = plan.kafka.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let expect = [
         ("bootstrap.servers", "127.0.0.1:9092"),
         ("client.id", "x"),
@@ -25,10 +20,7 @@ fn dotted_and_quoted_keys_become_librdkafkas_names_again() {
 #[test]
 fn a_key_that_is_given_dotted_and_quoted_is_a_mistake() {
     one(
-        &iris(
-            "[kafka]",
-            "sasl.username = \"a\"\n\"sasl.username\" = \"b\"",
-        ),
+        &iris("[kafka]", "sasl.username = \"a\"\n\"sasl.username\" = \"b\""),
         "",
         &["[kafka] sasl.username: is given twice"],
     );
@@ -38,26 +30,10 @@ fn a_key_that_is_given_dotted_and_quoted_is_a_mistake() {
 fn the_brokers_must_be_given() {
     let none = IRIS.replace("bootstrap.servers = \"127.0.0.1:9092\"\n", "");
     one(&none, "2:1: [kafka] bootstrap.servers: missing: ", &[]);
-    one(
-        &none.replace("[kafka]\n", ""),
-        "1:1: [kafka] bootstrap.servers: missing: ",
-        &[],
-    );
-    one(
-        &IRIS.replace("bootstrap.servers", "bootstrap.server"),
-        "2:1",
-        &["(bootstrap.server is no property)"],
-    );
-    one(
-        &IRIS.replace("127.0.0.1:9092", "a:1,,b:2"),
-        "3:21",
-        &["names no broker"],
-    );
-    one(
-        &IRIS.replace("\"127.0.0.1:9092\"", "[\"a:1\"]"),
-        "3:21",
-        &["found an array", "one string"],
-    );
+    one(&none.replace("[kafka]\n", ""), "1:1: [kafka] bootstrap.servers: missing: ", &[]);
+    one(&IRIS.replace("bootstrap.servers", "bootstrap.server"), "2:1", &["(bootstrap.server is no property)"]);
+    one(&IRIS.replace("127.0.0.1:9092", "a:1,,b:2"), "3:21", &["names no broker"]);
+    one(&IRIS.replace("\"127.0.0.1:9092\"", "[\"a:1\"]"), "3:21", &["found an array", "one string"]);
 }
 
 #[test]
@@ -67,29 +43,17 @@ fn what_delivery_sets_is_refused_with_the_key_to_use_instead() {
         ("group.instance.id = \"a\"", "leave it out"),
         ("transactional.id = \"a\"", "slot"),
         ("enable.auto.commit = false", "[delivery] commit_interval"),
-        (
-            "enable.auto.offset.store = false",
-            "[delivery] commit_interval",
-        ),
+        ("enable.auto.offset.store = false", "[delivery] commit_interval"),
         ("enable.idempotence = true", "[delivery] guarantee"),
         ("acks = \"all\"", "[delivery] guarantee"),
         ("retries = 3", "[delivery] guarantee"),
         ("max.in.flight = 1", "[delivery] guarantee"),
-        (
-            "max.in.flight.requests.per.connection = 1",
-            "[delivery] guarantee",
-        ),
+        ("max.in.flight.requests.per.connection = 1", "[delivery] guarantee"),
         ("isolation.level = \"read_uncommitted\"", "read committed"),
         ("auto.offset.reset = \"latest\"", "[input] start"),
-        (
-            "transaction.timeout.ms = 1",
-            "[delivery] transaction_timeout",
-        ),
+        ("transaction.timeout.ms = 1", "[delivery] transaction_timeout"),
         ("max.poll.interval.ms = 1", "[delivery] max_poll_interval"),
-        (
-            "partition.assignment.strategy = \"range\"",
-            "cooperative-sticky",
-        ),
+        ("partition.assignment.strategy = \"range\"", "cooperative-sticky"),
         ("group.protocol = \"consumer\"", "2.15"),
         ("enable.partition.eof = true", "not read"),
         ("delivery.report.only.error = false", "Sandpiper itself"),
@@ -97,21 +61,14 @@ fn what_delivery_sets_is_refused_with_the_key_to_use_instead() {
         ("queued.max.messages.kbytes = 1", "[limits] fetch_queue"),
         ("queued.min.messages = 1", "[limits] fetch_queue"),
         ("queue.buffering.max.kbytes = 1", "[limits] producer_queue"),
-        (
-            "queue.buffering.max.messages = 1",
-            "[limits] producer_queue",
-        ),
+        ("queue.buffering.max.messages = 1", "[limits] producer_queue"),
         ("allow.auto.create.topics = true", "check --connect"),
         ("plugin.library.paths = \"x\"", "native code"),
         ("oauthbearer_token_refresh_cb = \"x\"", "callback"),
         ("max.poll.records = 5", "[limits] batch_records"),
     ] {
         let key = line.split(' ').next().unwrap();
-        one(
-            &iris("[kafka]", line),
-            "3:",
-            &[&format!("[kafka] {key}: cannot be set here: "), instead],
-        );
+        one(&iris("[kafka]", line), "3:", &[&format!("[kafka] {key}: cannot be set here: "), instead]);
     }
     right(&iris("[kafka]", "group.protocol = \"classic\""));
 }
@@ -128,38 +85,19 @@ fn a_session_is_not_longer_than_the_poll_interval() {
 
 #[test]
 fn a_message_or_a_request_does_not_outlive_its_transaction() {
-    for key in [
-        "message.timeout.ms",
-        "delivery.timeout.ms",
-        "socket.timeout.ms",
-    ] {
+    for key in ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"] {
         right(&iris("[kafka]", &format!("{key} = 10000")));
         let text = iris("[kafka]", &format!("{key} = 10001"));
-        one(
-            &text,
-            "3:",
-            &[key, "transaction_timeout, which is 10s (default)"],
-        );
-        right(&format!(
-            "{text}[delivery]\nguarantee = \"at-least-once\"\n"
-        ));
+        one(&text, "3:", &[key, "transaction_timeout, which is 10s (default)"]);
+        right(&format!("{text}[delivery]\nguarantee = \"at-least-once\"\n"));
     }
 }
 
 #[test]
 fn a_secret_is_filled_in_and_never_shown() {
-    let plan = right(&iris(
-        "[kafka]",
-        "sasl.password = \"${PASSWORD}\"\nsasl.username = \"$${PASSWORD}\"",
-    ));
-    assert_eq!(
-        plan.kafka.0.get("sasl.password").map(String::as_str),
-        Some("hunter2")
-    );
-    assert_eq!(
-        plan.kafka.0.get("sasl.username").map(String::as_str),
-        Some("${PASSWORD}")
-    );
+    let plan = right(&iris("[kafka]", "sasl.password = \"${PASSWORD}\"\nsasl.username = \"$${PASSWORD}\""));
+    assert_eq!(plan.kafka.0.get("sasl.password").map(String::as_str), Some("hunter2"));
+    assert_eq!(plan.kafka.0.get("sasl.username").map(String::as_str), Some("${PASSWORD}"));
     assert!(!format!("{plan:?}").contains("hunter2"));
 
     one(
@@ -212,10 +150,5 @@ fetch_queue = "${PASSWORD}"
 
 #[test]
 fn a_number_may_come_from_the_environment() {
-    assert_eq!(
-        right(&format!("{IRIS}[limits]\nworkers = \"${{WORKERS}}\"\n"))
-            .limits
-            .workers,
-        4
-    );
+    assert_eq!(right(&format!("{IRIS}[limits]\nworkers = \"${{WORKERS}}\"\n")).limits.workers, 4);
 }

@@ -89,9 +89,7 @@ fn one(text: &str, place: &str, parts: &[&str]) {
 
 fn lines(mistakes: &[Mistake]) -> Vec<String> {
     let shown = mistakes.iter().map(|mistake| mistake.to_string());
-    shown
-        .map(|line| line.trim_start_matches("pipelines/iris.toml:").to_owned())
-        .collect()
+    shown.map(|line| line.trim_start_matches("pipelines/iris.toml:").to_owned()).collect()
 }
 
 /// `IRIS` with a line after the one that is a section's header.

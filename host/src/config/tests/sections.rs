@@ -13,9 +13,7 @@ fn an_unknown_key_is_told_with_the_nearest_and_the_allowed() {
     one(
         &format!("{IRIS}[limit]\n"),
         "15:2: limit: unknown key, did you mean \"limits\"?",
-        &[
-            "Allowed here: classify, delivery, errors, feedback, input, kafka, limits, name, output, parse, transform",
-        ],
+        &["Allowed here: classify, delivery, errors, feedback, input, kafka, limits, name, output, parse, transform"],
     );
     one(
         &iris("[feedback]", "score = { plugn = \"loss\" }"),
@@ -27,207 +25,96 @@ fn an_unknown_key_is_told_with_the_nearest_and_the_allowed() {
         "12:1: [output] zzz: unknown key. Allowed here: ",
         &["min_confidence, partition, stamp, timestamp, topic"],
     );
-    one(
-        &format!("{IRIS}[errors]\ntopic = \"x\"\n"),
-        "16:1",
-        &["Allowed here: dead_letters"],
-    );
-    one(
-        &format!("{IRIS}[rollout]\n"),
-        "15:1: rollout: [rollout] is not supported yet",
-        &[],
-    );
+    one(&format!("{IRIS}[errors]\ntopic = \"x\"\n"), "16:1", &["Allowed here: dead_letters"]);
+    one(&format!("{IRIS}[rollout]\n"), "15:1: rollout: [rollout] is not supported yet", &[]);
 }
 
 #[test]
 fn a_name_is_required_and_plain() {
-    one(
-        &IRIS.replace("name = \"iris\"", ""),
-        "1:1: name: missing: ",
-        &[],
-    );
-    one(
-        &IRIS.replace("\"iris\"", "\"my iris\""),
-        "1:8: name: \"my iris\" is no pipeline name",
-        &["1 to 100"],
-    );
+    one(&IRIS.replace("name = \"iris\"", ""), "1:1: name: missing: ", &[]);
+    one(&IRIS.replace("\"iris\"", "\"my iris\""), "1:8: name: \"my iris\" is no pipeline name", &["1 to 100"]);
 }
 
 #[test]
 fn the_input_names_its_topics_one_by_one() {
     let topics = |list: &str| IRIS.replace("[\"iris.measurements\"]", list);
-    one(
-        &topics("\"a\""),
-        "5:10: [input] topics: found a string: expected a list",
-        &[],
-    );
+    one(&topics("\"a\""), "5:10: [input] topics: found a string: expected a list", &[]);
     one(&topics("[]"), "5:10", &["at least one"]);
-    one(
-        &topics("[\"^iris.*\"]"),
-        "5:11",
-        &["is a pattern", "one by one"],
-    );
+    one(&topics("[\"^iris.*\"]"), "5:11", &["is a pattern", "one by one"]);
     one(&topics("[\"a\", 5]"), "5:16", &["found an integer"]);
-    one(
-        &IRIS.replace("topics = [\"iris.measurements\"]\n", ""),
-        "4:1: [input] topics: missing",
-        &[],
-    );
-    one(
-        &MASK.replace("[input]\ntopics = [\"people\"]\n", ""),
-        "1:1: [input] topics: missing",
-        &[],
-    );
+    one(&IRIS.replace("topics = [\"iris.measurements\"]\n", ""), "4:1: [input] topics: missing", &[]);
+    one(&MASK.replace("[input]\ntopics = [\"people\"]\n", ""), "1:1: [input] topics: missing", &[]);
 }
 
 #[test]
 fn with_feedback_the_record_id_must_be_said() {
-    one(
-        &IRIS.replace("id = \"key\"\n", ""),
-        "4:1: [input] id: missing",
-        &["[feedback]", "position"],
-    );
-    assert_eq!(
-        right(&IRIS.replace("\"key\"", "\"position\"")).input.id,
-        RecordId::Position
-    );
+    one(&IRIS.replace("id = \"key\"\n", ""), "4:1: [input] id: missing", &["[feedback]", "position"]);
+    assert_eq!(right(&IRIS.replace("\"key\"", "\"position\"")).input.id, RecordId::Position);
 }
 
 #[test]
 fn the_output_names_its_topic_and_its_words() {
-    one(
-        &IRIS.replace("topic = \"iris.predictions\"\n", ""),
-        "11:1: [output] topic: missing",
-        &[],
-    );
+    one(&IRIS.replace("topic = \"iris.predictions\"\n", ""), "11:1: [output] topic: missing", &[]);
     one(
         &iris("[output]", "timestamp = \"log\""),
         "12:13: [output] timestamp: \"log\" is not allowed",
         &["\"input\", \"now\""],
     );
-    one(
-        &iris("[output]", "partition = \"kee\""),
-        "12:13",
-        &["did you mean \"key\"?"],
-    );
-    one(
-        &iris("[input]", "start = \"earlyest\""),
-        "5:9",
-        &["did you mean \"earliest\"?"],
-    );
+    one(&iris("[output]", "partition = \"kee\""), "12:13", &["did you mean \"key\"?"]);
+    one(&iris("[input]", "start = \"earlyest\""), "5:9", &["did you mean \"earliest\"?"]);
 }
 
 #[test]
 fn a_confidence_is_from_0_to_1_and_a_predictions() {
-    assert_eq!(
-        right(&iris("[output]", "min_confidence = 1"))
-            .output
-            .min_confidence,
-        1.0
-    );
-    one(
-        &iris("[output]", "min_confidence = 1.1"),
-        "12:18",
-        &["from 0 to 1"],
-    );
-    one(
-        &iris("[output]", "min_confidence = nan"),
-        "12:18",
-        &["from 0 to 1"],
-    );
-    one(
-        &with(MASK, "[output]", "min_confidence = 0.5"),
-        "9:18: [output] min_confidence",
-        &["no [classify]"],
-    );
+    assert_eq!(right(&iris("[output]", "min_confidence = 1")).output.min_confidence, 1.0);
+    one(&iris("[output]", "min_confidence = 1.1"), "12:18", &["from 0 to 1"]);
+    one(&iris("[output]", "min_confidence = nan"), "12:18", &["from 0 to 1"]);
+    one(&with(MASK, "[output]", "min_confidence = 0.5"), "9:18: [output] min_confidence", &["no [classify]"]);
 }
 
 #[test]
 fn the_stamp_stands_where_the_host_writes_and_feedback_reads() {
-    one(
-        &with(MASK, "[output]", "stamp = \"value\""),
-        "9:9: [output] stamp: \"value\" needs [classify]",
-        &[],
-    );
+    one(&with(MASK, "[output]", "stamp = \"value\""), "9:9: [output] stamp: \"value\" needs [classify]", &[]);
     right(&with(MASK, "[output]", "stamp = \"none\""));
     for stamp in ["header", "none"] {
         let text = iris("[output]", &format!("stamp = \"{stamp}\""));
-        one(
-            &text,
-            "12:9: [output] stamp",
-            &["does not go with [feedback]", "\"value\""],
-        );
+        one(&text, "12:9: [output] stamp", &["does not go with [feedback]", "\"value\""]);
         right(&text.replace("[feedback]\nlabels = \"iris.labels\"\n", ""));
     }
 }
 
 #[test]
 fn feedback_needs_labels_and_predictions() {
-    one(
-        &IRIS.replace("labels = \"iris.labels\"\n", ""),
-        "13:1: [feedback] labels: missing",
-        &[],
-    );
+    one(&IRIS.replace("labels = \"iris.labels\"\n", ""), "13:1: [feedback] labels: missing", &[]);
     let text = with(MASK, "[input]", "id = \"key\"") + "[feedback]\nlabels = \"l\"\n";
     one(&text, "11:1: [feedback]: needs [classify]", &[]);
 }
 
 #[test]
 fn a_label_is_for_a_record_that_it_names() {
-    one(
-        &iris("[feedback]", "id = \"position\""),
-        "14:6: [feedback] id",
-        &["where the label stands"],
-    );
-    one(
-        &iris("[feedback]", "id = \"topic\""),
-        "14:6",
-        &["\"key\", \"header:NAME\" or \"json:/pointer\""],
-    );
+    one(&iris("[feedback]", "id = \"position\""), "14:6: [feedback] id", &["where the label stands"]);
+    one(&iris("[feedback]", "id = \"topic\""), "14:6", &["\"key\", \"header:NAME\" or \"json:/pointer\""]);
     one(
         &iris("[feedback]", "class = \"/class\""),
         "14:9: [feedback] class",
         &["\"json:/pointer\"", "leave the key out"],
     );
-    one(
-        &iris("[feedback]", "class = \"json:class\""),
-        "14:9",
-        &["begins with '/'"],
-    );
-    one(
-        &iris("[feedback]", "wait = \"0s\""),
-        "14:8",
-        &["from 1s to 3650d"],
-    );
+    one(&iris("[feedback]", "class = \"json:class\""), "14:9", &["begins with '/'"]);
+    one(&iris("[feedback]", "wait = \"0s\""), "14:8", &["from 1s to 3650d"]);
 }
 
 #[test]
 fn the_two_loops_have_two_groups() {
-    one(
-        &iris("[feedback]", "group = \"sandpiper.iris\""),
-        "14:9: [feedback] group",
-        &["its own group"],
-    );
-    one(
-        &iris("[input]", "group = \"sandpiper.iris.feedback\""),
-        "5:9: [input] group",
-        &["its own group"],
-    );
+    one(&iris("[feedback]", "group = \"sandpiper.iris\""), "14:9: [feedback] group", &["its own group"]);
+    one(&iris("[input]", "group = \"sandpiper.iris.feedback\""), "5:9: [input] group", &["its own group"]);
 }
 
 #[test]
 fn a_section_that_is_no_table_is_told_how_to_be_written() {
     one(
-        &format!(
-            "feedback = true\n{}",
-            IRIS.replace("[feedback]\nlabels = \"iris.labels\"\n", "")
-        ),
+        &format!("feedback = true\n{}", IRIS.replace("[feedback]\nlabels = \"iris.labels\"\n", "")),
         "1:12: [feedback]: found a boolean",
         &["labels = "],
     );
-    one(
-        &MASK.replace("[[transform]]", "[transform]"),
-        "6:1: [[transform]]: found a table: write [[transform]]",
-        &[],
-    );
+    one(&MASK.replace("[[transform]]", "[transform]"), "6:1: [[transform]]: found a table: write [[transform]]", &[]);
 }

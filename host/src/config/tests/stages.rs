@@ -18,11 +18,7 @@ fn a_pipeline_has_a_stage_and_no_half_of_a_pair() {
         &["both or neither"],
     );
     one(
-        &with(
-            MASK,
-            "topics = [\"people\"]",
-            "[classify]\nplugin = \"logistic\"",
-        ),
+        &with(MASK, "topics = [\"people\"]", "[classify]\nplugin = \"logistic\""),
         "6:1: [classify]: [parse] is missing",
         &[],
     );
@@ -35,16 +31,8 @@ fn a_bare_word_is_a_stock_plugin() {
         "8:10: [parse] plugin: \"cvs\" is no stock plugin, did you mean \"csv\"?",
         &["csv, json, logistic, loss, filter", "./mine.wasm"],
     );
-    one(
-        &IRIS.replace("plugin = \"csv\"\n", ""),
-        "7:1: [parse] plugin: missing",
-        &["stock plugin"],
-    );
-    one(
-        &IRIS.replace("\"csv\"", "\"oci://ghcr.example/csv@sha256:00\""),
-        "8:10",
-        &["not supported yet", "path"],
-    );
+    one(&IRIS.replace("plugin = \"csv\"\n", ""), "7:1: [parse] plugin: missing", &["stock plugin"]);
+    one(&IRIS.replace("\"csv\"", "\"oci://ghcr.example/csv@sha256:00\""), "8:10", &["not supported yet", "path"]);
 }
 
 #[test]
@@ -55,49 +43,27 @@ fn a_path_starts_at_the_files_folder_and_leads_to_a_file() {
     std::fs::write(folder.path().join("models/iris.json"), "{}").unwrap();
     let path = folder.path().join("iris.toml");
     let read = |plugin: &str, model: &str| {
-        let text = IRIS.replace(
-            "plugin = \"logistic\"",
-            &format!("plugin = \"{plugin}\"\nmodel = \"{model}\""),
-        );
+        let text = IRIS.replace("plugin = \"logistic\"", &format!("plugin = \"{plugin}\"\nmodel = \"{model}\""));
         read_at(&path, &text)
     };
     let absolute = folder.path().join("mine.wasm");
     for plugin in ["mine.wasm", "./mine.wasm", absolute.to_str().unwrap()] {
         let classify = read(plugin, "models/iris.json").unwrap().classify.unwrap();
-        let PluginRef::Path(found) = classify.plugin else {
-            panic!("{plugin}")
-        };
+        let PluginRef::Path(found) = classify.plugin else { panic!("{plugin}") };
         assert!(found.is_file(), "{found:?}");
         assert_eq!(classify.model, Some(folder.path().join("models/iris.json")));
     }
     let mistakes = lines(&read("./other.wasm", "models").unwrap_err());
     assert_eq!(mistakes.len(), 2, "{mistakes:#?}");
-    assert!(
-        mistakes[0].contains(":10:10: [classify] plugin: \"./other.wasm\" cannot be found"),
-        "{mistakes:#?}"
-    );
-    assert!(
-        mistakes[1].contains(":11:9: [classify] model: \"models\" is no file"),
-        "{mistakes:#?}"
-    );
-    assert!(
-        mistakes[1].contains(folder.path().to_str().unwrap()),
-        "{mistakes:#?}"
-    );
+    assert!(mistakes[0].contains(":10:10: [classify] plugin: \"./other.wasm\" cannot be found"), "{mistakes:#?}");
+    assert!(mistakes[1].contains(":11:9: [classify] model: \"models\" is no file"), "{mistakes:#?}");
+    assert!(mistakes[1].contains(folder.path().to_str().unwrap()), "{mistakes:#?}");
 }
 
 #[test]
 fn only_a_classifier_has_a_model() {
-    one(
-        &iris("[parse]", "model = \"m\""),
-        "8:9: [parse] model",
-        &["under [classify]"],
-    );
-    one(
-        &with(MASK, "[[transform]]", "model = \"m\""),
-        "7:9: [[transform]] 1 model",
-        &["its config"],
-    );
+    one(&iris("[parse]", "model = \"m\""), "8:9: [parse] model", &["under [classify]"]);
+    one(&with(MASK, "[[transform]]", "model = \"m\""), "7:9: [[transform]] 1 model", &["its config"]);
     one(
         &iris("[feedback]", "score = { plugin = \"loss\", model = \"m\" }"),
         "14:36: [feedback] score.model",
@@ -112,17 +78,8 @@ fn a_plugins_config_becomes_json_in_the_order_of_its_keys() {
         "config = { z = 1_000, hex = 0xFF, f = 2.5, s = \"${WORKERS}\", t = [true, { b = -1, a = '' }] }",
     ));
     let config = plan.parse.unwrap().config;
-    assert_eq!(
-        config.to_string(),
-        r#"{"f":2.5,"hex":255,"s":"4","t":[true,{"a":"","b":-1}],"z":1000}"#
-    );
-    assert_eq!(
-        right(&iris("[parse]", "config.columns = [\"a\"]"))
-            .parse
-            .unwrap()
-            .config,
-        json!({"columns": ["a"]})
-    );
+    assert_eq!(config.to_string(), r#"{"f":2.5,"hex":255,"s":"4","t":[true,{"a":"","b":-1}],"z":1000}"#);
+    assert_eq!(right(&iris("[parse]", "config.columns = [\"a\"]")).parse.unwrap().config, json!({"columns": ["a"]}));
 }
 
 #[test]
@@ -132,21 +89,9 @@ fn what_json_cannot_hold_is_refused_where_it_stands() {
         "8:20: [parse] config.since: 2026-01-01 is a date",
         &["in quotes"],
     );
-    one(
-        &iris("[parse]", "config = { x = [1, nan] }"),
-        "8:20: [parse] config.x[1]: nan",
-        &["finite"],
-    );
-    one(
-        &iris("[parse]", "config = { x = 99999999999999999999 }"),
-        "8:16",
-        &["too large"],
-    );
-    one(
-        &iris("[parse]", "config = \"{}\""),
-        "8:10: [parse] config: found a string: write a table",
-        &[],
-    );
+    one(&iris("[parse]", "config = { x = [1, nan] }"), "8:20: [parse] config.x[1]: nan", &["finite"]);
+    one(&iris("[parse]", "config = { x = 99999999999999999999 }"), "8:16", &["too large"]);
+    one(&iris("[parse]", "config = \"{}\""), "8:10: [parse] config: found a string: write a table", &[]);
     let found = wrong(&iris("[parse]", "config = { a = inf, b = \"${NONE}\" }"));
     assert_eq!(found.len(), 2, "{found:#?}");
 }
@@ -158,20 +103,13 @@ fn a_transforms_outputs_are_topics() {
         "7:17: [[transform]] 1 outputs.a: \"b c\" is no topic name",
         &[],
     );
-    one(
-        &with(MASK, "[[transform]]", "outputs = [\"a\"]"),
-        "7:11: [[transform]] 1 outputs: found an array",
-        &[],
-    );
+    one(&with(MASK, "[[transform]]", "outputs = [\"a\"]"), "7:11: [[transform]] 1 outputs: found an array", &[]);
 }
 
 #[test]
 fn the_scorer_is_loss_unless_another_is_named() {
     let score = |line: &str| right(&iris("[feedback]", line)).feedback.unwrap().score;
     assert_eq!(score("score = {}"), score(""));
-    assert_eq!(
-        score("score = { config = { metric = \"brier\" } }").plugin,
-        PluginRef::Stock("loss".into())
-    );
+    assert_eq!(score("score = { config = { metric = \"brier\" } }").plugin, PluginRef::Stock("loss".into()));
     assert_eq!(score("score = { plugin = \"filter\" }").config, json!({}));
 }

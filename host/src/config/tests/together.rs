@@ -6,13 +6,8 @@ fn plan(file: &str, text: &str) -> Plan {
 }
 
 fn hop(name: &str, from: &str, to: &str) -> Plan {
-    let text = MASK
-        .replace("\"mask\"", &format!("\"{name}\""))
-        .replace("\"people.masked\"", &format!("\"{to}\""));
-    plan(
-        &format!("{name}.toml"),
-        &text.replace("\"people\"", &format!("\"{from}\"")),
-    )
+    let text = MASK.replace("\"mask\"", &format!("\"{name}\"")).replace("\"people.masked\"", &format!("\"{to}\""));
+    plan(&format!("{name}.toml"), &text.replace("\"people\"", &format!("\"{from}\"")))
 }
 
 #[track_caller]
@@ -22,33 +17,18 @@ fn told(plans: &[Plan]) -> Vec<String> {
 
 #[test]
 fn pipelines_that_share_nothing_run_together() {
-    assert!(
-        told(&[
-            plan("iris.toml", IRIS),
-            plan("mask.toml", MASK),
-            hop("next", "people.masked", "c")
-        ])
-        .is_empty()
-    );
+    assert!(told(&[plan("iris.toml", IRIS), plan("mask.toml", MASK), hop("next", "people.masked", "c")]).is_empty());
 }
 
 #[test]
 fn each_pipeline_has_its_own_name_and_groups() {
     let found = told(&[plan("a.toml", IRIS), plan("b.toml", IRIS)]);
+    assert!(found[0].starts_with("b.toml:1:1: name: \"iris\" is the name of a.toml too"), "{found:#?}");
     assert!(
-        found[0].starts_with("b.toml:1:1: name: \"iris\" is the name of a.toml too"),
+        found[1].starts_with("b.toml:1:1: [input] group: \"sandpiper.iris\" is [input] group of a.toml too"),
         "{found:#?}"
     );
-    assert!(
-        found[1].starts_with(
-            "b.toml:1:1: [input] group: \"sandpiper.iris\" is [input] group of a.toml too"
-        ),
-        "{found:#?}"
-    );
-    assert!(
-        found[2].contains("[feedback] group: \"sandpiper.iris.feedback\" is [feedback] group"),
-        "{found:#?}"
-    );
+    assert!(found[2].contains("[feedback] group: \"sandpiper.iris.feedback\" is [feedback] group"), "{found:#?}");
 }
 
 #[test]
@@ -56,34 +36,25 @@ fn a_pipelines_name_may_not_make_another_ones_feedback_group() {
     let found = told(&[plan("a.toml", IRIS), hop("iris.feedback", "x", "y")]);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(
-        found[0]
-            .contains("[input] group: \"sandpiper.iris.feedback\" is [feedback] group of a.toml"),
+        found[0].contains("[input] group: \"sandpiper.iris.feedback\" is [feedback] group of a.toml"),
         "{found:#?}"
     );
 }
 
 #[test]
 fn one_group_on_two_clusters_is_two_groups() {
-    let elsewhere = with(MASK, "[input]", "group = \"g\"")
-        .replace("127.0.0.1", "other")
-        .replace("\"mask\"", "\"far\"");
+    let elsewhere = with(MASK, "[input]", "group = \"g\"").replace("127.0.0.1", "other").replace("\"mask\"", "\"far\"");
     let here = with(MASK, "[input]", "group = \"g\"");
     assert!(told(&[plan("a.toml", &here), plan("b.toml", &elsewhere)]).is_empty());
     let both = elsewhere.replace("other:9092", "other:9092, 127.0.0.1:9092");
-    assert_eq!(
-        told(&[plan("a.toml", &here), plan("b.toml", &both)]).len(),
-        1
-    );
+    assert_eq!(told(&[plan("a.toml", &here), plan("b.toml", &both)]).len(), 1);
 }
 
 #[test]
 fn an_output_does_not_come_back_through_other_pipelines() {
     let found = told(&[hop("a", "1", "2"), hop("b", "2", "3"), hop("c", "3", "1")]);
     assert_eq!(found.len(), 1, "{found:#?}");
-    assert!(
-        found[0].starts_with("c.toml:1:1: [input] topics: \"3\" is read by this pipeline"),
-        "{found:#?}"
-    );
+    assert!(found[0].starts_with("c.toml:1:1: [input] topics: \"3\" is read by this pipeline"), "{found:#?}");
     assert!(found[0].contains("through a.toml, b.toml"), "{found:#?}");
 }
 
@@ -100,9 +71,6 @@ fn nobody_else_writes_the_predictions_that_feedback_reads() {
     ] {
         let found = told(&plans);
         assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(
-            found[0].contains("is written by a.toml, and [feedback] of iris.toml reads"),
-            "{found:#?}"
-        );
+        assert!(found[0].contains("is written by a.toml, and [feedback] of iris.toml reads"), "{found:#?}");
     }
 }

@@ -12,27 +12,14 @@ fn a_short_file_becomes_a_plan_with_every_default() {
     let plan = right(IRIS);
     assert_eq!(plan.name, "iris");
     assert_eq!(plan.file, PathBuf::from("pipelines/iris.toml"));
-    assert_eq!(
-        plan.kafka.0,
-        [("bootstrap.servers".to_owned(), "127.0.0.1:9092".to_owned())].into()
-    );
+    assert_eq!(plan.kafka.0, [("bootstrap.servers".to_owned(), "127.0.0.1:9092".to_owned())].into());
     let topics = vec!["iris.measurements".to_owned()];
     let group = "sandpiper.iris".to_owned();
     assert_eq!(
         plan.input,
-        Input {
-            topics,
-            group,
-            id: RecordId::Key,
-            start: Start::Earliest,
-            tombstones: Tombstones::DeadLetter
-        }
+        Input { topics, group, id: RecordId::Key, start: Start::Earliest, tombstones: Tombstones::DeadLetter }
     );
-    let stage = |name: &str, config| Stage {
-        plugin: PluginRef::Stock(name.to_owned()),
-        model: None,
-        config,
-    };
+    let stage = |name: &str, config| Stage { plugin: PluginRef::Stock(name.to_owned()), model: None, config };
     assert_eq!(plan.parse, Some(stage("csv", json!({}))));
     assert_eq!(plan.classify, Some(stage("logistic", json!({}))));
     assert_eq!(
@@ -90,10 +77,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
 fn a_file_of_transforms_alone_is_stamped_in_a_header() {
     let plan = right(MASK);
     assert_eq!(plan.output.stamp, Stamp::Header);
-    assert_eq!(
-        (plan.parse, plan.classify, plan.feedback),
-        (None, None, None)
-    );
+    assert_eq!((plan.parse, plan.classify, plan.feedback), (None, None, None));
     assert_eq!(plan.input.id, RecordId::Position);
 }
 
@@ -159,51 +143,23 @@ worker_memory = "1GiB"
     assert_eq!(plan.input.topics, ["in.a", "in.b"]);
     assert_eq!(plan.input.group, "my group");
     assert_eq!(plan.input.id, RecordId::Json("/order/id".into()));
-    assert_eq!(
-        (plan.input.start, plan.input.tombstones),
-        (Start::Latest, Tombstones::Pass)
-    );
+    assert_eq!((plan.input.start, plan.input.tombstones), (Start::Latest, Tombstones::Pass));
     assert_eq!(plan.transforms.len(), 2);
     let first = plan.transforms.first().unwrap();
-    assert_eq!(
-        first.stage.config,
-        json!({"keep": true, "nested": {"list": [1, 2.5, "x"]}})
-    );
-    assert_eq!(
-        first.outputs,
-        [("large".to_owned(), "out.large".to_owned())].into()
-    );
-    assert_eq!(
-        (plan.output.timestamp, plan.output.partition),
-        (Timestamp::Now, Partition::Key)
-    );
+    assert_eq!(first.stage.config, json!({"keep": true, "nested": {"list": [1, 2.5, "x"]}}));
+    assert_eq!(first.outputs, [("large".to_owned(), "out.large".to_owned())].into());
+    assert_eq!((plan.output.timestamp, plan.output.partition), (Timestamp::Now, Partition::Key));
     assert_eq!(plan.output.min_confidence, 0.75);
     assert_eq!(plan.dead_letters, "dead");
     let feedback = plan.feedback.unwrap();
     assert_eq!(feedback.id, RecordId::Header("record-id".into()));
     assert_eq!(feedback.class.as_deref(), Some("/class"));
-    assert_eq!(
-        (feedback.scores.as_str(), feedback.group.as_str()),
-        ("scores", "my labels")
-    );
-    assert_eq!(
-        (feedback.wait, feedback.max_entries),
-        (Duration::from_secs(604_800), 10)
-    );
+    assert_eq!((feedback.scores.as_str(), feedback.group.as_str()), ("scores", "my labels"));
+    assert_eq!((feedback.wait, feedback.max_entries), (Duration::from_secs(604_800), 10));
     assert_eq!(feedback.score.config, json!({"metric": "brier"}));
     assert_eq!(plan.delivery.guarantee, Guarantee::AtLeastOnce);
-    assert_eq!(
-        (plan.delivery.max_records, plan.delivery.max_bytes),
-        (1, 4096)
-    );
-    assert_eq!(
-        (
-            plan.limits.workers,
-            plan.limits.batch_records,
-            plan.limits.batch_bytes
-        ),
-        (256, 7, 64 << 10)
-    );
+    assert_eq!((plan.delivery.max_records, plan.delivery.max_bytes), (1, 4096));
+    assert_eq!((plan.limits.workers, plan.limits.batch_records, plan.limits.batch_bytes), (256, 7, 64 << 10));
     assert_eq!(plan.limits.worker_memory, 1 << 30);
 }
 
@@ -227,13 +183,8 @@ workers = 0
 budget = "1 hour"
 "#;
     let found = wrong(text);
-    let places: Vec<&str> = found
-        .iter()
-        .filter_map(|line| line.split(": ").next())
-        .collect();
-    let expect = [
-        "1:1", "2:8", "3:1", "4:12", "6:10", "7:6", "8:1", "9:10", "11:9", "12:1", "14:11", "16:10",
-    ];
+    let places: Vec<&str> = found.iter().filter_map(|line| line.split(": ").next()).collect();
+    let expect = ["1:1", "2:8", "3:1", "4:12", "6:10", "7:6", "8:1", "9:10", "11:9", "12:1", "14:11", "16:10"];
     assert_eq!(places, expect, "{found:#?}");
 }
 
@@ -255,10 +206,7 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("none.toml");
     let mistakes = load(&path, &STOCK).unwrap_err();
-    assert!(
-        mistakes.first().unwrap().message.contains("cannot be read"),
-        "{mistakes:?}"
-    );
+    assert!(mistakes.first().unwrap().message.contains("cannot be read"), "{mistakes:?}");
     std::fs::write(&path, IRIS).unwrap();
     assert_eq!(load(&path, &STOCK).unwrap().name, "iris");
 }
@@ -266,15 +214,8 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 #[test]
 fn the_example_in_the_documentation_is_right() {
     let page = include_str!("../../../../docs/configuration.md");
-    let examples: Vec<&str> = page
-        .split("```toml\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next())
-        .collect();
-    let whole: Vec<&&str> = examples
-        .iter()
-        .filter(|example| example.starts_with("name"))
-        .collect();
+    let examples: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let whole: Vec<&&str> = examples.iter().filter(|example| example.starts_with("name")).collect();
     assert_eq!(whole.len(), 2);
     for example in whole {
         right(example);

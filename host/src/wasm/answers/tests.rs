@@ -38,7 +38,11 @@ fn a_matrix_has_the_columns_that_open_named_and_a_cell_for_each_row() {
 
 #[test]
 fn a_missing_cell_is_legal() {
-    holds(parsed(&Parsed { rows: Matrix { columns: 1, values: vec![f32::NAN] }, rejected: vec![], dropped: vec![] }, 1, 1));
+    holds(parsed(
+        &Parsed { rows: Matrix { columns: 1, values: vec![f32::NAN] }, rejected: vec![], dropped: vec![] },
+        1,
+        1,
+    ));
 }
 
 #[test]
@@ -73,7 +77,9 @@ fn a_message_about_a_rejections_code_is_short_however_long_the_code() {
 
 #[test]
 fn a_rejections_message_has_at_most_1024_bytes() {
-    let said = |bytes: usize| parsed(&parse_answer(vec![Rejection { message: "x".repeat(bytes), ..rejection(0) }], vec![]), 3, 2);
+    let said = |bytes: usize| {
+        parsed(&parse_answer(vec![Rejection { message: "x".repeat(bytes), ..rejection(0) }], vec![]), 3, 2)
+    };
     holds(said(0));
     holds(said(1_024));
     breaks(said(1_025), "row 0's rejection message has 1025 bytes, more than 1024");
@@ -106,8 +112,14 @@ fn a_score_is_finite_unless_its_row_is_rejected() {
     for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         breaks(prediction(&[0, 0], &[0.0, 0.0, 0.0, wrong], vec![]), "row 1 has a score that is not finite");
         holds(prediction(&[0, 0], &[0.0, 0.0, 0.0, wrong], vec![rejection(1)]));
-        breaks(prediction(&[0, 0], &[wrong, wrong, 0.0, wrong], vec![rejection(0)]), "row 1 has a score that is not finite");
-        breaks(prediction(&[0, 0], &[wrong, 0.0, wrong, 0.0], vec![rejection(1)]), "row 0 has a score that is not finite");
+        breaks(
+            prediction(&[0, 0], &[wrong, wrong, 0.0, wrong], vec![rejection(0)]),
+            "row 1 has a score that is not finite",
+        );
+        breaks(
+            prediction(&[0, 0], &[wrong, 0.0, wrong, 0.0], vec![rejection(1)]),
+            "row 0 has a score that is not finite",
+        );
     }
 }
 
@@ -169,7 +181,11 @@ fn an_answer_without_offsets_is_refused() {
 
 #[test]
 fn nothing_is_emitted_for_a_row_that_is_rejected_or_dropped() {
-    let answer = |rejected, dropped| Transformed { rejected, dropped, ..transform_answer(vec![emitted(0, 0), emitted(2, 0), emitted(2, 1)]) };
+    let answer = |rejected, dropped| Transformed {
+        rejected,
+        dropped,
+        ..transform_answer(vec![emitted(0, 0), emitted(2, 0), emitted(2, 1)])
+    };
     holds(check(&answer(vec![rejection(1)], vec![])));
     holds(check(&answer(vec![], vec![1])));
     breaks(check(&answer(vec![rejection(2)], vec![])), "it emitted for row 2, which it also rejected or dropped");
@@ -179,7 +195,15 @@ fn nothing_is_emitted_for_a_row_that_is_rejected_or_dropped() {
 // A scorer's.
 
 fn outcomes(count: usize) -> Vec<Outcome> {
-    let outcome = Outcome { id: "a".into(), predicted: 0, scores: vec![], truth: 0, source: String::new(), delay_ms: 0, revision: 1 };
+    let outcome = Outcome {
+        id: "a".into(),
+        predicted: 0,
+        scores: vec![],
+        truth: 0,
+        source: String::new(),
+        delay_ms: 0,
+        revision: 1,
+    };
     vec![outcome; count]
 }
 
@@ -237,7 +261,10 @@ fn columns_number_at_most_ten_thousand() {
 #[test]
 fn a_signature_has_columns_and_at_least_two_classes_all_different() {
     let signed = |columns: &[&str], classes: &[&str]| {
-        signature(&Signature { columns: columns.iter().map(|name| column(name, Kind::Number)).collect(), classes: texts(classes) })
+        signature(&Signature {
+            columns: columns.iter().map(|name| column(name, Kind::Number)).collect(),
+            classes: texts(classes),
+        })
     };
     holds(signed(&["size"], &["cat", "dog"]));
     breaks(signed(&[], &["cat", "dog"]), "it names no column");

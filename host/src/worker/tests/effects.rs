@@ -18,7 +18,12 @@ const LABELS: TopicPartition = TopicPartition { topic: 1, partition: 0 };
 struct ZeroOne;
 
 impl Score for ZeroOne {
-    fn score(&mut self, _classes: &[String], outcomes: &[Outcome], _deadline: Duration) -> Result<Vec<Judgement>, Failure> {
+    fn score(
+        &mut self,
+        _classes: &[String],
+        outcomes: &[Outcome],
+        _deadline: Duration,
+    ) -> Result<Vec<Judgement>, Failure> {
         let judge = |(row, outcome): (usize, &Outcome)| {
             let loss = if outcome.predicted == outcome.truth { 0.0 } else { 1.0 };
             Judgement { row: row as u32, loss, weight: 1.0, accepted: true, reason: None }

@@ -222,7 +222,8 @@ fn a_place_that_could_not_be_checked_is_checked_again_before_a_record_is_read() 
     world.heard();
     world.settle();
     let heard = world.heard();
-    let (check, assign) = (heard.iter().position(|line| line == "check 0"), heard.iter().position(|line| line.starts_with("assign")));
+    let (check, assign) =
+        (heard.iter().position(|line| line == "check 0"), heard.iter().position(|line| line.starts_with("assign")));
     assert!(check.is_some() && check < assign, "{heard:?}");
 }
 

@@ -72,7 +72,10 @@ fn pauses_between_recoveries_end_at_five_seconds() {
     world.heard();
     world.settle();
     let slept: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("sleep")).collect();
-    assert_eq!(slept, ["100", "200", "400", "800", "1600", "3200", "5000", "5000"].map(|pause| format!("sleep {pause}")));
+    assert_eq!(
+        slept,
+        ["100", "200", "400", "800", "1600", "3200", "5000", "5000"].map(|pause| format!("sleep {pause}"))
+    );
     assert_eq!(world.processed(0), [0]);
 }
 
@@ -195,7 +198,10 @@ fn a_configuration_fault_stops_and_leaves_no_transaction_open_for_others_to_wait
     assert_eq!(world.worker.run(), Err(Fault::Configuration("not authorised for topic out: grant Write".into())));
     assert_eq!(world.heard(), ["commit 0@3 r7", "effects discarded", "abort"]);
     let report = world.report();
-    assert_eq!((report.state, report.last_error.as_deref()), (WorkerState::Failed, Some("not authorised for topic out: grant Write")));
+    assert_eq!(
+        (report.state, report.last_error.as_deref()),
+        (WorkerState::Failed, Some("not authorised for topic out: grant Write"))
+    );
 }
 
 #[test]

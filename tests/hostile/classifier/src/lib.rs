@@ -38,8 +38,7 @@ struct Hostile;
 
 impl Guest for Hostile {
     fn open(config: String, _model: Vec<u8>) -> Result<Signature, String> {
-        let config: Config<f32> =
-            serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        let config: Config<f32> = serde_json::from_str(&config).map_err(|error| error.to_string())?;
         misbehave_in_open(&config.what)?;
         let classes: &[&str] = match config.what.as_str() {
             "one-class" => &["a"],
@@ -70,19 +69,11 @@ impl Guest for Hostile {
 }
 
 fn classify(config: &Config<f32>, rows: &Matrix) -> Result<Predictions, String> {
-    let x: Vec<f32> = rows
-        .values
-        .iter()
-        .step_by(rows.columns as usize)
-        .copied()
-        .collect();
+    let x: Vec<f32> = rows.values.iter().step_by(rows.columns as usize).copied().collect();
     let label = |x: &f32| u32::from(*x > 0.0);
     let mut predictions = Predictions {
         labels: x.iter().map(label).collect(),
-        scores: x
-            .iter()
-            .flat_map(|x| [1.0 - label(x) as f32, label(x) as f32])
-            .collect(),
+        scores: x.iter().flat_map(|x| [1.0 - label(x) as f32, label(x) as f32]).collect(),
         rejected: Vec::new(),
     };
     if config.on.is_none_or(|on| x.contains(&on)) {
@@ -105,19 +96,13 @@ fn answer_badly(what: &str, predictions: &mut Predictions) -> Result<(), String>
         "nan" => predictions.scores.fill(f32::NAN),
         "infinite" => predictions.scores.fill(f32::INFINITY),
         "label-range" => predictions.labels.fill(2),
-        "bad-row" => predictions
-            .rejected
-            .push(rejection(rows, "bad-row", "beyond the batch")),
-        "bad-code" => predictions
-            .rejected
-            .push(rejection(0, "Bad code!", "not a label")),
+        "bad-row" => predictions.rejected.push(rejection(rows, "bad-row", "beyond the batch")),
+        "bad-code" => predictions.rejected.push(rejection(0, "Bad code!", "not a label")),
         "twice-rejected" => {
             predictions.rejected.push(rejection(0, "once", ""));
             predictions.rejected.push(rejection(0, "twice", ""));
         }
-        "huge-message" => predictions
-            .rejected
-            .push(rejection(0, "huge", &"!".repeat(1 << 20))),
+        "huge-message" => predictions.rejected.push(rejection(0, "huge", &"!".repeat(1 << 20))),
         "huge-answer" => predictions.scores = vec![0.0; 8 << 20],
         "log" => {
             for _ in 0..100_000 {
@@ -130,11 +115,7 @@ fn answer_badly(what: &str, predictions: &mut Predictions) -> Result<(), String>
 }
 
 fn rejection(row: u32, code: &str, message: &str) -> Rejection {
-    Rejection {
-        row,
-        code: code.to_owned(),
-        message: message.to_owned(),
-    }
+    Rejection { row, code: code.to_owned(), message: message.to_owned() }
 }
 
 export!(Hostile);

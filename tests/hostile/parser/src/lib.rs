@@ -36,8 +36,7 @@ struct Hostile;
 
 impl Guest for Hostile {
     fn open(config: String) -> Result<Vec<Column>, String> {
-        let config: Config<String> =
-            serde_json::from_str(&config).map_err(|error| error.to_string())?;
+        let config: Config<String> = serde_json::from_str(&config).map_err(|error| error.to_string())?;
         misbehave_in_open(&config.what)?;
         let count = match config.what.as_str() {
             "no-columns" => 0,
@@ -66,29 +65,19 @@ impl Guest for Hostile {
 }
 
 fn parse(config: &Config<String>, batch: &RawBatch) -> Result<Parsed, String> {
-    let rows: Vec<&[u8]> = batch
-        .offsets
-        .windows(2)
-        .map(|ends| &batch.payload[ends[0] as usize..ends[1] as usize])
-        .collect();
+    let rows: Vec<&[u8]> =
+        batch.offsets.windows(2).map(|ends| &batch.payload[ends[0] as usize..ends[1] as usize]).collect();
     let mut parsed = Parsed {
-        rows: Matrix {
-            columns: config.column_count,
-            values: Vec::new(),
-        },
+        rows: Matrix { columns: config.column_count, values: Vec::new() },
         rejected: Vec::new(),
         dropped: Vec::new(),
     };
     for (row, value) in (0..).zip(&rows) {
-        let number = std::str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.trim().parse().ok());
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         let cells = (0..config.column_count).map(|_| number.unwrap_or(f32::NAN));
         parsed.rows.values.extend(cells);
         if number.is_none() {
-            parsed
-                .rejected
-                .push(rejection(row, "not-a-number", "the value is not a number"));
+            parsed.rejected.push(rejection(row, "not-a-number", "the value is not a number"));
         }
     }
     let set_off = match &config.on {
@@ -109,19 +98,13 @@ fn answer_badly(what: &str, parsed: &mut Parsed, rows: u32) -> Result<(), String
             parsed.rows.values.pop();
         }
         "wrong-columns" => parsed.rows.columns += 1,
-        "bad-row" => parsed
-            .rejected
-            .push(rejection(rows, "bad-row", "beyond the batch")),
-        "bad-code" => parsed
-            .rejected
-            .push(rejection(0, "Bad code!", "not a label")),
+        "bad-row" => parsed.rejected.push(rejection(rows, "bad-row", "beyond the batch")),
+        "bad-code" => parsed.rejected.push(rejection(0, "Bad code!", "not a label")),
         "twice-rejected" => {
             parsed.rejected.push(rejection(0, "once", ""));
             parsed.rejected.push(rejection(0, "twice", ""));
         }
-        "huge-message" => parsed
-            .rejected
-            .push(rejection(0, "huge", &"!".repeat(1 << 20))),
+        "huge-message" => parsed.rejected.push(rejection(0, "huge", &"!".repeat(1 << 20))),
         "bad-dropped" => parsed.dropped = vec![1, 0],
         "huge-answer" => parsed.rows.values = vec![0.0; 8 << 20],
         "unknown-row" => {
@@ -138,11 +121,7 @@ fn answer_badly(what: &str, parsed: &mut Parsed, rows: u32) -> Result<(), String
 }
 
 fn rejection(row: u32, code: &str, message: &str) -> Rejection {
-    Rejection {
-        row,
-        code: code.to_owned(),
-        message: message.to_owned(),
-    }
+    Rejection { row, code: code.to_owned(), message: message.to_owned() }
 }
 
 fn contains(row: &[u8], text: &[u8]) -> bool {

@@ -21,16 +21,12 @@ impl Classifier for Surplus {
     }
 
     fn signature(&self) -> Signature {
-        Signature {
-            columns: vec![Column::number("x")],
-            classes: vec!["a".to_owned(), "b".to_owned()],
-        }
+        Signature { columns: vec![Column::number("x")], classes: vec!["a".to_owned(), "b".to_owned()] }
     }
 
     fn classify(&mut self, row: &[f32], _: &mut [f32]) -> Result<(), Reject> {
         let home = TcpStream::connect(("127.0.0.1", 9));
-        home.and_then(|mut home| write!(home, "{row:?}"))
-            .map_err(|error| reject("no-way-home", error.to_string()))
+        home.and_then(|mut home| write!(home, "{row:?}")).map_err(|error| reject("no-way-home", error.to_string()))
     }
 }
 

@@ -1,0 +1,230 @@
+//! One producer and its topics: made, counted, flushed, and asked what became of what was sent.
+
+use std::ffi::CString;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use rd::rd_kafka_resp_err_t as Code;
+use rdkafka::bindings as rd;
+
+use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
+use super::topics;
+use crate::fault::{Fault, Refused};
+use crate::plan::Properties;
+use crate::record::Origin;
+
+/// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
+const INIT: Duration = Duration::from_secs(30);
+/// A wait for room or for the last acknowledgement, before failed deliveries are looked at again.
+pub(super) const SLICE: Duration = Duration::from_millis(20);
+/// Where the records of an output topic go.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Placement {
+    /// The input's partition number; counts must be equal.
+    Input,
+    /// The input's partition number modulo the count: for dead letters, whose topic may be smaller.
+    Folded,
+    /// murmur2 of the key, as Java's clients do; a null key goes where `Folded` would.
+    Key,
+}
+
+/// An output topic by name.
+#[derive(Clone, Debug)]
+pub struct SinkTopic {
+    pub name: String,
+    pub placement: Placement,
+}
+
+/// What a producer is made of.
+#[derive(Clone, Debug)]
+pub struct SinkSettings {
+    pub properties: Properties,
+    /// `None` is at-least-once.
+    pub transactional_id: Option<String>,
+    pub topics: Vec<SinkTopic>,
+    /// The loop's input topics, whose partition counts an output's must equal.
+    pub inputs: Vec<String>,
+}
+
+pub(super) struct Producer {
+    // Topics and queue go before the client.
+    pub(super) topics: Vec<Topic>,
+    pub(super) queue: Queue,
+    pub(super) client: Client,
+}
+
+pub(super) struct Topic {
+    pub(super) handle: *mut rd::rd_kafka_topic_t,
+    pub(super) partitions: i32,
+    pub(super) limits: topics::Limits,
+}
+
+// SAFETY: topic handles may be used from any thread.
+unsafe impl Send for Topic {}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        // SAFETY: made once by rd_kafka_topic_new, and the client is still alive.
+        unsafe { rd::rd_kafka_topic_destroy(self.handle) }
+    }
+}
+
+impl Producer {
+    pub(super) fn new(settings: &SinkSettings) -> Result<Self, Fault> {
+        let mut properties = settings.properties.clone();
+        if let Some(id) = &settings.transactional_id {
+            properties.0.insert("transactional.id".into(), id.clone());
+        }
+        let names: Vec<&str> = settings.topics.iter().map(|topic| topic.name.as_str()).collect();
+        let limits = topics::limits(&properties, &names);
+        // A batch that outgrew one topic's limit would be refused with every record in it.
+        let sizes = || limits.values().map(|limits| limits.max_bytes);
+        if let Some(least) = sizes().min() {
+            let batch =
+                properties.0.get("batch.size").and_then(|size| size.parse().ok()).unwrap_or(1_000_000).min(least);
+            properties.0.insert("batch.size".into(), batch.to_string());
+            let most = sizes().max().unwrap_or(least);
+            properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
+        }
+        let client = Client::new(Kind::Producer, &properties, rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR)?;
+        let mut handles = Vec::new();
+        for topic in &settings.topics {
+            let name = CString::new(topic.name.as_str())
+                .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
+            // SAFETY: client and name are alive.
+            let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
+            let limits =
+                limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
+            handles.push(Topic { handle, partitions: 0, limits });
+        }
+        let mut producer = Self { topics: handles, queue: Queue::main(&client), client };
+        if settings.transactional_id.is_some() {
+            producer.init_transactions()?;
+        }
+        producer.count_partitions(settings)?;
+        Ok(producer)
+    }
+
+    fn init_transactions(&mut self) -> Result<(), Fault> {
+        let deadline = Instant::now() + INIT;
+        loop {
+            // SAFETY: the client is alive and transactional.
+            let error = unsafe { rd::rd_kafka_init_transactions(self.client.ptr(), millis_until(deadline)) };
+            match verdict(error) {
+                None => return Ok(()),
+                Some(Verdict::Again(_)) if Instant::now() < deadline => {}
+                Some(Verdict::Again(message) | Verdict::Fenced(message)) => return Err(Fault::Unknown(message)),
+                Some(Verdict::Fault(fault)) => return Err(fault),
+            }
+        }
+    }
+
+    pub(super) fn count_partitions(&mut self, settings: &SinkSettings) -> Result<topics::Partitions, Fault> {
+        let names = settings.topics.iter().map(|topic| topic.name.as_str());
+        let names: Vec<&str> = names.chain(settings.inputs.iter().map(String::as_str)).collect();
+        let found = topics::partitions_by(&self.client, &names)?;
+        for (topic, target) in self.topics.iter_mut().zip(&settings.topics) {
+            topic.partitions = found.get(&target.name).copied().flatten().ok_or_else(|| {
+                Fault::Configuration(format!(
+                    "topic {} does not exist; `sandpiper check --connect` says how to create it",
+                    target.name
+                ))
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Looks at failed deliveries and errors; the first that matters is the transaction's.
+    pub(super) fn serve(&self, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+        let mut fault = Ok(());
+        while let Some(event) = self.queue.poll(Duration::ZERO) {
+            fault = both(
+                fault,
+                match event.kind() {
+                    rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
+                    rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => {
+                        Err(Fault::Configuration(event.message()))
+                    }
+                    rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => {
+                        Err(Fault::Unknown(event.message()))
+                    }
+                    _ => Ok(()),
+                },
+            );
+        }
+        fault
+    }
+
+    /// Waits until everything is acknowledged.
+    pub(super) fn flush(&self, sent: &[(Origin, bool)], deadline: Instant) -> Result<(), Fault> {
+        loop {
+            // SAFETY: the client is alive.
+            let code =
+                unsafe { rd::rd_kafka_flush(self.client.ptr(), millis_until(deadline).min(SLICE.as_millis() as i32)) };
+            self.serve(sent)?;
+            if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::Unknown("the brokers did not acknowledge the outputs in time".into()));
+            }
+        }
+    }
+
+    pub(super) fn purge(&self) {
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_purge(self.client.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) };
+    }
+}
+
+/// What two results of one transaction come to: refused records are gathered and go before an abort without a
+/// reason, anything graver goes before them.
+pub(super) fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Result<(), Fault> {
+    match (first, second) {
+        (Err(Fault::Refused(mut all)), Err(Fault::Refused(more))) => {
+            all.extend(more);
+            Err(Fault::Refused(all))
+        }
+        (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
+        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
+        (first, _) => first,
+    }
+}
+
+/// The failed deliveries of an event.
+fn reports(event: &QueueEvent, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+    let mut fault = Ok(());
+    loop {
+        // SAFETY: the event is alive and owns its messages.
+        let message = unsafe { rd::rd_kafka_event_message_next(event.ptr()) };
+        if message.is_null() {
+            return fault;
+        }
+        // SAFETY: as above; the opaque value is the index that was given, never a pointer.
+        let (code, index) = unsafe { ((*message).err, (*message)._private as usize) };
+        if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+            fault = both(fault, Err(refused(code, sent.get(index.wrapping_sub(1)).copied())));
+        }
+    }
+}
+
+/// What a delivery's error means for its transaction.
+pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<(Origin, bool)>) -> Fault {
+    let for_this_record = [
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
+        Code::RD_KAFKA_RESP_ERR_INVALID_MSG,
+        Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE,
+        Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+        Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
+        Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
+    ];
+    let message = describe(code);
+    match sent {
+        Some((origin, last_resort)) if for_this_record.contains(&code) => {
+            Fault::Refused(vec![Refused { origin, message, last_resort }])
+        }
+        _ if is_configuration(code) => Fault::Configuration(message),
+        _ => Fault::Abortable(format!("an output was not delivered: {message}")),
+    }
+}
