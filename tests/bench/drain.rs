@@ -74,7 +74,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     let wasm = |plan: &Plan| drain(plan, rig.wasm(plan, 1)?);
     let bare = |plan: &Plan| drain(plan, passthrough(plan));
     let mut sides: Vec<Side> = Vec::new();
-    let mut side = |wanted: bool, name: &'static str, run: Turn<'_>| {
+    let mut side = |wanted: bool, name: &'static str, run| {
         if wanted {
             sides.push(Side { name, run, turns: Vec::new() });
         }
