@@ -150,3 +150,40 @@ fn workers(pipeline: &PipelineStatus) -> impl Iterator<Item = (&'static str, &Wo
     let main = pipeline.workers.iter().map(|worker| ("main", worker));
     main.chain(pipeline.feedback.iter().map(|feedback| ("feedback", &feedback.worker)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_read_as_prometheus_wants_them() {
+        let worker = serde_json::json!({
+            "slot": 0, "state": "running", "revision": 3, "records": 9, "emitted": 7, "dropped": 0,
+            "dead_letters": { "not-a-number": 2 }, "transactions": 4, "aborted": 1, "recoveries": 0,
+            "swap_pauses_us": [250], "at": 0,
+            "partitions": [{ "topic": "in", "partition": 1, "position": 9, "lag": 5 }],
+        });
+        let status: Status = serde_json::from_value(serde_json::json!({
+            "version": "0", "instance": "a",
+            "pipelines": [{
+                "name": "iris", "state": "running", "delivery": "exactly-once", "revision": 3, "records": 9,
+                "emitted": 7, "dropped": 0, "dead_letters": {}, "lag": 5, "workers": [worker],
+                "releases": [{ "revision": 3, "releases": {}, "records": 9, "scored": 4, "accuracy": 0.75 }],
+            }],
+        }))
+        .unwrap();
+        let text = render(&status).unwrap();
+        let main = r#"pipeline="iris",loop="main",worker="0""#;
+        for line in [
+            format!("sandpiper_records_total{{{main},outcome=\"emitted\"}} 7"),
+            format!("sandpiper_records_total{{{main},outcome=\"dead-lettered\"}} 2"),
+            format!("sandpiper_dead_letters_total{{{main},reason=\"not-a-number\"}} 2"),
+            format!("sandpiper_transactions_total{{{main},result=\"aborted\"}} 1"),
+            format!("sandpiper_lag_records{{{main},topic=\"in\",partition=\"1\"}} 5.0"),
+            format!("sandpiper_swap_pause_seconds{{{main}}} 0.00025"),
+            "sandpiper_accuracy_ratio{pipeline=\"iris\",revision=\"3\"} 0.75".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "no line {line} in:\n{text}");
+        }
+    }
+}

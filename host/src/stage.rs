@@ -159,3 +159,6 @@ fn checked<W: crate::wasm::instance::World, T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
