@@ -74,9 +74,7 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
         read == records
     })?;
     stream.finish()?;
-    if let Some(worker) = worker {
-        worker.stop()?;
-    }
+    let transactions = worker.map(Running::stop).transpose()?.map_or(0, |commits| commits.len());
     rig.delete(&input)?;
     rig.delete(&output)?;
     println!(

@@ -136,10 +136,7 @@ fn pipeline(status: &PipelineStatus, now: i64) -> String {
     }
     if let Some(feedback) = &status.feedback {
         let waiting = grouped(feedback.waiting);
-        text.push_str(&format!(
-            "  labels and predictions: {}; {waiting} wait for their other half\n",
-            counts(&feedback.labels)
-        ));
+        text.push_str(&format!("  labels and predictions: {}; {waiting} ids kept\n", counts(&feedback.labels)));
     }
     text.push_str(&releases(status));
     for release in &status.releases {
@@ -345,7 +342,7 @@ mod tests {
             "iris: running, revision 2, exactly once",
             "1,200 records, 1,190 emitted, 0 dropped, 10 dead letters; lag 3",
             "dead letters: 9 missing-value, 1 plugin-trap",
-            "labels and predictions: 150 matched; 7 wait for their other half",
+            "labels and predictions: 150 matched; 7 ids kept",
             "1 200 - - - - parse csv@aa",
             "2 1,000 150 97.33 % 0.0800 0.0267 parse csv@aa, classify logistic@bb",
             "truth \\ predicted cat dog",
