@@ -86,7 +86,8 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     side(plain, "poll and send", Box::new(|plan| safe::drain(plan, records)));
     side(cpu || plain, "passthrough again", Box::new(bare));
     let rounds = if sides.is_empty() { 0 } else { options.sized(7, 1) };
-    for round in 0..rounds {
+    // Round 0 warms the broker's JVM and is not counted.
+    for round in 0..=rounds {
         for (at, side) in sides.iter_mut().enumerate() {
             // Each turn reads all anew, as a group of its own, and writes to a topic of its own.
             let name = format!("drain-{round}-{at}");
@@ -94,7 +95,9 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
             let drained = (side.run)(&rig.plan(&name, INPUT, &name, "")?).with_context(|| side.name)?;
             rig.delete(&name)?;
             println!("  {round} {:<18} {:>8.0} records/s {:>6.0} ns CPU", side.name, drained.rate, drained.cpu);
-            side.turns.push(drained);
+            if round > 0 {
+                side.turns.push(drained);
+            }
         }
     }
     let rates = |name: &str| column(&sides, name, |drained| drained.rate);

@@ -77,11 +77,8 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
     let transactions = worker.map(Running::stop).transpose()?.map_or(0, |commits| commits.len());
     rig.delete(&input)?;
     rig.delete(&output)?;
-    println!(
-        "  {name:<12} p50 {:.1} p99 {:.1} p99.9 {:.1} ms",
-        quantile(&ages, 0.5),
-        quantile(&ages, 0.99),
-        quantile(&ages, 0.999)
-    );
+    let [p50, p99, p999] = [0.5, 0.99, 0.999].map(|share| quantile(&ages, share));
+    let rate = transactions / (WARM_UP + seconds);
+    println!("  {name:<12} p50 {p50:.1} p99 {p99:.1} p99.9 {p999:.1} ms, {rate} transactions/s");
     Ok(ages)
 }
