@@ -15,7 +15,7 @@ use crate::Options;
 use crate::measure::{median, ratio};
 use crate::native::{NativeClassifier, NativeParser};
 use crate::rig::{Commit, INPUT, Rig, Running, passthrough};
-use crate::safe::{self, Setup};
+use crate::safe;
 use crate::support::flowers::{self, COLUMNS};
 use crate::table::{Figure, Goal, Table};
 
@@ -83,8 +83,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     side(rate, "native", Box::new(|plan| drain(plan, native(plan)?)));
     side(rate, "wasm again", Box::new(wasm));
     side(cpu || plain, "passthrough", Box::new(bare));
-    side(plain, "poll and send", Box::new(|plan| safe::drain(plan, records, Setup::Ours)));
-    side(plain, "the same by default", Box::new(|plan| safe::drain(plan, records, Setup::Defaults)));
+    side(plain, "poll and send", Box::new(|plan| safe::drain(plan, records)));
     side(cpu || plain, "passthrough again", Box::new(bare));
     let rounds = if sides.is_empty() { 0 } else { options.sized(7, 1) };
     // Round 0 warms the broker's JVM and is not counted.
@@ -129,20 +128,14 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         });
     }
     if plain {
-        let (one_by_one, by_default) = (costs("poll and send"), costs("the same by default"));
+        let one_by_one = costs("poll and send");
         table.add(Figure {
             name: PASSTHROUGH,
             unit: "x CPU",
             measured: ratio(&bare, &one_by_one),
             goal: Goal::AtMost(0.6),
             control,
-            detail: format!(
-                "{:.0} against {:.0} ns a record with our properties; {:.0} ns and {:.2} x with librdkafka's defaults",
-                median(&bare),
-                median(&one_by_one),
-                median(&by_default),
-                ratio(&bare, &by_default),
-            ),
+            detail: format!("{:.0} against {:.0} ns a record", median(&bare), median(&one_by_one)),
         });
     }
     Ok(())

@@ -18,29 +18,11 @@ use crate::rig::Commit;
 
 const CALL: Duration = Duration::from_secs(30);
 
-/// How the clients are set up.
-#[derive(Clone, Copy)]
-pub enum Setup {
-    /// As ours are.
-    Ours,
-    /// As librdkafka is, but for what exactly-once needs.
-    Defaults,
-}
-
-/// Reads that many records and writes them on, in transactions of the same size.
-pub fn drain(plan: &Plan, records: usize, setup: Setup) -> Result<Drained> {
-    let (mut consumer, mut producer) = match setup {
-        Setup::Ours => {
-            (config(&properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky)), config(&properties::producer(plan)))
-        }
-        Setup::Defaults => {
-            let mut consumer = config(&plan.kafka);
-            consumer.set("group.id", &plan.input.group).set("enable.auto.commit", "false").set("isolation.level", "read_committed");
-            (consumer, config(&plan.kafka))
-        }
-    };
+/// Reads that many records and writes them on, in transactions of the same size, by clients of the same properties.
+pub fn drain(plan: &Plan, records: usize) -> Result<Drained> {
+    let mut consumer = config(&properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky));
     let consumer: BaseConsumer = consumer.set("auto.offset.reset", "earliest").create()?;
-    let producer: BaseProducer = producer.set("transactional.id", &plan.name).create()?;
+    let producer: BaseProducer = config(&properties::producer(plan)).set("transactional.id", &plan.name).create()?;
     producer.init_transactions(CALL)?;
     let topics: Vec<&str> = plan.input.topics.iter().map(String::as_str).collect();
     consumer.subscribe(&topics)?;

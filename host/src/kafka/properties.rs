@@ -7,9 +7,6 @@ use crate::plan::{Guarantee, Plan, Properties};
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// Bytes that a record in the fetch queue counts for at least.
-const SMALLEST: usize = 128;
-
 /// How partitions are shared out in a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Assignor {
@@ -39,10 +36,6 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     );
     set("max.poll.interval.ms", poll.as_millis().to_string());
     set("queued.max.messages.kbytes", (plan.limits.fetch_queue / 1024).max(1).to_string());
-    // librdkafka counts a record's bytes and not the 300 that it keeps beside them: small ones are bounded by their number,
-    // and so is what one answer brings, which is let in whole.
-    set("queued.min.messages", (plan.limits.fetch_queue / SMALLEST).max(1).to_string());
-    properties.0.entry("fetch.max.bytes".into()).or_insert_with(|| (plan.limits.fetch_queue / 4).to_string());
     // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
     properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
     properties
