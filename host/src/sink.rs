@@ -16,8 +16,10 @@ pub trait Sink {
     /// Whether outputs of these input partitions have a place; asked at each assignment.
     fn check(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;
     fn begin(&mut self) -> Result<(), Fault>;
-    /// Hands records over; waits for room until the deadline.
-    fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault>;
+    /// Before then a commit takes longer: the broker may still be ending the last transaction.
+    fn rested(&self) -> Option<Instant>;
+    /// Takes records over, and may leave another buffer for the next; waits for room until the deadline.
+    fn send(&mut self, outputs: &mut Outputs, deadline: Instant) -> Result<(), Fault>;
     /// Everything that was sent, and the positions, or nothing.
     fn commit(
         &mut self,

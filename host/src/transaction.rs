@@ -11,6 +11,7 @@ use crate::source::{Position, TopicPartition};
 /// When a transaction closes.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
+    /// From the start of one commit to the start of the next, at least.
     pub interval: Duration,
     pub records: usize,
     pub bytes: usize,
@@ -33,6 +34,7 @@ impl From<&Delivery> for Bounds {
 #[derive(Debug)]
 pub struct Transaction {
     opened: Instant,
+    due: Instant,
     records: usize,
     bytes: usize,
     /// The next offset to be read, by partition.
@@ -41,8 +43,9 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub fn open(now: Instant) -> Self {
-        Self { opened: now, records: 0, bytes: 0, positions: BTreeMap::new(), counts: Counts::default() }
+    /// `due` is when it closes, unless it is full before.
+    pub fn open(now: Instant, due: Instant) -> Self {
+        Self { opened: now, due, records: 0, bytes: 0, positions: BTreeMap::new(), counts: Counts::default() }
     }
 
     /// A batch whose outputs were handed to the sink.
@@ -67,12 +70,12 @@ impl Transaction {
     }
 
     pub fn is_due(&self, bounds: &Bounds, now: Instant) -> bool {
-        self.records >= bounds.records || self.bytes >= bounds.bytes || self.time_left(bounds, now).is_zero()
+        self.records >= bounds.records || self.bytes >= bounds.bytes || now >= self.due
     }
 
-    /// Until the interval is over.
-    pub fn time_left(&self, bounds: &Bounds, now: Instant) -> Duration {
-        (self.opened + bounds.interval).saturating_duration_since(now)
+    /// Until it is due.
+    pub fn time_left(&self, now: Instant) -> Duration {
+        self.due.saturating_duration_since(now)
     }
 
     pub fn deadline(&self, bounds: &Bounds) -> Instant {
@@ -113,6 +116,10 @@ mod tests {
         TopicPartition { topic: 0, partition }
     }
 
+    fn open(now: Instant) -> Transaction {
+        Transaction::open(now, now + BOUNDS.interval)
+    }
+
     fn batch(origins: &[(i32, i64)]) -> Batch {
         let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned()]));
         for (partition, offset) in origins {
@@ -134,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_position_is_behind_the_last_record_of_each_partition() {
-        let mut transaction = Transaction::open(Instant::now());
+        let mut transaction = open(Instant::now());
         transaction.add(&batch(&[(1, 4), (1, 5), (0, 7), (1, 9), (0, 8)]), &outputs(0));
         assert_eq!(positions(&transaction), [(0, 9), (1, 10)]);
         transaction.add(&batch(&[(2, 0), (1, 11)]), &outputs(0));
@@ -147,7 +154,7 @@ mod tests {
         for (topic, offset) in [(0, 3), (1, 8), (0, 4)] {
             builder.push(Origin { topic, partition: 0, offset }, None, None, None, None);
         }
-        let mut transaction = Transaction::open(Instant::now());
+        let mut transaction = open(Instant::now());
         transaction.add(&builder.finish(), &outputs(0));
         let read = |position: &Position| (position.partition.topic, position.offset);
         assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(0, 5), (1, 9)]);
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn it_covers_the_records_before_its_positions_and_no_other() {
-        let mut transaction = Transaction::open(Instant::now());
+        let mut transaction = open(Instant::now());
         transaction.add(&batch(&[(0, 7)]), &outputs(0));
         assert!(transaction.covers(partition(0), 7));
         assert!(!transaction.covers(partition(0), 8));
@@ -168,7 +175,7 @@ mod tests {
         for (records, bytes, later, due) in
             [(3, 9, 99, false), (4, 9, 99, true), (3, 10, 99, true), (3, 9, 100, true), (5, 11, 101, true)]
         {
-            let mut transaction = Transaction::open(now);
+            let mut transaction = open(now);
             let origins: Vec<(i32, i64)> = (0..records).map(|offset| (0, offset)).collect();
             transaction.add(&batch(&origins), &outputs(bytes));
             let at = now + Duration::from_millis(later);
@@ -179,7 +186,7 @@ mod tests {
     #[test]
     fn records_bytes_and_counts_add_up_over_batches() {
         let now = Instant::now();
-        let mut transaction = Transaction::open(now);
+        let mut transaction = open(now);
         transaction.add(&batch(&[(0, 0), (0, 1)]), &outputs(4));
         assert!(!transaction.is_due(&BOUNDS, now));
         transaction.add(&batch(&[(0, 2)]), &outputs(6));
@@ -190,9 +197,9 @@ mod tests {
     #[test]
     fn time_left_ends_at_zero_and_the_deadline_is_the_budget() {
         let now = Instant::now();
-        let transaction = Transaction::open(now);
-        assert_eq!(transaction.time_left(&BOUNDS, now + Duration::from_millis(30)), Duration::from_millis(70));
-        assert_eq!(transaction.time_left(&BOUNDS, now + Duration::from_secs(9)), Duration::ZERO);
+        let transaction = open(now);
+        assert_eq!(transaction.time_left(now + Duration::from_millis(30)), Duration::from_millis(70));
+        assert_eq!(transaction.time_left(now + Duration::from_secs(9)), Duration::ZERO);
         assert_eq!(transaction.deadline(&BOUNDS), now + BOUNDS.budget);
     }
 

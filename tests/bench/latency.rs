@@ -18,6 +18,8 @@ pub const NAMES: &[&str] = &[P50, P99];
 const RATE: usize = 10_000;
 /// Seconds that are not counted, while clients connect.
 const WARM_UP: usize = 2;
+/// Seconds of the rounds that are not counted at all, while the broker's JVM compiles what it runs.
+const WARM_ROUND: usize = 20;
 const COMMIT: Duration = Duration::from_millis(5);
 
 pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
@@ -26,10 +28,17 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     }
     let (rounds, seconds) = (options.sized(3, 1), options.sized(8, 3));
     let (mut direct, mut processed, mut again) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 0..rounds {
-        direct.extend(run(rig, &format!("direct-{round}"), seconds, false)?);
-        processed.extend(run(rig, &format!("processed-{round}"), seconds, true)?);
-        again.extend(run(rig, &format!("again-{round}"), seconds, false)?);
+    // Round 0 warms the broker's JVM and is not counted.
+    for round in 0..=rounds {
+        for (name, through, ages) in
+            [("direct", false, &mut direct), ("processed", true, &mut processed), ("again", false, &mut again)]
+        {
+            let seconds = if round == 0 && through { options.sized(WARM_ROUND, seconds) } else { seconds };
+            let run = run(rig, &format!("{name}-{round}"), seconds, through)?;
+            if round > 0 {
+                ages.extend(run);
+            }
+        }
     }
     for (name, share, most) in [(P50, 0.5, 13.0), (P99, 0.99, 40.0)] {
         let (direct, processed, again) =

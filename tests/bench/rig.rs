@@ -32,7 +32,7 @@ use sandpiper::wasm::Engine;
 use sandpiper::worker::{Control, Process, Worker};
 
 use crate::Options;
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, Life};
 use crate::measure::process_cpu;
 use crate::support::flowers::{self, COLUMNS, flowers};
 
@@ -53,7 +53,7 @@ impl Rig {
     pub fn start(options: &Options) -> Result<Rig> {
         println!("starting Apache Kafka …");
         let directory = tempfile::Builder::new().prefix("sandpiper-bench-").tempdir()?;
-        let kafka = Kafka::start(&directory.path().join("kafka"))?;
+        let kafka = Kafka::start(&directory.path().join("kafka"), Life::Long)?;
         let state = Arc::new(State::open(&directory.path().join("state"), Some("bench"))?);
         let stager = Stager::new(Engine::new(None)?, state);
         let rig = Rig { kafka, stager, records: options.sized(2_000_000, 200_000), directory };

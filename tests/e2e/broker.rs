@@ -1,6 +1,6 @@
 //! A broker that is not there, or goes away.
 
-use crate::kafka::Kafka;
+use crate::kafka::{Kafka, Life};
 use crate::support::flowers::ROW;
 use crate::support::record;
 use crate::support::scene::Scene;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 crate::tests![a_daemon_waits_for_a_broker_that_is_not_there_yet, a_broker_that_restarts_loses_and_doubles_nothing];
 
 fn a_daemon_waits_for_a_broker_that_is_not_there_yet(scene: &Scene) -> Result<()> {
-    let kafka = Kafka::prepare(&scene.directory.join("kafka"), 1)?;
+    let kafka = Kafka::prepare(&scene.directory.join("kafka"), 1, Life::Short)?;
     kafka.launch()?;
     let scene = scene.on(&kafka);
     scene.create_usual(2)?;
@@ -36,7 +36,7 @@ fn a_daemon_waits_for_a_broker_that_is_not_there_yet(scene: &Scene) -> Result<()
 
 fn a_broker_that_restarts_loses_and_doubles_nothing(scene: &Scene) -> Result<()> {
     const RECORDS: usize = 20_000;
-    let kafka = Kafka::start(&scene.directory.join("kafka"))?;
+    let kafka = Kafka::start(&scene.directory.join("kafka"), Life::Short)?;
     let scene = scene.on(&kafka);
     scene.create_usual(2)?;
     // A broker that comes back while its old registration still counts has no leader for its own partitions, and then

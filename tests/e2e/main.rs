@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../kafka/mod.rs"]
+#[allow(dead_code, reason = "the benchmarks use the rest")]
 mod kafka;
 #[path = "../support/mod.rs"]
 mod support;
@@ -28,7 +29,7 @@ mod shutdown;
 mod swap;
 
 use anyhow::Result;
-use kafka::{Kafka, tail};
+use kafka::{Kafka, Life, tail};
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -101,9 +102,9 @@ fn main() -> ExitCode {
 }
 
 fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> Result<(), Failed> {
-    let kafka = shared
-        .kafka
-        .get_or_init(|| Kafka::start(&shared.directory.join("kafka")).map_err(|error| format!("{error:#}")));
+    let kafka = shared.kafka.get_or_init(|| {
+        Kafka::start(&shared.directory.join("kafka"), Life::Short).map_err(|error| format!("{error:#}"))
+    });
     let kafka = kafka.as_ref().map_err(Failed::from)?;
     let directory = shared.directory.join(name);
     std::fs::create_dir_all(&directory)?;

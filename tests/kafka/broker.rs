@@ -10,9 +10,19 @@ use std::time::{Duration, Instant};
 /// Base64 of the 16 bytes `sandpiper-tests1`.
 const CLUSTER_ID: &str = "c2FuZHBpcGVyLXRlc3RzMQ";
 
+/// How a broker's JVM is set up.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Life {
+    /// For a test: C1 alone, the serial collector and few threads are ready sooner on few cores.
+    Short,
+    /// As Kafka's own start script has it: for what is measured.
+    Long,
+}
+
 /// A broker that is its own controller, running or not.
 pub struct Broker {
     pub node: usize,
+    life: Life,
     pub listener: Port,
     pub controller: Port,
     /// Configuration, data and log.
@@ -21,9 +31,9 @@ pub struct Broker {
 }
 
 impl Broker {
-    pub fn reserve(node: usize, directory: PathBuf) -> Result<Broker> {
+    pub fn reserve(node: usize, directory: PathBuf, life: Life) -> Result<Broker> {
         fs::create_dir_all(&directory)?;
-        Ok(Broker { node, listener: Port::reserve()?, controller: Port::reserve()?, directory, child: None })
+        Ok(Broker { node, life, listener: Port::reserve()?, controller: Port::reserve()?, directory, child: None })
     }
 
     /// Writes the configuration and formats the data directory.
@@ -66,15 +76,17 @@ impl Broker {
              transaction.abort.timed.out.transaction.cleanup.interval.ms=1000\n\
              group.initial.rebalance.delay.ms=0\n\
              auto.create.topics.enable=false\n\
-             num.network.threads=2\n\
-             num.io.threads=4\n\
-             background.threads=2\n\
+             {threads}\
              log.retention.ms=-1\n\
              log.cleaner.dedupe.buffer.size=4194304\n",
             node = self.node,
             listener = self.listener.address(),
             controller = self.controller.address(),
             data = self.data().display(),
+            threads = match self.life {
+                Life::Short => "num.network.threads=2\nnum.io.threads=4\nbackground.threads=2\n",
+                Life::Long => "",
+            },
         )
     }
 
@@ -88,10 +100,12 @@ impl Broker {
         if self.child.is_some() {
             return Ok(());
         }
-        // C1 alone and the serial collector: a short life on few cores.
-        let mut java = self.java("-Xmx512m")?;
-        java.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "kafka.Kafka"])
-            .arg(self.directory.join("server.properties"));
+        let (heap, options) = match self.life {
+            Life::Short => ("-Xmx512m", ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]),
+            Life::Long => ("-Xmx1g", ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]),
+        };
+        let mut java = self.java(heap)?;
+        java.args(options).arg("kafka.Kafka").arg(self.directory.join("server.properties"));
         let console = File::options().create(true).append(true).open(self.directory.join("console.log"))?;
         java.stdin(std::process::Stdio::null()).stdout(console.try_clone()?).stderr(console);
         self.child = Some(keeper::spawn(java).context("cannot run java")?);

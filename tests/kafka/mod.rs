@@ -8,7 +8,7 @@ pub mod jars;
 pub mod keeper;
 mod port;
 
-pub use broker::{Broker, tail};
+pub use broker::{Broker, Life, tail};
 
 use anyhow::{Context, Result, anyhow, bail};
 use rdkafka::ClientConfig;
@@ -32,16 +32,16 @@ pub struct Kafka {
 
 impl Kafka {
     /// One broker that answers.
-    pub fn start(directory: &Path) -> Result<Kafka> {
-        let kafka = Kafka::prepare(directory, 1)?;
+    pub fn start(directory: &Path, life: Life) -> Result<Kafka> {
+        let kafka = Kafka::prepare(directory, 1, life)?;
         kafka.launch()?;
         Ok(kafka)
     }
 
     /// Addresses and directories of brokers that do not run yet.
-    pub fn prepare(directory: &Path, brokers: usize) -> Result<Kafka> {
+    pub fn prepare(directory: &Path, brokers: usize, life: Life) -> Result<Kafka> {
         let brokers: Vec<Broker> = (1..=brokers)
-            .map(|node| Broker::reserve(node, directory.join(format!("broker-{node}"))))
+            .map(|node| Broker::reserve(node, directory.join(format!("broker-{node}")), life))
             .collect::<Result<_>>()?;
         let voters: Vec<String> =
             brokers.iter().map(|broker| format!("{}@{}", broker.node, broker.controller.address())).collect();

@@ -7,6 +7,9 @@ use crate::plan::{Guarantee, Plan, Properties};
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// Bytes below which a record's own size is not what it costs to keep.
+const SMALL_RECORD: usize = 128;
+
 /// How partitions are shared out in a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Assignor {
@@ -36,6 +39,12 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     );
     set("max.poll.interval.ms", poll.as_millis().to_string());
     set("queued.max.messages.kbytes", (plan.limits.fetch_queue / 1024).max(1).to_string());
+    // librdkafka counts a record's bytes only, and keeps some 300 more beside each: small records are limited by number.
+    set("queued.min.messages", (plan.limits.fetch_queue / SMALL_RECORD).max(1).to_string());
+    // The queue's limits are looked at before a fetch: what one may bring comes on top of them.
+    let record = properties.0.get("message.max.bytes").and_then(|size| size.parse().ok()).unwrap_or(1_000_000);
+    let fetch = (plan.limits.fetch_queue / 4).max(record);
+    properties.0.entry("fetch.max.bytes".into()).or_insert_with(|| fetch.to_string());
     // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
     properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
     properties

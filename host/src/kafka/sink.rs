@@ -21,6 +21,11 @@ use crate::source::{Position, TopicPartition};
 
 /// Fenced again within this time, without a timeout of our own, means two holders of one id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
+/// The broker ends a transaction for some milliseconds after it has answered. A partition that the next one adds
+/// meanwhile is refused, and librdkafka asks again only 20 ms later: so outputs rest here that long, or until this many
+/// batches do.
+const REST: Duration = Duration::from_millis(4);
+const RESTING: usize = 4;
 
 pub struct KafkaSink {
     /// `None` only while a recovery that failed waits to be tried again.
@@ -31,6 +36,11 @@ pub struct KafkaSink {
     /// A broker refuses a batch for one record in it: what was refused together is sent alone the next time.
     suspects: HashSet<Origin>,
     in_transaction: bool,
+    /// When the last transaction was answered.
+    ended: Instant,
+    /// Outputs that rest, and buffers for the next ones.
+    resting: Vec<Outputs>,
+    spare: Vec<Outputs>,
     fenced: Option<Instant>,
 }
 
@@ -48,6 +58,9 @@ impl KafkaSink {
             sent: Vec::new(),
             suspects: HashSet::new(),
             in_transaction: false,
+            ended: Instant::now(),
+            resting: Vec::new(),
+            spare: Vec::new(),
             fenced: None,
         })
     }
@@ -293,6 +306,15 @@ impl KafkaSink {
         Ok(())
     }
 
+    fn send_resting(&mut self, deadline: Instant) -> Result<(), Fault> {
+        for outputs in mem::take(&mut self.resting) {
+            let sent = self.send_all(&outputs, deadline);
+            self.spare.push(outputs);
+            self.certain(sent)?;
+        }
+        Ok(())
+    }
+
     fn wait_for_room(&self, producer: &Producer, deadline: Instant) -> Result<(), Fault> {
         if Instant::now() >= deadline {
             return Err(Fault::Unknown(
@@ -386,12 +408,19 @@ impl Sink for KafkaSink {
         Ok(())
     }
 
-    fn send(&mut self, outputs: &Outputs, deadline: Instant) -> Result<(), Fault> {
+    fn rested(&self) -> Option<Instant> {
+        self.is_transactional().then_some(self.ended + REST)
+    }
+
+    fn send(&mut self, outputs: &mut Outputs, deadline: Instant) -> Result<(), Fault> {
         if let Some(unfit) = self.unfit(outputs, &outputs.records)? {
             return Err(Fault::Refused(unfit));
         }
-        let sent = self.send_all(outputs, deadline);
-        self.certain(sent)
+        self.resting.push(mem::replace(outputs, self.spare.pop().unwrap_or_default()));
+        if self.resting.len() < RESTING && self.ended.elapsed() < REST {
+            return Ok(());
+        }
+        self.send_resting(deadline)
     }
 
     fn commit(
@@ -401,6 +430,7 @@ impl Sink for KafkaSink {
         group: &Group,
         deadline: Instant,
     ) -> Result<(), Fault> {
+        self.send_resting(deadline)?;
         let flushed = self.producer()?.flush(&self.sent, deadline);
         self.certain(flushed)?;
         if self.is_transactional() {
@@ -427,11 +457,13 @@ impl Sink for KafkaSink {
             })?;
         }
         self.in_transaction = false;
+        self.ended = Instant::now();
         self.suspects.clear();
         Ok(())
     }
 
     fn abort(&mut self, deadline: Instant) -> Result<(), Fault> {
+        self.spare.append(&mut self.resting);
         if !mem::take(&mut self.in_transaction) {
             return Ok(());
         }
@@ -446,11 +478,13 @@ impl Sink for KafkaSink {
         let _ = producer.flush(&self.sent, deadline);
         while producer.queue.poll(Duration::ZERO).is_some() {}
         self.sent.clear();
+        self.ended = Instant::now();
         Ok(())
     }
 
     fn recover(&mut self) -> Result<(), Fault> {
         self.in_transaction = false;
+        self.spare.append(&mut self.resting);
         self.sent.clear();
         // The new producer resolves the old one's transaction: the old one must not act any more.
         if let Some(old) = self.producer.take() {

@@ -516,11 +516,16 @@ impl Source for KafkaSource {
             return;
         }
         let deadline = Instant::now() + REQUEST;
-        // SAFETY: the client is alive.
-        while unsafe { rd::rd_kafka_consumer_closed(self.client.ptr()) } == 0 && Instant::now() < deadline {
-            if let Ok(Some(Event::Revoked { partitions, .. })) = self.event(Duration::from_millis(50)) {
-                let _ = self.unassign(&partitions);
+        loop {
+            // Whatever the group asked of this member and asks of it while it leaves, assignments too, waits for an answer,
+            // and the client could not be destroyed without one. From here on every answer means: nothing.
+            // SAFETY: the client is alive; a null list is the empty assignment.
+            unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) };
+            // SAFETY: the client is alive.
+            if unsafe { rd::rd_kafka_consumer_closed(self.client.ptr()) } != 0 || Instant::now() >= deadline {
+                return;
             }
+            self.events.poll(Duration::from_millis(50));
         }
     }
 }

@@ -373,6 +373,7 @@ pub struct Ledger {
     broker: Rc<RefCell<Broker>>,
     journal: Journal,
     transactional: bool,
+    rests_until: Option<Instant>,
 }
 
 impl Sink for Ledger {
@@ -396,7 +397,11 @@ impl Sink for Ledger {
         Ok(())
     }
 
-    fn send(&mut self, outputs: &Outputs, _deadline: Instant) -> Result<(), Fault> {
+    fn rested(&self) -> Option<Instant> {
+        self.rests_until
+    }
+
+    fn send(&mut self, outputs: &mut Outputs, _deadline: Instant) -> Result<(), Fault> {
         self.journal.write(format!("send {}", outputs.records.len()));
         let mut broker = self.broker.borrow_mut();
         broker.producer("send")?;
@@ -577,7 +582,7 @@ impl<P: Process> World<P> {
             stop: stop.clone(),
             stops_when_idle: false,
         };
-        let sink = Ledger { broker: broker.clone(), journal: journal.clone(), transactional: true };
+        let sink = Ledger { broker: broker.clone(), journal: journal.clone(), transactional: true, rests_until: None };
         let control = Control { slot: slot.clone(), stop: stop.clone(), report: report.clone() };
         let worker = Worker::new(source, sink, clock.clone(), process, control, bounds, topics);
         Self { broker, clock, journal, worker, slot, stop, report }
@@ -638,6 +643,10 @@ impl<P: Process> World<P> {
         let mut broker = self.broker.borrow_mut();
         broker.fenced = true;
         broker.open = Open::No;
+    }
+
+    pub fn sink_rests_until(&mut self, at: Instant) {
+        self.worker.sink.rests_until = Some(at);
     }
 
     pub fn offer(&mut self, next: P) {

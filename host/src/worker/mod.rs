@@ -94,6 +94,8 @@ pub struct Worker<S, K, C, P> {
     /// Partitions that wait, paused, for a deployment of at least that revision.
     waiting: BTreeMap<TopicPartition, u64>,
     transaction: Option<Transaction>,
+    /// When the last commit started.
+    committed: Option<Instant>,
     forced: Forced,
     outputs: Outputs,
     report: WorkerReport,
@@ -134,6 +136,7 @@ where
             pending: Vec::new(),
             waiting: BTreeMap::new(),
             transaction: None,
+            committed: None,
             forced: Forced::new(),
             outputs: Outputs::default(),
             report,
@@ -172,7 +175,7 @@ where
             return Ok(Step::Stopped);
         }
         let now = self.clock.now();
-        let wait = self.transaction.as_ref().map_or(IDLE, |transaction| transaction.time_left(&self.bounds, now));
+        let wait = self.transaction.as_ref().map_or(IDLE, |transaction| transaction.time_left(now));
         match self.source.next(wait)? {
             Event::Batch(batch) => self.add(&batch)?,
             Event::Assigned(partitions) => self.assigned(&partitions)?,
@@ -210,11 +213,13 @@ where
             self.sink.begin()?;
         }
         let now = self.clock.now();
-        let transaction = self.transaction.get_or_insert_with(|| Transaction::open(now));
+        let transaction = self.transaction.get_or_insert_with(|| {
+            let last = self.committed.unwrap_or(now);
+            Transaction::open(now, (last + self.bounds.interval).max(self.sink.rested().unwrap_or(now)))
+        });
         self.process.process(batch, &self.forced, self.clock.unix_ms(), &mut self.outputs);
-        self.sink.send(&self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))?;
         transaction.add(batch, &self.outputs);
-        Ok(())
+        self.sink.send(&mut self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))
     }
 
     /// Closes the open transaction, if there is one.
@@ -222,7 +227,9 @@ where
         let Some(transaction) = &self.transaction else { return Ok(()) };
         let revision = self.process.revision();
         let (positions, said) = (transaction.positions(), metadata(revision));
-        let deadline = transaction.deadline(&self.bounds).max(self.clock.now() + self.bounds.budget / 2);
+        let now = self.clock.now();
+        self.committed = Some(now);
+        let deadline = transaction.deadline(&self.bounds).max(now + self.bounds.budget / 2);
         let group = self.source.group()?;
         self.sink.commit(&positions, &said, &group, deadline)?;
         if !self.sink.is_transactional() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Clock as _;
 use crate::pipeline::fakes;
 use crate::transaction::Bounds;
 use crate::worker::fakes::{BOUNDS, Journal, World};
@@ -62,6 +63,46 @@ fn the_interval_counts_from_the_first_record_not_from_the_last() {
     world.clock.advance(BOUNDS.interval / 2);
     world.step();
     assert_eq!(world.processed(0), [0, 1]);
+}
+
+#[test]
+fn a_record_that_comes_long_after_the_last_commit_waits_for_nothing() {
+    let mut world = bounded(BOUNDS);
+    world.records(0, 0..1);
+    world.step();
+    world.interval();
+    world.clock.advance(BOUNDS.interval);
+    world.records(0, 1..2);
+    world.step();
+    assert_eq!(world.processed(0), [0, 1]);
+}
+
+#[test]
+fn an_interval_after_the_last_commit_started_the_next_one_does_and_not_a_millisecond_before() {
+    let mut world = bounded(BOUNDS);
+    world.records(0, 0..1);
+    world.step();
+    world.interval();
+    world.clock.advance(BOUNDS.interval - Duration::from_millis(1));
+    world.records(0, 1..2);
+    world.step();
+    assert!(world.is_in_transaction());
+    world.clock.advance(Duration::from_millis(1));
+    world.step();
+    assert_eq!(world.processed(0), [0, 1]);
+}
+
+#[test]
+fn a_transaction_is_not_due_before_its_sink_has_rested() {
+    let mut world = bounded(BOUNDS);
+    let rested = world.clock.now() + BOUNDS.interval * 2;
+    world.sink_rests_until(rested);
+    world.records(0, 0..1);
+    world.step();
+    world.interval();
+    assert!(world.is_in_transaction());
+    world.interval();
+    assert_eq!(world.processed(0), [0]);
 }
 
 #[test]
