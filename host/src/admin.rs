@@ -1,7 +1,8 @@
 //! The admin API, on loopback: health, metrics, status, and the commands that change what runs.
 //!
 //! `GET /livez /readyz /metrics`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
-//! `POST /v1/pipelines/NAME/deploy`, `POST /v1/pipelines/NAME/undo`. Errors are `{"error": "…"}`.
+//! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `GET` and
+//! `POST …/replay`. Errors are `{"error": "…"}`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
+use crate::brake::Pause;
 use crate::clock::{Clock as _, SystemClock};
 use crate::controller::{Change, Controller, Deployed};
 use crate::daemon::Daemon;
 use crate::digest::Digest;
+use crate::dlq::replay::{Progress, Request};
 use crate::metrics;
 use crate::report::WorkerState;
 use crate::status::Status;
@@ -56,6 +59,9 @@ pub async fn serve(
         .route("/v1/pipelines/{name}/history", get(history))
         .route("/v1/pipelines/{name}/deploy", post(deploy))
         .route("/v1/pipelines/{name}/undo", post(undo))
+        .route("/v1/pipelines/{name}/pause", post(pause))
+        .route("/v1/pipelines/{name}/resume", post(resume))
+        .route("/v1/pipelines/{name}/replay", get(replayed).post(replay))
         .route("/v1/artifacts", put(artifact))
         .layer(DefaultBodyLimit::max(ARTIFACT))
         .with_state(daemon);
@@ -100,7 +106,9 @@ async fn livez(State(daemon): Shared) -> Response {
 async fn readyz(State(daemon): Shared) -> Response {
     let mut reasons = Vec::new();
     for pipeline in Status::of(&daemon).pipelines {
-        if pipeline.state != WorkerState::Running {
+        if let Some(paused) = &pipeline.paused {
+            reasons.push(format!("pipeline {} is paused: {}", pipeline.name, paused.pause.why));
+        } else if pipeline.state != WorkerState::Running {
             let why = pipeline.last_error.unwrap_or_else(|| "connecting".into());
             reasons.push(format!("pipeline {} is not running: {why}", pipeline.name));
         } else if let Some(worker) = pipeline.workers.iter().find(|worker| worker.revision < pipeline.revision) {
@@ -154,7 +162,7 @@ async fn deploy(
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Undo {
+struct Why {
     #[serde(default)]
     reason: String,
 }
@@ -165,9 +173,47 @@ async fn undo(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<Deployed>, Refusal> {
-    let undo: Undo = json(&headers, &body)?;
+    let why: Why = json(&headers, &body)?;
     let controller = pipeline(&daemon, &name)?;
-    blocking(move || controller.undo(&undo.reason)).await.map(Json)
+    blocking(move || controller.undo(&why.reason)).await.map(Json)
+}
+
+async fn pause(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Pause>, Refusal> {
+    let why: Why = json(&headers, &body)?;
+    let controller = pipeline(&daemon, &name)?;
+    blocking(move || controller.pause(&why.reason)).await.map(Json)
+}
+
+async fn resume(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Pause>, Refusal> {
+    let _: Why = json(&headers, &body)?;
+    let controller = pipeline(&daemon, &name)?;
+    blocking(move || controller.resume()).await.map(Json)
+}
+
+/// How far the last replay is.
+async fn replayed(State(daemon): Shared, Path(name): Path<String>) -> Result<Json<Progress>, Refusal> {
+    Ok(Json(pipeline(&daemon, &name)?.replay.look()))
+}
+
+async fn replay(
+    State(daemon): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Progress>, Refusal> {
+    let request: Request = json(&headers, &body)?;
+    let controller = pipeline(&daemon, &name)?;
+    blocking(move || daemon.replay(&controller, &request)).await.map(Json)
 }
 
 /// The content type is asked for so that no web page can send a command without the browser asking us first.

@@ -3,16 +3,18 @@
 //! A change is staged completely — compiled, opened, checked for every worker — before anything that runs is touched.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::brake::{Brake, Cause, Pause, Word};
 use crate::clock::{Clock as _, SystemClock};
 use crate::deployment::{Deployment, Release, Releases};
 use crate::digest::Digest;
-use crate::pipeline::Pipeline;
+use crate::dlq::replay;
+use crate::pipeline::{Pipeline, Trial};
 use crate::plan::{self, Plan, PluginRef};
 use crate::report::{Publisher, WorkerState};
 use crate::slot::Slot;
@@ -78,6 +80,9 @@ pub struct Controller {
     pub reports: Vec<Publisher>,
     /// Of the feedback loop.
     pub feedback: Option<Publisher>,
+    pub brake: Arc<Brake>,
+    /// The last replay of dead letters, running or done.
+    pub replay: replay::Shared,
 }
 
 impl Controller {
@@ -86,7 +91,11 @@ impl Controller {
     ///
     /// # Errors
     /// When the deployment cannot be staged or remembered.
-    pub fn start(plan: Plan, stager: Arc<Stager>, state: Arc<State>) -> Result<(Self, Vec<Pipeline>)> {
+    pub fn start(
+        plan: Plan,
+        stager: Arc<Stager>,
+        state: Arc<State>,
+    ) -> Result<(Self, Vec<Pipeline>, mpsc::Receiver<Word>)> {
         let mut history = state.history(&plan.name)?;
         let wanted = stager.releases(&plan).with_context(|| format!("pipeline {}", plan.name))?;
         let is_applied = history.applied == Some(wanted.digest());
@@ -97,18 +106,27 @@ impl Controller {
                 releases: wanted.clone(),
                 reason: format!("applied from {}", plan.file.display()),
                 at: SystemClock.unix_ms(),
+                on_probation: true,
+                failed: None,
             },
         };
-        let pipelines = stage(&stager, &plan, &deployment)?;
+        let mut next = history.clone();
         if !is_applied {
-            history.applied = Some(wanted.digest());
-            history.deployments.push(deployment);
-            state.set_history(&plan.name, &mut history)?;
+            next.applied = Some(wanted.digest());
+            next.deployments.push(deployment);
         }
+        let pipelines = stage(&stager, &plan, &next)?;
+        if next != history {
+            state.set_history(&plan.name, &mut next)?;
+            history = next;
+        }
+        let (brake, words) = Brake::new(history.paused.clone());
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<_>>()?;
         let reports = (0..plan.limits.workers).map(|_| Publisher::default()).collect();
         let controller = Self {
             feedback: plan.feedback.as_ref().map(|_| Publisher::default()),
+            brake: Arc::new(brake),
+            replay: replay::Shared::default(),
             plan: Arc::new(plan),
             stager,
             state,
@@ -116,7 +134,7 @@ impl Controller {
             slots,
             reports,
         };
-        Ok((controller, pipelines))
+        Ok((controller, pipelines, words))
     }
 
     pub fn history(&self) -> History {
@@ -160,7 +178,7 @@ impl Controller {
             self.plan.name,
             current.revision
         );
-        self.advance(&mut history, releases, change.reason.clone())
+        self.advance(&mut history, releases, change.reason.clone(), true)
     }
 
     /// Goes back to what the previous revision ran, as a new revision.
@@ -170,10 +188,9 @@ impl Controller {
     pub fn undo(&self, reason: &str) -> Result<Deployed> {
         let mut history = self.locked();
         let current = current(&history)?;
-        let previous = history.deployments.iter().rev().find(|deployment| deployment.revision + 1 == current.revision);
-        let Some(previous) = previous else {
+        let Some(previous) = history.previous() else {
             bail!(
-                "pipeline {} has no revision before {}: there is nothing to go back to",
+                "pipeline {} has no revision before {} that ran something else and did not fail: there is nothing to go back to",
                 self.plan.name,
                 current.revision
             );
@@ -181,7 +198,123 @@ impl Controller {
         let reason = if reason.trim().is_empty() { "undo" } else { reason };
         let reason = format!("{reason} (back to what revision {} ran)", previous.revision);
         let releases = previous.releases.clone();
-        self.advance(&mut history, releases, reason)
+        self.advance(&mut history, releases, reason, false)
+    }
+
+    /// What runs now, opened once more.
+    ///
+    /// # Errors
+    /// When it cannot be opened any more.
+    pub fn open(&self) -> Result<Pipeline> {
+        let history = self.locked();
+        let deployment = current(&history)?;
+        self.stager.open(&self.plan, &deployment.releases, deployment.revision)
+    }
+
+    /// Holds the pipeline between two transactions, also after a restart.
+    ///
+    /// # Errors
+    /// When it is paused already, or that cannot be remembered.
+    pub fn pause(&self, reason: &str) -> Result<Pause> {
+        if let Some(pause) = self.brake.paused() {
+            bail!("pipeline {} is paused already: {}", self.plan.name, pause.why);
+        }
+        let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
+        let pause =
+            Pause { at: SystemClock.unix_ms(), cause: Cause::Operator, why: why.to_owned(), reasons: BTreeMap::new() };
+        self.brake.pause(pause.clone());
+        self.remember_pause(Some(pause.clone()))?;
+        Ok(pause)
+    }
+
+    /// Goes on where the pipeline was paused.
+    ///
+    /// # Errors
+    /// When it is not paused, or that cannot be remembered.
+    pub fn resume(&self) -> Result<Pause> {
+        let Some(pause) = self.brake.paused() else { bail!("pipeline {} is not paused", self.plan.name) };
+        self.remember_pause(None)?;
+        self.brake.release();
+        Ok(pause)
+    }
+
+    fn remember_pause(&self, pause: Option<Pause>) -> Result<()> {
+        let mut history = self.locked();
+        let mut next = history.clone();
+        next.paused = pause;
+        self.state.set_history(&self.plan.name, &mut next)?;
+        *history = next;
+        Ok(())
+    }
+
+    /// Heeds what the workers say until the daemon ends.
+    pub fn listen(&self, words: &mpsc::Receiver<Word>) {
+        for word in words {
+            let heeded = match word {
+                Word::End => return,
+                Word::Paused => self.remember_pause(self.brake.paused()),
+                Word::Proven { revision } => self.trust(revision),
+                Word::Failed { revision, why } => self.replace(revision, why),
+            };
+            if let Err(error) = heeded {
+                tracing::error!(pipeline = self.plan.name, "{error:#}");
+            }
+        }
+    }
+
+    /// A revision that has passed its probation is not taken back any more.
+    fn trust(&self, revision: u64) -> Result<()> {
+        let mut history = self.locked();
+        let mut next = history.clone();
+        match next.deployments.last_mut() {
+            Some(current) if current.revision == revision && current.on_probation => current.on_probation = false,
+            _ => return Ok(()),
+        }
+        self.state.set_history(&self.plan.name, &mut next)?;
+        *history = next;
+        Ok(())
+    }
+
+    /// Takes a failed revision back, or pauses when there is nothing to go back to.
+    fn replace(&self, revision: u64, why: String) -> Result<()> {
+        let label = |history: &History| {
+            let stages = history.current().map(|current| current.releases.iter().map(|(_, release)| release.label()));
+            stages.into_iter().flatten().collect::<Vec<_>>().join(", ")
+        };
+        let gone = {
+            let mut history = self.locked();
+            let current = current(&history)?;
+            if current.revision != revision {
+                // It was replaced in the meantime: what runs next waits in the slots.
+                self.brake.decided();
+                return Ok(());
+            }
+            let failed = format!("revision {revision} ({}) failed: {why}", label(&history));
+            match history.previous().filter(|_| current.on_probation).cloned() {
+                None => failed,
+                Some(previous) => {
+                    let mut marked = history.clone();
+                    if let Some(current) = marked.deployments.last_mut() {
+                        current.failed = Some(why);
+                    }
+                    let reason = format!("{failed}; back to what revision {} ran", previous.revision);
+                    match self.advance(&mut marked, previous.releases, reason, false) {
+                        Ok(_) => {
+                            *history = marked;
+                            self.brake.decided();
+                            return Ok(());
+                        }
+                        Err(error) => {
+                            format!("{failed}; and revision {} cannot take over: {error:#}", previous.revision)
+                        }
+                    }
+                }
+            }
+        };
+        tracing::error!(pipeline = self.plan.name, "{gone}; the pipeline pauses");
+        let at = SystemClock.unix_ms();
+        self.brake.pause(Pause { at, cause: Cause::Release, why: gone, reasons: BTreeMap::new() });
+        Ok(())
     }
 
     fn release_of<'a>(&self, releases: &'a mut Releases, stage: &str) -> Result<&'a mut Release> {
@@ -230,12 +363,13 @@ impl Controller {
         Ok(())
     }
 
-    fn advance(&self, history: &mut History, releases: Releases, reason: String) -> Result<Deployed> {
+    fn advance(&self, history: &mut History, releases: Releases, reason: String, trial: bool) -> Result<Deployed> {
         let revision = current(history)?.revision + 1;
-        let deployment = Deployment { revision, releases, reason, at: SystemClock.unix_ms() };
-        let pipelines = stage(&self.stager, &self.plan, &deployment)?;
+        let at = SystemClock.unix_ms();
+        let deployment = Deployment { revision, releases, reason, at, on_probation: trial, failed: None };
         let mut next = history.clone();
         next.deployments.push(deployment.clone());
+        let pipelines = stage(&self.stager, &self.plan, &next)?;
         self.state.set_history(&self.plan.name, &mut next)?;
         *history = next;
         for (slot, pipeline) in self.slots.iter().zip(pipelines) {
@@ -274,7 +408,18 @@ fn current(history: &History) -> Result<&Deployment> {
     history.current().context("the pipeline has no deployment yet")
 }
 
-/// One opened pipeline for each worker.
-fn stage(stager: &Stager, plan: &Plan, deployment: &Deployment) -> Result<Vec<Pipeline>> {
-    (0..plan.limits.workers).map(|_| stager.open(plan, &deployment.releases, deployment.revision)).collect()
+/// The current deployment opened for each worker.
+fn stage(stager: &Stager, plan: &Plan, history: &History) -> Result<Vec<Pipeline>> {
+    let deployment = current(history)?;
+    let trial = match (deployment.on_probation, history.previous()) {
+        (false, _) => Trial::Proven,
+        (true, None) => Trial::First,
+        (true, Some(_)) => Trial::Replaceable,
+    };
+    let open = |_| {
+        let mut pipeline = stager.open(plan, &deployment.releases, deployment.revision)?;
+        pipeline.trial = trial;
+        Ok(pipeline)
+    };
+    (0..plan.limits.workers).map(open).collect()
 }

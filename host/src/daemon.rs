@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
+use crate::brake::{Brake, Word};
 use crate::clock::SystemClock;
 use crate::controller::Controller;
+use crate::dlq::replay::{self, Progress, Replay, Request};
 use crate::fault::Fault;
 use crate::feedback::{self, Feedback};
 use crate::kafka::properties::{self, Assignor};
@@ -17,7 +19,7 @@ use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::kafka::source::BatchLimits;
 use crate::kafka::{KafkaSink, KafkaSource, topics};
 use crate::plan::{Guarantee, Plan, Properties, Start};
-use crate::report::WorkerState;
+use crate::report::{Publisher, WorkerState};
 use crate::slot::Slot;
 use crate::stage::WasmScorer;
 use crate::staging::{Stager, limits, sink_topics};
@@ -61,12 +63,15 @@ impl Daemon {
         for plan in plans {
             staged.push(Controller::start(plan, daemon.stager.clone(), daemon.state.clone())?);
         }
-        for (controller, pipelines) in staged {
+        for (controller, pipelines, words) in staged {
             let controller = Arc::new(controller);
             for (at, pipeline) in pipelines.into_iter().enumerate() {
                 daemon.start_worker(&controller, at, pipeline)?;
             }
             daemon.start_feedback(&controller)?;
+            let control = controller.clone();
+            let thread = std::thread::Builder::new().name(format!("{}/control", controller.plan.name));
+            daemon.keep(thread.spawn(move || control.listen(&words))?);
             daemon.pipelines.push(controller);
         }
         Ok(daemon)
@@ -92,8 +97,8 @@ impl Daemon {
             },
             plan: plan.clone(),
         };
-        let control = Control { slot: slot.clone(), stop: self.stop.clone(), report: report.clone() };
-        self.spawn(spec, pipeline, control)
+        let (stop, brake) = (self.stop.clone(), controller.brake.clone());
+        self.spawn(spec, pipeline, Control { slot: slot.clone(), stop, brake, report: report.clone() })
     }
 
     fn start_feedback(&mut self, controller: &Controller) -> Result<()> {
@@ -114,14 +119,97 @@ impl Daemon {
                 transactional_id: self.transactional_id(plan, "feedback", 0),
                 topics: vec![
                     SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
-                    SinkTopic { name: plan.dead_letters.clone(), placement: Placement::Folded },
+                    SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
                 ],
                 inputs: topics,
             },
             plan: plan.clone(),
         };
-        let control = Control { slot: Arc::new(Slot::new()?), stop: self.stop.clone(), report: report.clone() };
+        // Judging goes on while the pipeline pauses.
+        let brake = Arc::new(Brake::new(None).0);
+        let control = Control { slot: Arc::new(Slot::new()?), stop: self.stop.clone(), brake, report: report.clone() };
         self.spawn(spec, Feedback::new(settings, Box::new(scorer)), control)
+    }
+
+    /// Replays dead letters in the background; `controller.replay` says how far it is. A dry run answers what would be.
+    ///
+    /// # Errors
+    /// When one runs already, the dead letters cannot be read, or one of them cannot go through this pipeline.
+    pub fn replay(&self, controller: &Controller, request: &Request) -> Result<Progress> {
+        let plan = &controller.plan;
+        let mut busy = false;
+        controller.replay.change(|progress| {
+            busy = progress.running;
+            if !busy {
+                *progress = Progress { running: true, ..Progress::default() };
+            }
+        });
+        if busy {
+            bail!("a replay of pipeline {}'s dead letters runs already", plan.name);
+        }
+        let started = self.start_replay(controller, request);
+        match &started {
+            Ok(progress) if progress.running => {}
+            Ok(progress) => controller.replay.change(|shared| *shared = progress.clone()),
+            Err(_) => controller.replay.change(|shared| *shared = Progress::default()),
+        }
+        started
+    }
+
+    fn start_replay(&self, controller: &Controller, request: &Request) -> Result<Progress> {
+        let mut plan = Plan::clone(&controller.plan);
+        let mut pipeline = controller.open()?;
+        let mut kept = Vec::new();
+        let looked = replay::look(&plan, request, |letter| {
+            if request.dry_run {
+                kept.push(letter);
+            }
+        })?;
+        let mut progress = looked.progress;
+        if request.dry_run {
+            replay::rehearse(&mut pipeline, &kept, &mut progress);
+            return Ok(progress);
+        }
+        if progress.selected == 0 {
+            return Ok(progress);
+        }
+        progress.running = true;
+        controller.replay.change(|shared| *shared = progress.clone());
+        // What fails again is expected to: it pauses nothing, and a rate is kept within a transaction's time.
+        plan.errors.pause_above = 1.0;
+        if let Some(rate) = request.rate {
+            plan.limits.batch_records = plan.limits.batch_records.min(rate.div_ceil(2).max(1) as usize);
+        }
+        let group = format!("sandpiper.{}.replay.{}", plan.name, uuid::Uuid::new_v4());
+        let mut topics = sink_topics(&plan);
+        for topic in &mut topics {
+            if topic.placement == Placement::Input {
+                // The record's own partition; the dead letters' topic may have fewer.
+                topic.placement = Placement::Folded;
+            }
+        }
+        let inputs = vec![plan.errors.dead_letters.clone()];
+        let spec = Spec {
+            name: format!("{}/replay", plan.name),
+            source: properties::consumer(&plan, &group, Assignor::Range),
+            start: Start::Earliest,
+            topics: inputs.clone().into(),
+            sink: SinkSettings {
+                properties: properties::producer(&plan),
+                transactional_id: self.transactional_id(&plan, "replay", 0),
+                topics,
+                inputs,
+            },
+            plan: plan.into(),
+        };
+        let (brake, words) = Brake::new(None);
+        let (brake, stop, report) = (Arc::new(brake), Arc::<AtomicBool>::default(), Publisher::default());
+        let control = Control { slot: Arc::new(Slot::new()?), stop: stop.clone(), brake, report };
+        let process = Replay::new(pipeline, looked.letters, controller.replay.clone(), stop, request.rate);
+        let (all_stop, shared) = (self.stop.clone(), controller.replay.clone());
+        let thread = std::thread::Builder::new().name(spec.name.clone());
+        self.keep(thread.spawn(move || watch_replay(spec, process, &control, &words, &all_stop, &shared))?);
+        Ok(progress)
     }
 
     fn transactional_id(&self, plan: &Plan, the_loop: &str, slot: usize) -> Option<String> {
@@ -132,13 +220,18 @@ impl Daemon {
     fn spawn<P: Process>(&mut self, spec: Spec, process: P, control: Control<P>) -> Result<()> {
         let thread = std::thread::Builder::new().name(spec.name.clone());
         let handle = thread.spawn(move || supervise(&spec, process, &control))?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
+        self.keep(handle);
         Ok(())
+    }
+
+    fn keep(&self, thread: JoinHandle<()>) {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
     }
 
     /// Tells every worker to finish its transaction and to leave its group, and waits for it.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.pipelines.iter().for_each(|controller| controller.brake.say(Word::End));
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             if thread.join().is_err() {
@@ -146,6 +239,36 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Runs a replay's worker until it is done, its release fails, or the daemon ends.
+fn watch_replay(
+    spec: Spec,
+    process: Replay,
+    control: &Control<Replay>,
+    words: &mpsc::Receiver<Word>,
+    all_stop: &AtomicBool,
+    shared: &replay::Shared,
+) {
+    let error = std::thread::scope(|scope| {
+        let worker = scope.spawn(|| supervise(&spec, process, control));
+        let mut error = None;
+        while !worker.is_finished() {
+            match words.recv_timeout(Duration::from_millis(100)) {
+                Ok(Word::Failed { why, .. }) => error = Some(why),
+                Ok(Word::Paused) => error = control.brake.paused().map(|pause| pause.why),
+                _ if all_stop.load(Ordering::Relaxed) => error = Some("the daemon stopped".into()),
+                _ => continue,
+            }
+            control.stop.store(true, Ordering::Relaxed);
+        }
+        let report = control.report.latest();
+        error.or_else(|| report.last_error.clone().filter(|_| report.state == WorkerState::Failed))
+    });
+    shared.change(|progress| {
+        progress.running = false;
+        progress.error = error;
+    });
 }
 
 /// What one worker is made of, as often as it has to be made.
@@ -166,7 +289,7 @@ fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
     while !control.stop.load(Ordering::Relaxed) {
         let fault = match connect(spec) {
             Ok((source, sink)) => {
-                let bounds = (&spec.plan.delivery).into();
+                let bounds = (&*spec.plan).into();
                 let mut worker =
                     Worker::new(source, sink, SystemClock, process, control.clone(), bounds, spec.topics.clone());
                 let result = worker.run();

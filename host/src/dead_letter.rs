@@ -12,9 +12,20 @@ pub const PREFIX: &str = "__sandpiper.errors.";
 /// Characters of an id: one from inside a value may be of any length.
 const ID: usize = 1_024;
 
+/// Who did not take a record: `[errors]` says for each plugin's case what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Blame {
+    Host,
+    /// A plugin rejected it.
+    Rejected,
+    /// A plugin failed on it.
+    Failed,
+}
+
 /// Why a record is a dead letter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reason {
+    pub blame: Blame,
     /// Stable and short: a metric's label.
     pub code: String,
     /// For people.
@@ -30,7 +41,8 @@ pub struct Reason {
 impl Reason {
     /// The host's own verdict, outside of any plugin.
     pub fn of_host(stage: &str, code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), log: String::new(), stage: stage.into(), release: None }
+        let (code, message, stage) = (code.into(), message.into(), stage.into());
+        Self { blame: Blame::Host, code, message, log: String::new(), stage, release: None }
     }
 }
 

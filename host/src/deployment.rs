@@ -65,4 +65,10 @@ pub struct Deployment {
     pub reason: String,
     /// Milliseconds since the Unix epoch.
     pub at: i64,
+    /// Whether it has yet to pass its first records.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_probation: bool,
+    /// Why it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! The classes of failure on the way to and from Kafka, each with one action of the worker's.
-//! (A plugin's failure is `wasm::Failure`: it concerns rows or a release, never the transaction.)
+//! (A plugin's failure is `wasm::Failure`: it concerns rows, or as `Halt` what runs, never the way.)
 
+use crate::output::Halt;
 use crate::record::Origin;
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -11,6 +12,9 @@ pub enum Fault {
     /// Abort, go back to what is committed, keep the producer.
     #[error("{0}")]
     Abortable(String),
+    /// Abort, go back to what is committed, and process nothing until it is decided what runs next.
+    #[error("{0}")]
+    Halt(Halt),
     /// Nobody knows whether the transaction committed: the recovery order.
     #[error("{0}")]
     Unknown(String),

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod admin;
+pub mod brake;
+pub mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -12,6 +14,7 @@ pub mod demo;
 pub mod deployment;
 pub mod dev;
 pub mod digest;
+pub mod dlq;
 pub mod fault;
 pub mod feedback;
 pub mod isolate;

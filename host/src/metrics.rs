@@ -72,6 +72,7 @@ pub fn render(status: &Status) -> Result<String> {
     let position = gauges("position_offset", "Next offset to be read of a partition, as committed.", None);
     let revision = gauges("deployment_revision", "The revision that a worker runs.", None);
     let running = gauges("worker_running", "1 while a worker runs, else 0.", None);
+    let paused = gauges("pipeline_paused", "1 while a pipeline is paused, else 0.", None);
     let pause = gauges("swap_pause_seconds", "The last swap's pause between two transactions.", None);
     let accuracy = gauges("accuracy_ratio", "Prequential accuracy of a revision.", None);
     let log_loss = gauges("log_loss_nats", "Mean logarithmic loss of a revision.", None);
@@ -137,6 +138,7 @@ pub fn render(status: &Status) -> Result<String> {
                 log_loss.get_or_create(&with(vec![])).set(value);
             }
         }
+        paused.get_or_create(&with(vec![])).set(if pipeline.paused.is_some() { 1.0 } else { 0.0 });
         for (kind, count) in pipeline.feedback.iter().flat_map(|feedback| &feedback.labels) {
             labels.get_or_create(&with(vec![("kind", kind.clone())])).set(*count);
         }

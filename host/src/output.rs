@@ -39,6 +39,8 @@ pub struct Counts {
     pub dropped: u64,
     /// Input records by the reason's code.
     pub dead_letters: BTreeMap<String, u64>,
+    /// Input records that a plugin failed on, whatever became of them.
+    pub failed: u64,
 }
 
 impl Counts {
@@ -46,6 +48,7 @@ impl Counts {
         self.records += other.records;
         self.emitted += other.emitted;
         self.dropped += other.dropped;
+        self.failed += other.failed;
         for (code, count) in &other.dead_letters {
             *self.dead_letters.entry(code.clone()).or_default() += count;
         }
@@ -60,12 +63,25 @@ impl Counts {
     }
 }
 
+/// Why a batch must not be committed, and the pipeline not go on as it is.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Halt {
+    /// The release failed, not its records.
+    #[error("{0}")]
+    Release(String),
+    /// A record that `[errors]` says to stop at.
+    #[error("{0}")]
+    Record(String),
+}
+
 /// The outputs of one batch, in the order of its rows.
 #[derive(Default)]
 pub struct Outputs {
     buffer: Vec<u8>,
     pub records: Vec<Output>,
     pub counts: Counts,
+    /// When set, nothing of the transaction may be committed.
+    pub halt: Option<Halt>,
 }
 
 impl Outputs {
@@ -73,6 +89,7 @@ impl Outputs {
         self.buffer.clear();
         self.records.clear();
         self.counts = Counts::default();
+        self.halt = None;
     }
 
     pub fn bytes(&self, span: Span) -> &[u8] {

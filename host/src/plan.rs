@@ -21,8 +21,7 @@ pub struct Plan {
     pub parse: Option<Stage>,
     pub classify: Option<Stage>,
     pub output: Output,
-    /// The dead-letter topic.
-    pub dead_letters: String,
+    pub errors: Errors,
     pub feedback: Option<Feedback>,
     pub delivery: Delivery,
     pub limits: Limits,
@@ -111,6 +110,28 @@ pub struct Output {
     pub partition: Partition,
     /// A prediction whose confidence is lower is decided as `review`, otherwise `accept`. 0..=1.
     pub min_confidence: f32,
+}
+
+/// What becomes of records that a plugin does not take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Errors {
+    /// The dead-letter topic.
+    pub dead_letters: String,
+    /// Those that a plugin rejects.
+    pub rejected: Policy,
+    /// Those that a plugin fails on.
+    pub failed: Policy,
+    /// Share of a minute's records above which dead letters pause the pipeline. 0..=1; 1 never does.
+    pub pause_above: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Policy {
+    DeadLetter,
+    /// Counted, and gone.
+    Drop,
+    /// The pipeline pauses before it.
+    Stop,
 }
 
 /// Where our own facts about an output stand.

@@ -16,6 +16,8 @@ pub enum WorkerState {
     #[default]
     Starting,
     Running,
+    /// In its group, processing nothing until somebody says so.
+    Paused,
     /// Resolving a transaction whose outcome is unknown.
     Recovering,
     /// It will not try again: `last_error` says why.

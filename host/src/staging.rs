@@ -165,7 +165,7 @@ pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
     };
     let mut topics = vec![
         SinkTopic { name: plan.output.topic.clone(), placement },
-        SinkTopic { name: plan.dead_letters.clone(), placement: Placement::Folded },
+        SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
     ];
     for name in plan.transforms.iter().flat_map(|transform| transform.outputs.values()) {
         if !topics.iter().any(|topic| topic.name == *name) {

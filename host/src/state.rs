@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::brake::Pause;
 use crate::deployment::Deployment;
 use crate::digest::Digest;
 
@@ -33,11 +34,19 @@ pub struct History {
     pub applied: Option<Digest>,
     /// By revision, the last is the current one.
     pub deployments: Vec<Deployment>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
 }
 
 impl History {
     pub fn current(&self) -> Option<&Deployment> {
         self.deployments.last()
+    }
+
+    /// What there is to go back to: the last deployment that ran something else and did not fail.
+    pub fn previous(&self) -> Option<&Deployment> {
+        let runs = self.current()?.releases.digest();
+        self.deployments.iter().rev().find(|each| each.failed.is_none() && each.releases.digest() != runs)
     }
 }
 

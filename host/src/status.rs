@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::brake::Pause;
 use crate::controller::Controller;
 use crate::daemon::Daemon;
 use crate::feedback::Release;
@@ -39,6 +40,16 @@ pub struct PipelineStatus {
     pub feedback: Option<FeedbackStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PauseStatus>,
+}
+
+/// Since when and why nothing is processed, and what to do about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PauseStatus {
+    #[serde(flatten)]
+    pub pause: Pause,
+    pub advice: String,
 }
 
 /// A revision that processed records or was labelled since the daemon started, or is the current one.
@@ -48,6 +59,12 @@ pub struct ReleaseStatus {
     /// Stage → release.
     pub releases: BTreeMap<String, String>,
     pub records: u64,
+    /// Whether it has yet to pass its first records; when it fails before, it is taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_probation: bool,
+    /// Why it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scored: Option<u64>,
     /// Prequential: the share of correct predictions so far, each judged once.
@@ -129,8 +146,12 @@ impl PipelineStatus {
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
             releases: releases(controller, &by_revision, feedback.as_deref()),
+            paused: controller
+                .brake
+                .paused()
+                .map(|pause| PauseStatus { advice: pause.advice(&controller.plan.name), pause }),
             last_error: all()
-                .filter(|report| report.state != WorkerState::Running)
+                .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
                 .find_map(|report| report.last_error.clone()),
             feedback: feedback.as_deref().map(|report| {
                 let tally = report.tally.clone().unwrap_or_default();
@@ -165,6 +186,8 @@ fn releases(
                 .map(|deployment| deployment.releases.iter().map(|(stage, release)| (stage, release.label())).collect())
                 .unwrap_or_default(),
             records: records.get(&revision).copied().unwrap_or_default(),
+            on_probation: deployment.is_some_and(|deployment| deployment.on_probation),
+            failed: deployment.and_then(|deployment| deployment.failed.clone()),
             scored: judged.map(|judged| judged.scored),
             accuracy: judged.and_then(Release::accuracy),
             log_loss: judged.and_then(Release::log_loss),
@@ -202,8 +225,9 @@ fn state(workers: impl Iterator<Item = WorkerState>) -> WorkerState {
         WorkerState::Running => 0,
         WorkerState::Stopped => 1,
         WorkerState::Starting => 2,
-        WorkerState::Recovering => 3,
-        WorkerState::Failed => 4,
+        WorkerState::Paused => 3,
+        WorkerState::Recovering => 4,
+        WorkerState::Failed => 5,
     };
     workers.max_by_key(badness).unwrap_or_default()
 }

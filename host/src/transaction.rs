@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::output::{Counts, Outputs};
-use crate::plan::Delivery;
+use crate::plan::Plan;
 use crate::record::Batch;
 use crate::source::{Position, TopicPartition};
 
@@ -17,15 +17,19 @@ pub struct Bounds {
     pub bytes: usize,
     /// From the first record to the end of the commit.
     pub budget: Duration,
+    /// Share of a minute's records above which dead letters pause the pipeline.
+    pub pause_above: f64,
 }
 
-impl From<&Delivery> for Bounds {
-    fn from(delivery: &Delivery) -> Self {
+impl From<&Plan> for Bounds {
+    fn from(plan: &Plan) -> Self {
+        let delivery = &plan.delivery;
         Self {
             interval: delivery.commit_interval,
             records: delivery.max_records,
             bytes: delivery.max_bytes,
             budget: delivery.budget,
+            pause_above: plan.errors.pause_above.into(),
         }
     }
 }
@@ -109,8 +113,13 @@ mod tests {
     use super::*;
     use crate::record::{BatchBuilder, Origin};
 
-    const BOUNDS: Bounds =
-        Bounds { interval: Duration::from_millis(100), records: 4, bytes: 10, budget: Duration::from_secs(3) };
+    const BOUNDS: Bounds = Bounds {
+        interval: Duration::from_millis(100),
+        records: 4,
+        bytes: 10,
+        budget: Duration::from_secs(3),
+        pause_above: 1.0,
+    };
 
     fn partition(partition: i32) -> TopicPartition {
         TopicPartition { topic: 0, partition }

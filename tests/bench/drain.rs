@@ -53,7 +53,13 @@ impl Drained {
 }
 
 pub fn bounds() -> Bounds {
-    Bounds { interval: Duration::from_secs(5), records: TRANSACTION, bytes: 1 << 30, budget: Duration::from_secs(20) }
+    Bounds {
+        interval: Duration::from_secs(5),
+        records: TRANSACTION,
+        bytes: 1 << 30,
+        budget: Duration::from_secs(20),
+        pause_above: 1.0,
+    }
 }
 
 /// One turn of a side.

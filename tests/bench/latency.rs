@@ -65,7 +65,7 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
     let worker = if through {
         let mut plan = rig.plan(name, &input, &output, "")?;
         plan.delivery.commit_interval = COMMIT;
-        Some(Running::start(&plan, (&plan.delivery).into(), rig.wasm(&plan, 1)?, usize::MAX)?)
+        Some(Running::start(&plan, (&plan).into(), rig.wasm(&plan, 1)?, usize::MAX)?)
     } else {
         None
     };

@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use sandpiper::brake::Brake;
 use sandpiper::clock::SystemClock;
 use sandpiper::config;
 use sandpiper::kafka::properties::{self, Assignor};
@@ -232,7 +233,9 @@ pub struct Running {
 impl Running {
     /// Starts a worker as the daemon does. It ends by itself after `last` records.
     pub fn start(plan: &Plan, bounds: Bounds, pipeline: Pipeline, last: usize) -> Result<Running> {
-        let control = Control { slot: Arc::new(Slot::new()?), stop: Arc::default(), report: Publisher::default() };
+        let brake = Arc::new(Brake::new(None).0);
+        let control =
+            Control { slot: Arc::new(Slot::new()?), stop: Arc::default(), brake, report: Publisher::default() };
         let trace = Arc::<Mutex<Trace>>::default();
         let watched = Watched { pipeline, trace: trace.clone(), last, stop: control.stop.clone() };
         let (plan, shared) = (plan.clone(), control.clone());

@@ -17,10 +17,12 @@ mod broker;
 mod config;
 mod delivery;
 mod demo;
+mod dlq;
 mod feedback;
 mod flowers;
 mod harness;
 mod passthrough;
+mod pause;
 mod records;
 mod refusals;
 mod routing;
@@ -70,6 +72,8 @@ fn main() -> ExitCode {
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("swap", swap::TESTS),
+        ("pause", pause::TESTS),
+        ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),
         ("demo", demo::TESTS),
     ];

@@ -37,7 +37,11 @@ fn render(answer: serde_json::Value) -> Result<String> {
             deployment.revision.to_string(),
             time(deployment.at),
             releases(&deployment.releases),
-            deployment.reason.clone(),
+            match (&deployment.failed, deployment.on_probation) {
+                (Some(why), _) => format!("{}; FAILED: {why}", deployment.reason),
+                (None, true) => format!("{} (on probation)", deployment.reason),
+                (None, false) => deployment.reason.clone(),
+            },
         ]);
     }
     Ok(table.render(""))
@@ -48,7 +52,7 @@ fn releases(releases: &Releases) -> String {
 }
 
 /// Milliseconds since the Unix epoch as RFC 3339, UTC.
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     let since = Duration::from_millis(ms.try_into().unwrap_or_default());
     UNIX_EPOCH
         .checked_add(since)
@@ -67,8 +71,14 @@ mod tests {
             Release { name: "csv".into(), plugin: Digest::of(b"csv"), model: None, config: serde_json::json!({}) };
         let label = release.label();
         let releases = Releases { parse: Some(release), ..Releases::default() };
-        let deployments =
-            [Deployment { revision: 3, releases, reason: "trained on May".into(), at: 1_777_635_296_000 }];
+        let deployments = [Deployment {
+            revision: 3,
+            releases,
+            reason: "trained on May".into(),
+            at: 1_777_635_296_000,
+            on_probation: false,
+            failed: None,
+        }];
         let text = render(serde_json::to_value(deployments).unwrap()).unwrap();
         let line = text.lines().nth(1).unwrap();
         assert_eq!(

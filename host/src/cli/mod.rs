@@ -7,8 +7,10 @@ mod client;
 mod completions;
 mod demo;
 mod deploy;
+mod dlq;
 mod history;
 mod model;
+mod pause;
 mod plugin;
 mod run;
 mod status;
@@ -58,8 +60,11 @@ enum Verb {
     Status(status::Status),
     History(history::History),
     Tap(tap::Tap),
+    Dlq(dlq::Dlq),
     Deploy(deploy::Deploy),
     Rollout(deploy::Rollout),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
     Model(model::Model),
     Plugin(plugin::Plugin),
     Completions(completions::Completions),
@@ -92,8 +97,11 @@ pub fn main() -> ExitCode {
         Verb::Status(verb) => verb.run(&cli.global),
         Verb::History(verb) => verb.run(&cli.global),
         Verb::Tap(verb) => verb.run(&cli.global),
+        Verb::Dlq(verb) => verb.run(&cli.global),
         Verb::Deploy(verb) => verb.run(&cli.global),
         Verb::Rollout(verb) => verb.run(&cli.global),
+        Verb::Pause(verb) => verb.run(&cli.global),
+        Verb::Resume(verb) => verb.run(&cli.global),
         Verb::Model(verb) => verb.run(&cli.global),
         Verb::Plugin(verb) => verb.run(&cli.global),
         Verb::Completions(verb) => verb.run(),

@@ -10,6 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
+use super::history::time;
 use super::table::{Table, grouped};
 use super::{Global, Outcome, Output};
 use crate::clock::{Clock as _, SystemClock};
@@ -131,6 +132,14 @@ fn pipeline(status: &PipelineStatus, now: i64) -> String {
     if let Some(error) = &status.last_error {
         text.push_str(&format!("  ERROR {error}\n"));
     }
+    if let Some(paused) = &status.paused {
+        let pause = &paused.pause;
+        text.push_str(&format!("  PAUSED since {}: {}\n", time(pause.at), pause.why));
+        if !pause.reasons.is_empty() {
+            text.push_str(&format!("    dead letters of that minute: {}\n", counts(&pause.reasons)));
+        }
+        text.push_str(&format!("    {}\n", paused.advice));
+    }
     if dead > 0 {
         text.push_str(&format!("  dead letters: {}\n", counts(&status.dead_letters)));
     }
@@ -150,6 +159,7 @@ fn state(state: WorkerState) -> &'static str {
     match state {
         WorkerState::Starting => "starting",
         WorkerState::Running => "running",
+        WorkerState::Paused => "paused",
         WorkerState::Recovering => "recovering",
         WorkerState::Failed => "failed",
         WorkerState::Stopped => "stopped",

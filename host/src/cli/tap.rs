@@ -100,7 +100,7 @@ impl Tap {
 fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
     match which {
         Which::Predictions => Ok(&plan.output.topic),
-        Which::DeadLetters => Ok(&plan.dead_letters),
+        Which::DeadLetters => Ok(&plan.errors.dead_letters),
         Which::Scores => match &plan.feedback {
             Some(feedback) => Ok(&feedback.scores),
             None => Err(format!(
@@ -246,7 +246,7 @@ impl Record {
 }
 
 /// Text as a string, other bytes as `{"base64": "…"}`.
-fn bytes(bytes: Option<&[u8]>) -> Value {
+pub(super) fn bytes(bytes: Option<&[u8]>) -> Value {
     match bytes.map(|bytes| (std::str::from_utf8(bytes), bytes)) {
         None => Value::Null,
         Some((Ok(text), _)) => text.into(),
@@ -257,7 +257,7 @@ fn bytes(bytes: Option<&[u8]>) -> Value {
 }
 
 /// On one line, and harmless to a terminal.
-fn shown(bytes: Option<&[u8]>) -> String {
+pub(super) fn shown(bytes: Option<&[u8]>) -> String {
     let Some(bytes) = bytes else { return "-".into() };
     let mut text = String::new();
     for c in String::from_utf8_lossy(bytes).chars() {

@@ -103,7 +103,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let parse = parse.and_then(|section| optional(&section, stage::parser));
     let classify = classify.and_then(|section| optional(&section, stage::classifier));
     let output = output.and_then(|section| output::read(&section, classifies, feeds_back));
-    let dead_letters = errors.and_then(|section| output::dead_letters(&section, called));
+    let errors = errors.and_then(|section| output::errors(&section, called));
     let feedback =
         feedback.and_then(|section| optional(&section, |section| feedback::read(section, called, classifies)));
 
@@ -117,7 +117,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         input.as_ref(),
         transforms.as_deref().unwrap_or_default(),
         output.as_ref(),
-        dead_letters.as_ref(),
+        errors.as_ref().map(|errors| &errors.dead_letters),
         feedback.as_ref().and_then(Option::as_ref),
     );
 
@@ -130,7 +130,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         parse: parse?,
         classify: classify?,
         output: output?.plan(),
-        dead_letters: dead_letters?.value,
+        errors: errors?.plan(),
         feedback: feedback?.map(feedback::Read::plan),
         delivery: delivery?.plan()?,
         limits: limits?,

@@ -1,11 +1,15 @@
 //! `[output]` and `[errors]`: what the pipeline writes, and how.
 
-use crate::plan::{Output, Partition, Stamp, Timestamp};
+use crate::plan::{Errors, Output, Partition, Policy, Stamp, Timestamp};
 
 use super::name;
 use super::section::Section;
 use super::value::Written;
 
+/// Share of dead letters that a stream in good order does not come near.
+const PAUSE_ABOVE: f32 = 0.2;
+
+/// `[output]`.
 pub(super) struct Read {
     pub topic: Written<String>,
     stamp: Stamp,
@@ -71,9 +75,38 @@ fn stamp(section: &Section<'_>, classifies: bool, feeds_back: bool) -> Option<St
 }
 
 /// `[errors]`.
-pub(super) fn dead_letters(section: &Section<'_>, pipeline: &str) -> Option<Written<String>> {
+pub(super) struct ErrorsRead {
+    pub dead_letters: Written<String>,
+    rejected: Policy,
+    failed: Policy,
+    pause_above: f32,
+}
+
+impl ErrorsRead {
+    pub fn plan(self) -> Errors {
+        Errors {
+            dead_letters: self.dead_letters.value,
+            rejected: self.rejected,
+            failed: self.failed,
+            pause_above: self.pause_above,
+        }
+    }
+}
+
+pub(super) fn errors(section: &Section<'_>, pipeline: &str) -> Option<ErrorsRead> {
     let default = format!("{pipeline}.dead-letters");
-    let topic = section.text("dead_letters", name::topic).or(default.clone(), default);
+    let dead_letters = section.text("dead_letters", name::topic).or(default.clone(), default);
+    let policy = |key| {
+        let all = [("dead-letter", Policy::DeadLetter), ("drop", Policy::Drop), ("stop", Policy::Stop)];
+        section.choice(key, &all).or(Policy::DeadLetter, "dead-letter")
+    };
+    let (rejected, failed) = (policy("rejected"), policy("failed"));
+    let pause_above = section.fraction("pause_above", PAUSE_ABOVE);
     section.finish();
-    topic
+    Some(ErrorsRead {
+        dead_letters: dead_letters?,
+        rejected: rejected?.value,
+        failed: failed?.value,
+        pause_above: pause_above?.value,
+    })
 }

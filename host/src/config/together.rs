@@ -96,7 +96,7 @@ fn outputs(plan: &Plan) -> impl Iterator<Item = &str> {
 
 fn written(plan: &Plan) -> impl Iterator<Item = &str> {
     let scores = plan.feedback.as_ref().map(|feedback| feedback.scores.as_str());
-    outputs(plan).chain([plan.dead_letters.as_str()]).chain(scores)
+    outputs(plan).chain([plan.errors.dead_letters.as_str()]).chain(scores)
 }
 
 /// Whether the two name a broker in common; that two lists without one mean the same cluster is not seen here.

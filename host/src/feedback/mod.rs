@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use join::{Bounds, Join};
 pub use tally::{Kind, Release, Tally};
 
-use crate::dead_letter::{Letterhead, Reason};
+use crate::dead_letter::{Blame, Letterhead, Reason};
 use crate::isolate::isolate;
 use crate::output::{Output, Outputs};
 use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT};
@@ -87,9 +87,9 @@ impl Feedback {
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
-    fn arrive(&mut self, batch: &Batch, row: usize) -> Result<Option<Joined>, Reason> {
+    fn arrive(&mut self, batch: &Batch, row: usize) -> Result<Option<Joined>, Box<Reason>> {
         let Some(facts) = batch.rows.get(row) else { return Ok(None) };
-        let wrong = |code: &str, message: String| Reason::of_host("feedback", code, message);
+        let wrong = |code: &str, message: String| Box::new(Reason::of_host("feedback", code, message));
         let time = facts.timestamp.unwrap_or_default();
         let bounds = self.settings.bounds;
         let join = self.joins.entry(facts.origin.partition).or_insert_with(|| Join::new(bounds));
@@ -140,6 +140,7 @@ impl Feedback {
             for (at, failure) in failures {
                 let Some((row, joined)) = group.get(at) else { continue };
                 let reason = Reason {
+                    blame: Blame::Failed,
                     code: failure.kind.code().into(),
                     message: failure.message,
                     log: failure.log,
@@ -178,9 +179,10 @@ impl Process for Feedback {
         let revision = self.revision();
         for (row, facts) in batch.rows.iter().enumerate() {
             let (arrived, with_value) = match forced.get(&facts.origin) {
-                Some(refusal) => {
-                    (Err(Reason::of_host("output", "refused-by-broker", &refusal.message)), refusal.with_value)
-                }
+                Some(refusal) => (
+                    Err(Box::new(Reason::of_host("output", "refused-by-broker", &refusal.message))),
+                    refusal.with_value,
+                ),
                 None => (self.arrive(batch, row), true),
             };
             match arrived {

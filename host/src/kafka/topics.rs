@@ -123,7 +123,7 @@ const PRODUCER_ONLY: [&str; 4] =
 /// All topics of a pipeline, in the order input, output, dead letters, named outputs, labels, scores.
 pub fn of(plan: &Plan) -> Vec<&str> {
     let mut topics: Vec<&str> = plan.input.topics.iter().map(String::as_str).collect();
-    topics.extend([plan.output.topic.as_str(), plan.dead_letters.as_str()]);
+    topics.extend([plan.output.topic.as_str(), plan.errors.dead_letters.as_str()]);
     topics.extend(plan.transforms.iter().flat_map(|transform| transform.outputs.values()).map(String::as_str));
     if let Some(feedback) = &plan.feedback {
         topics.extend([feedback.labels.as_str(), feedback.scores.as_str()]);

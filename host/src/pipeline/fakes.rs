@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{DEAD_LETTERS, ModelStage, Pipeline, Settings, TransformStage};
 use crate::dead_letter::Letterhead;
-use crate::plan::{RecordId, Stamp, Timestamp, Tombstones};
+use crate::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
 use crate::prediction::Writer;
 use crate::record::Batch;
 use crate::stage::{Classify, Parse, Transform};
@@ -28,6 +28,8 @@ pub(crate) fn settings() -> Settings {
         deadline: LONG,
         budget: LONG,
         max_value: MAX_VALUE,
+        rejected: Policy::DeadLetter,
+        failed: Policy::DeadLetter,
         letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
     }
 }

@@ -19,9 +19,9 @@ pub use id::{of as id_of, pointed};
 pub use model::ModelStage;
 pub use transform::TransformStage;
 
-use crate::dead_letter::{Letterhead, Reason};
-use crate::output::{Output, Outputs, Span};
-use crate::plan::{Plan, RecordId, Stamp, Timestamp, Tombstones};
+use crate::dead_letter::{Blame, Letterhead, Reason};
+use crate::output::{Halt, Output, Outputs, Span};
+use crate::plan::{Plan, Policy, RecordId, Stamp, Timestamp, Tombstones};
 use crate::prediction;
 use crate::record::{Batch, Headers, Origin};
 use crate::wasm::bindings::Rejection;
@@ -54,6 +54,9 @@ pub struct Settings {
     pub budget: Duration,
     /// Bytes of the largest value that reaches a plugin.
     pub max_value: usize,
+    /// What becomes of a record that a plugin rejects, and of one that it fails on.
+    pub rejected: Policy,
+    pub failed: Policy,
     pub letterhead: Letterhead,
 }
 
@@ -67,14 +70,28 @@ impl Settings {
             deadline: plan.limits.deadline,
             budget: plan.delivery.budget,
             max_value: plan.limits.batch_bytes,
+            rejected: plan.errors.rejected,
+            failed: plan.errors.failed,
             letterhead: Letterhead { pipeline: plan.name.clone(), instance: instance.to_owned(), topic: DEAD_LETTERS },
         }
     }
 }
 
+/// How much a deployment is trusted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Trial {
+    /// It has passed its probation, or goes back to one that had.
+    Proven,
+    /// On probation, with nothing to go back to.
+    First,
+    /// On probation; when it fails the one before takes its records.
+    Replaceable,
+}
+
 /// The stages of one revision, opened.
 pub struct Pipeline {
     pub revision: u64,
+    pub trial: Trial,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
     /// Parser and classifier, where the pipeline predicts.
@@ -88,7 +105,7 @@ impl Pipeline {
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
-        Self { revision, settings, transforms, model }
+        Self { revision, trial: Trial::Proven, settings, transforms, model }
     }
 
     /// Processes one batch; `outputs` is cleared first. `now` is milliseconds since the Unix epoch.
@@ -155,6 +172,8 @@ enum Mark {
     Open,
     Emitted,
     Dead,
+    /// A plugin did not take it, and `[errors]` says that it is dropped.
+    Discarded,
 }
 
 /// One batch on its way through the stages.
@@ -203,8 +222,23 @@ impl Run<'_> {
 
     fn dead_letter_with(&mut self, source: usize, reason: &Reason, with_value: bool) {
         match self.marks.get_mut(source) {
-            Some(mark) if *mark != Mark::Dead => *mark = Mark::Dead,
+            Some(mark) if matches!(mark, Mark::Open | Mark::Emitted) => *mark = Mark::Dead,
             _ => return,
+        }
+        let policy = match reason.blame {
+            Blame::Host => Policy::DeadLetter,
+            Blame::Rejected => self.settings.rejected,
+            Blame::Failed => self.settings.failed,
+        };
+        self.outputs.counts.failed += u64::from(reason.blame == Blame::Failed);
+        if policy != Policy::DeadLetter {
+            if policy == Policy::Stop {
+                self.stop_at(source, reason);
+            }
+            if let Some(mark) = self.marks.get_mut(source) {
+                *mark = Mark::Discarded;
+            }
+            return;
         }
         let id = id::of(&self.settings.id, self.input, source).ok();
         self.settings.letterhead.write(
@@ -217,6 +251,26 @@ impl Run<'_> {
             with_value,
             self.now,
         );
+    }
+
+    fn stop_at(&mut self, source: usize, reason: &Reason) {
+        let Some(row) = self.input.rows.get(source) else { return };
+        let (topic, origin) = (self.input.rows.topic(row.origin), row.origin);
+        let why = format!(
+            "{topic}/{}@{}: {} says {}: {}",
+            origin.partition, origin.offset, reason.stage, reason.code, reason.message
+        );
+        self.outputs.halt.get_or_insert(Halt::Record(why));
+    }
+
+    /// More rows failed than could be tried alone: that is the release's failure, and nobody's dead letter.
+    fn release_failed(&mut self, failures: &[(usize, crate::wasm::Failure)], stage: &str, release: &str) {
+        if let Some((_, failure)) = failures.first() {
+            let why = format!(
+                "{stage} {release} failed on too many rows for each to be tried alone; the last failure: {failure}"
+            );
+            self.outputs.halt = Some(Halt::Release(why));
+        }
     }
 
     /// Adds one output record for a row of `work`.
@@ -274,6 +328,7 @@ impl Run<'_> {
                 Mark::Open => dropped += 1,
                 Mark::Emitted => emitted += 1,
                 Mark::Dead => dead = true,
+                Mark::Discarded => (dropped, dead) = (dropped + 1, true),
             }
         }
         let counts = &mut self.outputs.counts;
@@ -281,7 +336,7 @@ impl Run<'_> {
         counts.records += emitted + dropped;
         if dead {
             let dead: std::collections::HashSet<Origin> = (self.input.rows.iter().zip(&self.marks))
-                .filter(|(_, mark)| **mark == Mark::Dead)
+                .filter(|(_, mark)| matches!(mark, Mark::Dead | Mark::Discarded))
                 .map(|(row, _)| row.origin)
                 .collect();
             let letters = self.settings.letterhead.topic;
@@ -304,19 +359,20 @@ fn with_headers(
     if all.is_empty() { None } else { Some(Box::new(all)) }
 }
 
-fn reason_of(failure: &crate::wasm::Failure, stage: &str, release: &str, undecided: bool) -> Reason {
-    let (code, message) = if undecided {
-        let message =
-            format!("the release failed on too many rows for each to be tried alone; the last failure: {failure}");
-        ("release-failed", message)
-    } else {
-        (failure.kind.code(), failure.message.clone())
-    };
-    Reason { code: code.into(), message, log: failure.log.clone(), stage: stage.into(), release: Some(release.into()) }
+fn reason_of(failure: &crate::wasm::Failure, stage: &str, release: &str) -> Reason {
+    Reason {
+        blame: Blame::Failed,
+        code: failure.kind.code().into(),
+        message: failure.message.clone(),
+        log: failure.log.clone(),
+        stage: stage.into(),
+        release: Some(release.into()),
+    }
 }
 
 fn reason_of_rejection(rejection: &Rejection, stage: &str, release: &str) -> Reason {
     Reason {
+        blame: Blame::Rejected,
         code: rejection.code.clone(),
         message: rejection.message.clone(),
         log: String::new(),

@@ -8,7 +8,6 @@ use crate::isolate::isolate;
 use crate::plan::{Stamp, Tombstones};
 use crate::prediction::{Answer, Writer};
 use crate::stage::{Classify, Parse};
-use crate::wasm::Failure;
 use crate::wasm::bindings::{Matrix, Parsed, Rejection};
 
 /// A parser and a classifier, opened and matched.
@@ -86,11 +85,10 @@ impl ModelStage {
                 self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }
-        let failed = |failures: Vec<(usize, Failure)>| {
-            failures.into_iter().map(|(at, failure)| (features.row(at), failure)).collect()
-        };
-        dead_letter_all(run, work, failed(isolated.poison), "classify", release, false);
-        dead_letter_all(run, work, failed(isolated.undecided), "classify", release, true);
+        for (at, failure) in isolated.poison {
+            run.dead_letter(work.source(features.row(at)), &reason_of(&failure, "classify", release));
+        }
+        run.release_failed(&isolated.undecided, "classify", release);
     }
 
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
@@ -117,8 +115,10 @@ impl ModelStage {
             }
         });
         let release = &self.parser_release;
-        dead_letter_all(run, work, std::mem::take(&mut isolated.poison), "parse", release, false);
-        dead_letter_all(run, work, std::mem::take(&mut isolated.undecided), "parse", release, true);
+        for (row, failure) in std::mem::take(&mut isolated.poison) {
+            run.dead_letter(work.source(row), &reason_of(&failure, "parse", release));
+        }
+        run.release_failed(&isolated.undecided, "parse", release);
         // The usual case costs nothing: every row is taken, and the columns stand as the classifier wants them.
         let clean = |(range, parsed): &(Range<usize>, Parsed)| {
             *range == whole && parsed.rejected.is_empty() && parsed.dropped.is_empty() && self.gather.is_none()
@@ -173,19 +173,6 @@ fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
                 Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");
             run.dead_letter(work.source(row), &reason);
         }
-    }
-}
-
-fn dead_letter_all(
-    run: &mut Run<'_>,
-    work: &Work<'_>,
-    failures: Vec<(usize, Failure)>,
-    stage: &str,
-    release: &str,
-    undecided: bool,
-) {
-    for (row, failure) in failures {
-        run.dead_letter(work.source(row), &reason_of(&failure, stage, release, undecided));
     }
 }
 

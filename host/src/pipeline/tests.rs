@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};
 use super::*;
-use crate::plan::{RecordId, Stamp, Timestamp, Tombstones};
+use crate::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
 use crate::record::BatchBuilder;
 use crate::wasm::bindings::EmittedKey;
 
@@ -336,9 +336,29 @@ fn a_batch_of_nothing_but_poison_is_all_dead_letters() {
 fn what_the_budget_left_undecided_is_the_releases_failure() {
     let spent = Settings { budget: Duration::ZERO, ..settings() };
     let came = process(&mut predicting(spent), &values(&["0,0", "poison"]));
-    assert_eq!(came.codes(), [(0, "release-failed".to_owned()), (1, "release-failed".into())]);
-    let message = came.letters()[0].error("message").unwrap();
-    assert!(message.contains("too many rows") && message.contains("the parser met poison"), "{message}");
+    assert!(came.letters().is_empty(), "rows that nobody tried are nobody's dead letters");
+    let Some(Halt::Release(why)) = &came.outputs.halt else { panic!("the batch would be committed") };
+    assert!(why.contains("too many rows") && why.contains("the parser met poison"), "{why}");
+}
+
+#[test]
+fn what_a_plugin_does_not_take_is_dropped_where_that_is_configured() {
+    let lax = Settings { rejected: Policy::Drop, ..settings() };
+    let came = process(&mut predicting(lax), &values(&["0,0", "reject", "poison"]));
+    assert_eq!(came.order(), "0, 2 dead");
+    assert_eq!((came.counts(), came.outputs.counts.failed), ((1, 1, 1), 1));
+    let lax = Settings { failed: Policy::Drop, ..settings() };
+    let came = process(&mut predicting(lax), &values(&["0,0", "reject", "poison"]));
+    assert_eq!(came.order(), "0, 1 dead");
+    assert_eq!((came.counts(), came.outputs.counts.failed), ((1, 1, 1), 1));
+}
+
+#[test]
+fn a_record_to_stop_at_is_named_and_the_batch_must_not_be_committed() {
+    let strict = Settings { failed: Policy::Stop, ..settings() };
+    let came = process(&mut predicting(strict), &values(&["0,0", "poison"]));
+    let Some(Halt::Record(why)) = &came.outputs.halt else { panic!("the batch would be committed") };
+    assert!(why.contains("@1: parse says plugin-trap: the parser met poison"), "{why}");
 }
 
 // Tombstones.

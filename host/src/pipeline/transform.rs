@@ -33,11 +33,10 @@ impl TransformStage {
             for (range, answer) in answers {
                 self.route(run, work, range.start, answer, &mut onward);
             }
-            for (failures, undecided) in [(poison, false), (undecided, true)] {
-                for (row, failure) in failures {
-                    run.dead_letter(work.source(row), &reason_of(&failure, &self.name, &self.release, undecided));
-                }
+            for (row, failure) in poison {
+                run.dead_letter(work.source(row), &reason_of(&failure, &self.name, &self.release));
             }
+            run.release_failed(&undecided, &self.name, &self.release);
         }
         Work { batch: std::borrow::Cow::Owned(onward.builder.finish()), sources: Some(onward.sources) }
     }

@@ -10,10 +10,11 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use super::{Control, Process, Step, Worker};
+use crate::brake::{Brake, Word};
 use crate::clock::Clock;
 use crate::fault::{Fault, Refused};
 use crate::output::Outputs;
@@ -542,14 +543,21 @@ pub struct World<P: Process> {
     pub clock: HandClock,
     pub journal: Journal,
     pub worker: Worker<Scripted, Ledger, HandClock, P>,
+    pub brake: Arc<Brake>,
+    words: mpsc::Receiver<Word>,
     slot: Arc<Slot<P>>,
     stop: Arc<AtomicBool>,
     report: Publisher,
 }
 
 /// Wide enough that only the interval closes a transaction.
-pub const BOUNDS: Bounds =
-    Bounds { interval: Duration::from_millis(100), records: 50_000, bytes: 16 << 20, budget: Duration::from_secs(3) };
+pub const BOUNDS: Bounds = Bounds {
+    interval: Duration::from_millis(100),
+    records: 50_000,
+    bytes: 16 << 20,
+    budget: Duration::from_secs(3),
+    pause_above: 1.0,
+};
 
 /// A world whose pipeline passes records on, at revision 7.
 pub fn world() -> World<Pipeline> {
@@ -583,9 +591,11 @@ impl<P: Process> World<P> {
             stops_when_idle: false,
         };
         let sink = Ledger { broker: broker.clone(), journal: journal.clone(), transactional: true, rests_until: None };
-        let control = Control { slot: slot.clone(), stop: stop.clone(), report: report.clone() };
+        let (brake, words) = Brake::new(None);
+        let brake = Arc::new(brake);
+        let control = Control { slot: slot.clone(), stop: stop.clone(), brake: brake.clone(), report: report.clone() };
         let worker = Worker::new(source, sink, clock.clone(), process, control, bounds, topics);
-        Self { broker, clock, journal, worker, slot, stop, report }
+        Self { broker, clock, journal, worker, brake, words, slot, stop, report }
     }
 
     pub fn at_least_once(mut self) -> Self {
@@ -729,6 +739,11 @@ impl<P: Process> World<P> {
     /// What was asked of source and sink since this was last asked.
     pub fn heard(&self) -> Vec<String> {
         std::mem::take(&mut self.journal.lines())
+    }
+
+    /// What the worker told its controller since this was last asked.
+    pub fn told(&self) -> Vec<Word> {
+        self.words.try_iter().collect()
     }
 
     pub fn report(&self) -> Arc<WorkerReport> {

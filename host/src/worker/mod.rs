@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::brake::{Brake, Cause, Pause, Word};
+use crate::breaker::{Breaker, FEW};
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::feedback::Tally;
-use crate::output::Outputs;
-use crate::pipeline::{Forced, Pipeline};
+use crate::output::{Counts, Halt, Outputs};
+use crate::pipeline::{Forced, Pipeline, Trial};
 use crate::record::Batch;
 use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 use crate::sink::Sink;
@@ -33,6 +35,10 @@ const IDLE: Duration = Duration::from_millis(100);
 const REPORT: Duration = Duration::from_millis(500);
 /// Swap pauses kept.
 const PAUSES: usize = 1_000;
+/// Records after which a release is trusted, of each worker.
+pub const PROBATION: u64 = 10_000;
+/// One failed record of so many is the release's failure.
+const ONE_IN: u64 = 20;
 
 /// What a loop does with its records.
 pub trait Process: Send + 'static {
@@ -43,6 +49,9 @@ pub trait Process: Send + 'static {
     /// These partitions are another member's now.
     fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
     fn revision(&self) -> u64;
+    fn trial(&self) -> Trial {
+        Trial::Proven
+    }
     fn tally(&self) -> Option<Arc<Tally>> {
         None
     }
@@ -56,18 +65,28 @@ impl Process for Pipeline {
     fn revision(&self) -> u64 {
         self.revision
     }
+
+    fn trial(&self) -> Trial {
+        self.trial
+    }
 }
 
 /// Whatever a worker shares with the control plane.
 pub struct Control<P> {
     pub slot: Arc<Slot<P>>,
     pub stop: Arc<AtomicBool>,
+    pub brake: Arc<Brake>,
     pub report: Publisher,
 }
 
 impl<P> Clone for Control<P> {
     fn clone(&self) -> Self {
-        Self { slot: self.slot.clone(), stop: self.stop.clone(), report: self.report.clone() }
+        Self {
+            slot: self.slot.clone(),
+            stop: self.stop.clone(),
+            brake: self.brake.clone(),
+            report: self.report.clone(),
+        }
     }
 }
 
@@ -93,6 +112,11 @@ pub struct Worker<S, K, C, P> {
     pending: Vec<TopicPartition>,
     /// Partitions that wait, paused, for a deployment of at least that revision.
     waiting: BTreeMap<TopicPartition, u64>,
+    /// Whether the brake is on, as this worker has answered it.
+    held: bool,
+    breaker: Breaker,
+    /// Records that the release has processed while it is on probation.
+    tried: u64,
     transaction: Option<Transaction>,
     /// When the last commit started.
     committed: Option<Instant>,
@@ -135,6 +159,9 @@ where
             positions: BTreeMap::new(),
             pending: Vec::new(),
             waiting: BTreeMap::new(),
+            held: false,
+            breaker: Breaker::new(bounds.pause_above),
+            tried: 0,
             transaction: None,
             committed: None,
             forced: Forced::new(),
@@ -174,9 +201,15 @@ where
             self.publish();
             return Ok(Step::Stopped);
         }
+        let on = self.control.brake.is_on();
+        if on != self.held {
+            self.brake(on)?;
+        }
         let now = self.clock.now();
         let wait = self.transaction.as_ref().map_or(IDLE, |transaction| transaction.time_left(now));
         match self.source.next(wait)? {
+            // A last one that was under way: it is read again.
+            Event::Batch(_) if self.held => {}
             Event::Batch(batch) => self.add(&batch)?,
             Event::Assigned(partitions) => self.assigned(&partitions)?,
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
@@ -219,12 +252,18 @@ where
         });
         self.process.process(batch, &self.forced, self.clock.unix_ms(), &mut self.outputs);
         transaction.add(batch, &self.outputs);
+        if let Some(halt) = self.outputs.halt.take() {
+            return Err(Fault::Halt(halt));
+        }
         self.sink.send(&mut self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))
     }
 
     /// Closes the open transaction, if there is one.
     fn commit(&mut self) -> Result<(), Fault> {
         let Some(transaction) = &self.transaction else { return Ok(()) };
+        if let Some(why) = self.verdict(&transaction.counts) {
+            return Err(Fault::Halt(Halt::Release(why)));
+        }
         let revision = self.process.revision();
         let (positions, said) = (transaction.positions(), metadata(revision));
         let now = self.clock.now();
@@ -257,6 +296,82 @@ where
         self.report.counts.add(&transaction.counts);
         *self.report.records_by_revision.entry(revision).or_default() += transaction.counts.records;
         self.publish();
+        self.judge(&transaction.counts, revision);
+    }
+
+    /// Why what failed in a transaction is the failure of its release, when it is.
+    fn verdict(&self, counts: &Counts) -> Option<String> {
+        let floor = match self.process.trial() {
+            Trial::Proven => return None,
+            // With nothing to go back to, a single record must not stop everything.
+            Trial::First => FEW,
+            Trial::Replaceable => 1,
+        };
+        let is_proven = self.tried >= PROBATION;
+        let fails = counts.failed >= floor && counts.failed * ONE_IN > counts.records;
+        let codes = counts.dead_letters.iter().map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>();
+        let why = || {
+            format!(
+                "it failed on {} of {} records of one transaction ({})",
+                counts.failed,
+                counts.records,
+                codes.join(", ")
+            )
+        };
+        (fails && !is_proven).then(why)
+    }
+
+    /// What a committed transaction says of its release and of its input.
+    fn judge(&mut self, counts: &Counts, revision: u64) {
+        if self.process.trial() != Trial::Proven && self.tried < PROBATION {
+            self.tried += counts.records;
+            if self.tried >= PROBATION {
+                self.control.brake.say(Word::Proven { revision });
+            }
+        }
+        if let Some(sum) = self.breaker.add(self.clock.now(), counts) {
+            let letters: u64 = sum.dead_letters.values().sum();
+            let why = format!(
+                "{letters} of the last minute's {} records became dead letters, more than [errors] pause_above = {}",
+                sum.records, self.bounds.pause_above
+            );
+            self.pause(Cause::Breaker, why, sum.dead_letters);
+        }
+    }
+
+    fn pause(&self, cause: Cause, why: String, reasons: BTreeMap<String, u64>) {
+        tracing::warn!(why, "the pipeline pauses");
+        self.control.brake.pause(Pause { at: self.clock.unix_ms(), cause, why, reasons });
+    }
+
+    /// Answers the brake. Partitions and positions are kept, and what was read ahead is read again afterwards.
+    fn brake(&mut self, on: bool) -> Result<(), Fault> {
+        if on {
+            self.commit()?;
+        } else {
+            if self.control.slot.is_waiting() {
+                // What is to run next, not what was held.
+                self.swap()?;
+            }
+            self.breaker.clear();
+        }
+        let all: Vec<TopicPartition> = self.positions.keys().copied().collect();
+        let positions: Vec<Position> = self
+            .positions
+            .iter()
+            .map(|(partition, offset)| Position { partition: *partition, offset: *offset })
+            .collect();
+        if on {
+            self.source.pause(&all)?;
+        } else {
+            let ready: Vec<TopicPartition> =
+                all.into_iter().filter(|partition| !self.waiting.contains_key(partition)).collect();
+            self.source.resume(&ready)?;
+        }
+        self.source.seek(&positions)?;
+        self.held = on;
+        self.publish();
+        Ok(())
     }
 
     /// Exchanges what runs for what waits. No transaction is open.
@@ -270,11 +385,12 @@ where
             self.report.swap_pauses_us.remove(0);
         }
         self.report.swap_pauses_us.push(pause.as_micros() as u64);
+        self.tried = 0;
         let revision = self.process.revision();
         let ready: Vec<TopicPartition> =
             self.waiting.iter().filter(|(_, needed)| **needed <= revision).map(|(partition, _)| *partition).collect();
         self.waiting.retain(|_, needed| *needed > revision);
-        if !ready.is_empty() {
+        if !ready.is_empty() && !self.held {
             self.source.resume(&ready)?;
         }
         self.publish();
@@ -302,10 +418,12 @@ where
         self.source.assign(&positions)?;
         self.pending.clear();
         self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
-        let behind: Vec<TopicPartition> =
-            partitions.iter().filter(|partition| self.waiting.contains_key(partition)).copied().collect();
+        let behind: Vec<TopicPartition> = (partitions.iter())
+            .filter(|partition| self.held || self.waiting.contains_key(partition))
+            .copied()
+            .collect();
         if !behind.is_empty() {
-            // Revisions never go back on a partition: its last records were made by a deployment newer than ours.
+            // Revisions never go back on a partition: its last records may be of a deployment newer than ours.
             self.source.pause(&behind)?;
         }
         self.published = None;
@@ -387,6 +505,11 @@ where
         };
         self.report.partitions = self.positions.iter().map(partition).collect();
         self.report.revision = self.process.revision();
+        self.report.state = match (self.report.state, self.held) {
+            (WorkerState::Running, true) => WorkerState::Paused,
+            (WorkerState::Paused, false) => WorkerState::Running,
+            (state, _) => state,
+        };
         self.report.tally = self.process.tally();
         self.report.at = self.clock.unix_ms();
         self.control.report.publish(self.report.clone());

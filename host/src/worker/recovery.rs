@@ -1,12 +1,14 @@
 //! What a fault makes of a transaction: one action for each class.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Process, Worker};
+use crate::brake::Cause;
 use crate::clock::Clock;
 use crate::fault::{Fault, Refused};
+use crate::output::Halt;
 use crate::pipeline::Refusal;
 use crate::record::Origin;
 use crate::report::WorkerState;
@@ -39,6 +41,11 @@ where
                 }
                 Fault::Refused(refused) => self.force(refused).and_then(|()| self.abort()),
                 Fault::Abortable(_) => self.abort(),
+                Fault::Halt(halt) => {
+                    // Before the abort: nothing may be processed again until it is decided by what.
+                    self.halt(halt);
+                    self.abort()
+                }
                 Fault::Unknown(_) => self.restart(),
             };
             match result {
@@ -74,6 +81,13 @@ where
         self.report.recoveries += 1;
         self.sink.recover()?;
         self.rewind()
+    }
+
+    fn halt(&mut self, halt: Halt) {
+        match halt {
+            Halt::Release(why) => self.control.brake.failed(self.process.revision(), why),
+            Halt::Record(why) => self.pause(Cause::Record, why, BTreeMap::new()),
+        }
     }
 
     /// Forgets what was staged.
@@ -114,7 +128,7 @@ where
     fn note(&mut self, fault: &Fault) {
         self.report.last_error = Some(fault.to_string());
         match fault {
-            Fault::Refused(_) | Fault::Abortable(_) => {
+            Fault::Refused(_) | Fault::Abortable(_) | Fault::Halt(_) => {
                 tracing::info!(%fault, "transaction aborted; its records are processed again")
             }
             Fault::Unknown(_) => {

@@ -1,6 +1,7 @@
 //! A worker's stories, each told on a broker in memory.
 
 mod bounds;
+mod brake;
 mod delivery;
 mod effects;
 mod rebalance;

@@ -25,7 +25,11 @@ fn an_unknown_key_is_told_with_the_nearest_and_the_allowed() {
         "12:1: [output] zzz: unknown key. Allowed here: ",
         &["min_confidence, partition, stamp, timestamp, topic"],
     );
-    one(&format!("{IRIS}[errors]\ntopic = \"x\"\n"), "16:1", &["Allowed here: dead_letters"]);
+    one(
+        &format!("{IRIS}[errors]\ntopic = \"x\"\n"),
+        "16:1",
+        &["Allowed here: dead_letters, failed, pause_above, rejected"],
+    );
     one(&format!("{IRIS}[rollout]\n"), "15:1: rollout: [rollout] is not supported yet", &[]);
 }
 

@@ -32,7 +32,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
             min_confidence: 0.0
         }
     );
-    assert_eq!(plan.dead_letters, "iris.dead-letters");
+    assert_eq!(plan.errors.dead_letters, "iris.dead-letters");
     assert_eq!(
         plan.feedback,
         Some(Feedback {
@@ -112,6 +112,9 @@ partition = "key"
 min_confidence = 0.75
 [errors]
 dead_letters = "dead"
+rejected = "drop"
+failed = "stop"
+pause_above = 0.5
 [feedback]
 labels = "labels"
 id = "header:record-id"
@@ -150,7 +153,8 @@ worker_memory = "1GiB"
     assert_eq!(first.outputs, [("large".to_owned(), "out.large".to_owned())].into());
     assert_eq!((plan.output.timestamp, plan.output.partition), (Timestamp::Now, Partition::Key));
     assert_eq!(plan.output.min_confidence, 0.75);
-    assert_eq!(plan.dead_letters, "dead");
+    let errors = Errors { dead_letters: "dead".into(), rejected: Policy::Drop, failed: Policy::Stop, pause_above: 0.5 };
+    assert_eq!(plan.errors, errors);
     let feedback = plan.feedback.unwrap();
     assert_eq!(feedback.id, RecordId::Header("record-id".into()));
     assert_eq!(feedback.class.as_deref(), Some("/class"));
