@@ -1,7 +1,18 @@
-//! What a plugin can do to its host without answering anything: shared by the hostile parser and
-//! the hostile classifier. Written against the bare contract, for the SDK would prevent it.
+//! What a plugin can do to its host without answering anything: shared by the hostile parser, classifier,
+//! transform and scorer. Written against the bare contract, for the SDK would prevent it.
+#![allow(dead_code, reason = "not every plugin uses all of it")]
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
+
+thread_local! {
+    /// Rows of all calls so far.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
+    /// What was never given back.
+    static LEAKED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The configuration: what to do, and when.
 #[derive(Deserialize)]
@@ -15,6 +26,20 @@ pub struct Config<On> {
     /// How many columns the plugin announces.
     #[serde(default = "one")]
     pub column_count: u32,
+    /// Rows that this instance must have seen before it misbehaves.
+    #[serde(default)]
+    pub after_rows: u64,
+    /// The offset from which on it misbehaves, for a plugin that may ask.
+    #[serde(default)]
+    pub after_offset: Option<i64>,
+}
+
+impl<On> Config<On> {
+    /// Counts the rows of a call, and says whether there have been enough of them.
+    pub fn has_seen(&self, rows: usize) -> bool {
+        SEEN.set(SEEN.get() + rows as u64);
+        SEEN.get() > self.after_rows
+    }
 }
 
 fn one() -> u32 {
@@ -32,6 +57,8 @@ pub fn misbehave(what: &str) {
         "grow" => loop {
             std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 20]));
         },
+        "grow-pages" => while std::arch::wasm32::memory_grow(0, 1) != usize::MAX {},
+        "leak" => LEAKED.with_borrow_mut(|leaked| leaked.push(vec![1; 1 << 20])),
         "recurse" => {
             std::hint::black_box(recurse(1));
         }
@@ -40,8 +67,49 @@ pub fn misbehave(what: &str) {
                 println!("{}", "flood ".repeat(100));
             }
         }
+        "print-without-end" => loop {
+            print!("{}", "flood ".repeat(100));
+        },
         "exit" => std::process::exit(3),
+        "exit-in-peace" => std::process::exit(0),
+        "abort" => std::process::abort(),
+        "wild-pointer" => {
+            // SAFETY: none. That is the point: it stands beyond any memory that the guest has.
+            std::hint::black_box(unsafe {
+                std::ptr::read_volatile(std::hint::black_box(0xffff_fff0_usize) as *const u64)
+            });
+        }
+        "sleep" => std::thread::sleep(Duration::from_secs(3_600)),
+        "slow" => {
+            let started = Instant::now();
+            while started.elapsed() < SLOW {
+                std::hint::black_box(());
+            }
+        }
+        "look-around" => look_around(),
         _ => {}
+    }
+}
+
+/// How long `slow` takes, by the guest's own clock.
+const SLOW: Duration = Duration::from_millis(1_500);
+
+/// Asks for whatever a program of its own could have, and traps where it gets any.
+fn look_around() {
+    // Both clocks and the random numbers are granted.
+    std::hint::black_box((Instant::now(), SystemTime::now(), std::collections::HashMap::<u8, u8>::new()));
+    let mut line = String::new();
+    let granted = [
+        std::fs::read("/etc/passwd").is_ok(),
+        std::fs::read_dir("/").is_ok(),
+        std::fs::write("found", "here").is_ok(),
+        std::env::vars().next().is_some(),
+        std::env::args().next().is_some(),
+        std::io::stdin().read_line(&mut line).is_ok_and(|bytes| bytes > 0),
+        std::thread::Builder::new().spawn(|| ()).is_ok(),
+    ];
+    if granted.contains(&true) {
+        panic!("granted: {granted:?}");
     }
 }
 

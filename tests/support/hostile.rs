@@ -2,8 +2,7 @@
 //!
 //! Built by a cargo of its own, since the target and the profile are not those of the tests.
 
-use super::root;
-use crate::kafka::jars::target;
+use super::{root, target};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,7 +31,7 @@ const OURS: [&str; 14] = [
 /// Name → component, of every library of a manifest.
 type Components = BTreeMap<String, PathBuf>;
 
-/// `parser` or `classifier` of `tests/hostile`: they misbehave as their configuration says.
+/// `parser`, `classifier`, `transform` or `scorer` of `tests/hostile`: they misbehave as their configuration says.
 pub fn hostile(name: &str) -> Result<PathBuf> {
     component(&root().join("tests/hostile").join(name).join("Cargo.toml"), &format!("sandpiper_hostile_{name}"))
 }

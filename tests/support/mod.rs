@@ -9,6 +9,7 @@ pub mod scene;
 pub mod topic;
 pub mod transactions;
 
+use crate::kafka::jars::target;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! "column_count": 1}`. `nothing` behaves: its column is `x`, its classes are `a` and `b`, and a
 //! row is `b` where x > 0.
 //!
-//! Besides what `misbehave` can do: `error`, `wrong-count` (of labels), `wrong-scores`, `nan`,
+//! Besides what `misbehave` can do: `error`, `lies`, `wrong-count` (of labels), `more-labels`, `no-rows`, `wrong-scores`, `nan`,
 //! `infinite`, `label-range`, `bad-row`, `bad-code`, `twice-rejected`, `huge-message`, `huge-answer`,
 //! `log`, and in open `one-class`, `same-classes` and `…-in-open` for `trap`, `loop`, `panic`, `grow`
 //! and `error`.
@@ -76,7 +76,12 @@ fn classify(config: &Config<f32>, rows: &Matrix) -> Result<Predictions, String> 
         scores: x.iter().flat_map(|x| [1.0 - label(x) as f32, label(x) as f32]).collect(),
         rejected: Vec::new(),
     };
-    if config.on.is_none_or(|on| x.contains(&on)) {
+    if config.what == "lies" {
+        // It remembers what it must not: the answer depends on what came before.
+        let turned = u32::from(config.has_seen(0));
+        predictions.labels.iter_mut().for_each(|label| *label ^= turned);
+    }
+    if config.has_seen(x.len()) && config.on.is_none_or(|on| x.contains(&on)) {
         answer_badly(&config.what, &mut predictions)?;
     }
     Ok(predictions)
@@ -96,6 +101,11 @@ fn answer_badly(what: &str, predictions: &mut Predictions) -> Result<(), String>
         "nan" => predictions.scores.fill(f32::NAN),
         "infinite" => predictions.scores.fill(f32::INFINITY),
         "label-range" => predictions.labels.fill(2),
+        "more-labels" => predictions.labels.push(0),
+        "no-rows" => {
+            predictions.labels.clear();
+            predictions.scores.clear();
+        }
         "bad-row" => predictions.rejected.push(rejection(rows, "bad-row", "beyond the batch")),
         "bad-code" => predictions.rejected.push(rejection(0, "Bad code!", "not a label")),
         "twice-rejected" => {

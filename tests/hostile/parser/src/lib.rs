@@ -1,7 +1,7 @@
 //! A parser that misbehaves as its configuration says: `{"do": …, "on": "text in a row",
 //! "column_count": 1}`. `nothing` behaves: it reads each value as a number into the column `x`.
 //!
-//! Besides what `misbehave` can do: `error`, `wrong-count`, `wrong-columns`, `bad-row`, `bad-code`,
+//! Besides what `misbehave` can do: `error`, `wrong-count`, `no-rows`, `more-rows`, `wrong-columns`, `bad-row`, `bad-code`,
 //! `twice-rejected`, `huge-message`, `bad-dropped`, `huge-answer`, `unknown-row`, `log`, and in open
 //! `no-columns`, `same-columns` and `…-in-open` for `trap`, `loop`, `panic`, `grow` and `error`.
 #![cfg(target_arch = "wasm32")]
@@ -80,11 +80,14 @@ fn parse(config: &Config<String>, batch: &RawBatch) -> Result<Parsed, String> {
             parsed.rejected.push(rejection(row, "not-a-number", "the value is not a number"));
         }
     }
-    let set_off = match &config.on {
+    let named = match &config.on {
         None => true,
         Some(on) => rows.iter().any(|row| contains(row, on.as_bytes())),
     };
-    if set_off {
+    let late = config
+        .after_offset
+        .is_none_or(|after| (0..rows.len() as u32).any(|row| record_context::origin(row).offset >= after));
+    if config.has_seen(rows.len()) && named && late {
         answer_badly(&config.what, &mut parsed, rows.len() as u32)?;
     }
     Ok(parsed)
@@ -97,6 +100,8 @@ fn answer_badly(what: &str, parsed: &mut Parsed, rows: u32) -> Result<(), String
         "wrong-count" => {
             parsed.rows.values.pop();
         }
+        "no-rows" => parsed.rows.values.clear(),
+        "more-rows" => parsed.rows.values.push(0.0),
         "wrong-columns" => parsed.rows.columns += 1,
         "bad-row" => parsed.rejected.push(rejection(rows, "bad-row", "beyond the batch")),
         "bad-code" => parsed.rejected.push(rejection(0, "Bad code!", "not a label")),
@@ -105,7 +110,7 @@ fn answer_badly(what: &str, parsed: &mut Parsed, rows: u32) -> Result<(), String
             parsed.rejected.push(rejection(0, "twice", ""));
         }
         "huge-message" => parsed.rejected.push(rejection(0, "huge", &"!".repeat(1 << 20))),
-        "bad-dropped" => parsed.dropped = vec![1, 0],
+        "bad-dropped" => parsed.dropped.push(rows),
         "huge-answer" => parsed.rows.values = vec![0.0; 8 << 20],
         "unknown-row" => {
             record_context::key(rows);

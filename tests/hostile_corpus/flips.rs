@@ -1,0 +1,60 @@
+//! A real plugin with one bit of it flipped, again and again: whatever the flip made of it, loading, opening and calling
+//! end in an answer or an error.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use sandpiper::stage::{Parse as _, WasmParser};
+use sandpiper::wasm::instance::Opening;
+use sandpiper::wasm::{Limits, Plugin};
+
+use crate::cases::stock;
+use crate::scene::{ENGINE, ROWS, batch};
+
+/// Each takes a validation, and a compilation where it passes.
+const FLIPS: u32 = 200;
+const LONG: u32 = 10_000;
+
+pub fn run() -> Result<String> {
+    let long = std::env::var("SANDPIPER_CHAOS").is_ok_and(|form| form == "long");
+    let flips = if long { LONG } else { FLIPS };
+    let plugin = stock("csv");
+    let mut random = Random(0x5eed_0b17_f11b_5eed);
+    let (mut refused, mut unopened, mut failed, mut answered) = (0, 0, 0, 0);
+    for _ in 0..flips {
+        let mut flipped = plugin.clone();
+        let bit = random.below(flipped.len() as u64 * 8);
+        flipped[(bit / 8) as usize] ^= 1 << (bit % 8);
+        let Ok(plugin) = Plugin::load(&ENGINE, "flipped", &flipped) else {
+            refused += 1;
+            continue;
+        };
+        let opening = Opening { config: r#"{"columns":["x"]}"#.into(), ..Opening::default() };
+        let limits = Limits { deadline: Duration::from_millis(100), ..Limits::default() };
+        let Ok((mut parser, _)) = WasmParser::open(Arc::new(plugin), limits, opening) else {
+            unopened += 1;
+            continue;
+        };
+        match parser.parse(&batch(0, ROWS, true), limits.deadline) {
+            Ok(_) => answered += 1,
+            Err(_) => failed += 1,
+        }
+    }
+    Ok(format!(
+        "{flips} flips of {} KiB: {refused} refused, {unopened} not opened, {failed} failed in a call, {answered} answered",
+        plugin.len() >> 10
+    ))
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): the same flips on every machine.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}

@@ -1,0 +1,75 @@
+//! The hostile corpus: plugins and files that harm their host if anything can, each with the outcome that it must have.
+//!
+//! No Kafka is needed: the library's own pipelines run them, beside others that behave and share their engine. A host
+//! that dies takes this test along. `SANDPIPER_CHAOS=long` flips 10,000 bits instead of a few hundred.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod case;
+mod cases;
+mod flips;
+#[path = "../support/hostile.rs"]
+#[allow(dead_code, reason = "the end-to-end tests use the rest")]
+mod hostile;
+#[path = "../kafka/jars.rs"]
+#[allow(dead_code, reason = "it knows the target directory; the jars are for the end-to-end tests")]
+mod jars;
+mod raw;
+mod regain;
+mod scene;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jars::target;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Resident memory of this process at its highest, for all of the corpus: hundreds of bombs of 64 MiB and more.
+const MEMORY: u64 = 2 << 30;
+
+/// The project's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let outcomes: Arc<Mutex<Vec<(String, String)>>> = Arc::default();
+    let note = |name: String, run: Box<dyn FnOnce() -> anyhow::Result<String> + Send>| {
+        let outcomes = outcomes.clone();
+        Trial::test(name.clone(), move || {
+            let outcome = run().map_err(|error| Failed::from(format!("{error:#}")))?;
+            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((name, outcome));
+            Ok(())
+        })
+    };
+    let mut trials: Vec<Trial> = cases::all()
+        .into_iter()
+        .map(|case| note(format!("{}::{}", case.place.name(), case.name), Box::new(move || case.run())))
+        .collect();
+    trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
+    trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(regain::run)));
+    let conclusion = libtest_mimic::run(&arguments, trials);
+
+    let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+    outcomes.sort();
+    let width = outcomes.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, outcome) in outcomes.iter() {
+        println!("{name:width$}  {outcome}");
+    }
+    let peak = peak();
+    println!("{} outcomes, {} MiB of memory at the highest", outcomes.len(), peak >> 20);
+    if peak > MEMORY {
+        eprintln!("the host's memory is not bounded");
+        return ExitCode::FAILURE;
+    }
+    conclusion.exit_code()
+}
+
+/// Bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default() << 10
+}

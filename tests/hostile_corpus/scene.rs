@@ -1,0 +1,226 @@
+//! What a case runs in: one engine for all, a hostile pipeline, and beside it one that behaves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use sandpiper::dead_letter::{Letterhead, PREFIX};
+use sandpiper::isolate::isolate;
+use sandpiper::output::Outputs;
+use sandpiper::pipeline::{DEAD_LETTERS, Forced, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
+use sandpiper::plan::{RecordId, Stamp, Timestamp, Tombstones};
+use sandpiper::prediction::Writer;
+use sandpiper::record::{Batch, BatchBuilder, Origin};
+use sandpiper::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
+use sandpiper::wasm::bindings::Outcome;
+use sandpiper::wasm::instance::Opening;
+use sandpiper::wasm::{Engine, Limits, Plugin};
+
+use crate::hostile;
+
+/// Rows of a batch.
+pub const ROWS: usize = 64;
+/// The one that sets a plugin off.
+pub const POISON: usize = 13;
+/// Its value.
+pub const POISON_VALUE: &str = "-113";
+
+/// Where a plugin misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Place {
+    Parser,
+    Classifier,
+    Transform,
+    Scorer,
+}
+
+impl Place {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Parser => "parser",
+            Self::Classifier => "classifier",
+            Self::Transform => "transform",
+            Self::Scorer => "scorer",
+        }
+    }
+}
+
+/// An offset, and what was answered, or the code of the dead letter.
+pub type Answer = (i64, Result<String, String>);
+pub type Answers = Vec<Answer>;
+
+/// Hostile and peaceful plugins share one engine, as they do in the daemon.
+pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).expect("an engine"));
+
+/// A plugin of `tests/hostile`, compiled once.
+pub fn told(place: Place) -> Result<Arc<Plugin>> {
+    static LOADED: Mutex<BTreeMap<&str, Arc<Plugin>>> = Mutex::new(BTreeMap::new());
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(plugin) = loaded.get(place.name()) {
+        return Ok(plugin.clone());
+    }
+    let bytes = std::fs::read(hostile::hostile(place.name())?)?;
+    let plugin = Arc::new(Plugin::load(&ENGINE, place.name(), &bytes)?);
+    loaded.insert(place.name(), plugin.clone());
+    Ok(plugin)
+}
+
+/// A pipeline, or the scorer of one.
+pub enum Lane {
+    Pipeline(Box<Pipeline>),
+    Scorer(WasmScorer, Limits),
+}
+
+/// Time to narrow a batch down.
+const BUDGET: Duration = Duration::from_secs(20);
+/// For those that behave: longer than any stall of the machine.
+const LONG: Duration = Duration::from_secs(60);
+
+impl Lane {
+    /// One that behaves.
+    pub fn peaceful(place: Place) -> Result<Self> {
+        Self::open(place, told(place)?, r#"{"do":"nothing"}"#, Limits { deadline: LONG, ..Limits::default() })
+    }
+
+    /// One with that plugin in its place, and peaceful ones elsewhere.
+    pub fn open(place: Place, plugin: Arc<Plugin>, config: &str, limits: Limits) -> Result<Self> {
+        let hostile = (plugin, config);
+        let peaceful = |place| anyhow::Ok((told(place)?, r#"{"do":"nothing"}"#));
+        let opening = |config: &str| Opening { config: config.to_owned(), ..Opening::default() };
+        let open_model = |parser: (Arc<Plugin>, &str), classifier: (Arc<Plugin>, &str)| {
+            let (parser, columns) = WasmParser::open(parser.0, limits, opening(parser.1))?;
+            let (classifier, signature) = WasmClassifier::open(classifier.0, limits, opening(classifier.1))?;
+            let model = ModelStage {
+                parser: Box::new(parser),
+                parser_release: "parser".into(),
+                classifier: Box::new(classifier),
+                classifier_release: "classifier".into(),
+                gather: sandpiper::staging::gather("parser", &columns, "classifier", &signature)?,
+                columns: signature.columns.len(),
+                classes: signature.classes.len(),
+                writer: Writer::new(&signature, 0.0, 1, true),
+            };
+            anyhow::Ok(Pipeline::new(1, settings(limits), Vec::new(), Some(model)))
+        };
+        let pipeline = match place {
+            Place::Parser => open_model(hostile, peaceful(Place::Classifier)?)?,
+            Place::Classifier => open_model(peaceful(Place::Parser)?, hostile)?,
+            Place::Transform => {
+                let (stage, outputs) = WasmTransform::open(hostile.0, limits, opening(hostile.1))?;
+                let stage = TransformStage {
+                    stage: Box::new(stage),
+                    name: "transform[0]".into(),
+                    release: "transform".into(),
+                    routes: outputs.iter().map(|_| None).collect(),
+                };
+                Pipeline::new(1, settings(limits), vec![stage], None)
+            }
+            Place::Scorer => {
+                return Ok(Self::Scorer(WasmScorer::open(hostile.0, limits, opening(hostile.1))?, limits));
+            }
+        };
+        Ok(Self::Pipeline(Box::new(pipeline)))
+    }
+
+    pub fn process(&mut self, batch: &Batch) -> Result<Answers> {
+        match self {
+            Self::Pipeline(pipeline) => {
+                let mut outputs = Outputs::default();
+                pipeline.process(batch, &Forced::new(), 0, &mut outputs);
+                answers(&outputs)
+            }
+            Self::Scorer(scorer, limits) => Ok(score(scorer, *limits, batch)),
+        }
+    }
+}
+
+fn settings(limits: Limits) -> Arc<Settings> {
+    Arc::new(Settings {
+        id: RecordId::Position,
+        tombstones: Tombstones::DeadLetter,
+        stamp: Stamp::Value,
+        timestamp: Timestamp::Input,
+        deadline: limits.deadline,
+        budget: BUDGET,
+        max_value: 1 << 20,
+        letterhead: Letterhead { pipeline: "corpus".into(), instance: "here".into(), topic: DEAD_LETTERS },
+    })
+}
+
+fn answers(outputs: &Outputs) -> Result<Answers> {
+    let answer = |output: &sandpiper::output::Output| {
+        let value = String::from_utf8(output.value.map(|span| outputs.bytes(span).to_vec()).unwrap_or_default())?;
+        if output.topic != OUTPUT {
+            let reason = format!("{PREFIX}reason");
+            let headers = output.headers.iter().flat_map(|headers| headers.iter());
+            let code = headers.rev().find(|(name, _)| *name == reason).and_then(|(_, value)| value.clone());
+            return Ok((output.origin.offset, Err(String::from_utf8(code.context("a letter without a reason")?)?)));
+        }
+        let Ok(json) = serde_json::from_str::<serde_json::Value>(&value) else {
+            return Ok((output.origin.offset, Ok(value)));
+        };
+        let Some(class) = json["class"].as_str() else { return Ok((output.origin.offset, Ok(value))) };
+        anyhow::ensure!(json["id"] == format!("in-0-{}", output.origin.offset), "{value}");
+        Ok((output.origin.offset, Ok(format!("{class} {}", json["features"]["x"]))))
+    };
+    outputs.records.iter().map(answer).collect()
+}
+
+/// As the feedback loop does it.
+fn score(scorer: &mut WasmScorer, limits: Limits, batch: &Batch) -> Answers {
+    let classes = ["a".to_owned(), "b".to_owned()];
+    let outcomes: Vec<Outcome> = (0..batch.len())
+        .map(|row| Outcome {
+            id: String::from_utf8_lossy(batch.bytes(row).unwrap_or_default()).into_owned(),
+            predicted: (row % 2) as u32,
+            scores: vec![0.5, 0.5],
+            truth: (row % 3 % 2) as u32,
+            source: String::new(),
+            delay_ms: 0,
+            revision: 1,
+        })
+        .collect();
+    let isolated = isolate(outcomes.len(), limits.deadline, BUDGET, |range, deadline| {
+        scorer.score(&classes, outcomes.get(range).unwrap_or_default(), deadline)
+    });
+    let offset = |row: usize| batch.rows.get(row).map_or(-1, |facts| facts.origin.offset);
+    let mut answers = Answers::new();
+    for (range, judgements) in isolated.answers {
+        let judged = judgements.into_iter().map(|judgement| (range.start + judgement.row as usize, judgement.loss));
+        answers.extend(judged.map(|(row, loss)| (offset(row), Ok(loss.to_string()))));
+    }
+    let failures = isolated.poison.into_iter().chain(isolated.undecided);
+    answers.extend(failures.map(|(row, failure)| (offset(row), Err(failure.kind.code().to_owned()))));
+    answers.sort_by_key(|(offset, _)| *offset);
+    answers
+}
+
+/// Signs alternate, so that both classes occur; the value at `POISON` is another where the batch is clean.
+fn value(row: usize, poisoned: bool) -> String {
+    let number = if row == POISON && !poisoned { 999 } else { 100 + row };
+    if row.is_multiple_of(2) { number.to_string() } else { format!("-{number}") }
+}
+
+/// The batch whose first offset is `first`.
+pub fn batch(first: usize, rows: usize, poisoned: bool) -> Batch {
+    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    for row in 0..rows {
+        let origin = Origin { topic: 0, partition: 0, offset: (first + row) as i64 };
+        builder.push(origin, Some(1), Some(b"k"), Some(value(row, poisoned).as_bytes()), None);
+    }
+    builder.finish()
+}
+
+/// What a plugin that behaves answers to it, worked out without any.
+pub fn expected(place: Place, first: usize, rows: usize, poisoned: bool) -> Answers {
+    let answer = |row: usize| {
+        let value = value(row, poisoned);
+        match place {
+            Place::Parser | Place::Classifier => format!("{} {value}.0", if row.is_multiple_of(2) { "b" } else { "a" }),
+            Place::Transform => value,
+            Place::Scorer => u8::from(row % 2 != row % 3 % 2).to_string(),
+        }
+    };
+    (0..rows).map(|row| ((first + row) as i64, Ok(answer(row)))).collect()
+}
