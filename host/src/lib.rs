@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod dev;
 pub mod digest;
 pub mod dlq;
+pub mod failpoint;
 pub mod fault;
 pub mod feedback;
 pub mod isolate;

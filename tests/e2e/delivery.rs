@@ -1,13 +1,14 @@
 //! Exactly once, through everything that happens to a pipeline in its life.
 
+use crate::support::checker::check;
 use crate::support::daemon::{Daemon, sum};
 use crate::support::flowers::ROW;
-use crate::support::record::{self, Record};
+use crate::support::observe::observe;
+use crate::support::record;
 use crate::support::scene::Scene;
 use crate::support::topic::Producer;
-use crate::support::transactions::{self, Transactions};
 use anyhow::{Context, Result, ensure};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,7 +34,6 @@ fn size() -> Result<usize> {
 fn nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_kill(scene: &Scene) -> Result<()> {
     let total = size()?;
     scene.create_usual(PARTITIONS)?;
-    // Odd revisions find setosa, even ones virginica.
     let models = [scene.model_of("virginica")?, scene.model_of("setosa")?];
     let pipeline = scene.flower_pipeline("", &models[1], "[limits]\nworkers = 2\n")?;
 
@@ -47,11 +47,28 @@ fn nothing_is_lost_or_doubled_through_a_rebalance_five_swaps_and_a_kill(scene: &
     })?;
     scene.until_done(&mut [&mut a, &mut b])?;
 
-    let outcomes = Outcomes::read(scene)?;
-    outcomes.check_every_record_once(total)?;
-    outcomes.check_order_and_revisions()?;
-    outcomes.check_model_of_each_revision(revision)?;
-    check_transactions(&transactions::read(scene, &["out", "dead"])?, &outcomes)
+    let observed = observe(scene)?;
+    let report = check(&observed);
+    ensure!(report.is_clean(), "{report}");
+    assert_eq!(report.records, total);
+    let letters = observed.outputs.iter().filter(|output| output.topic == "dead").count();
+    assert_eq!(letters, total.div_ceil(MALFORMED), "dead letters");
+    for output in &observed.outputs {
+        assert_eq!(output.at.0, output.origin.0, "an output keeps its input's partition");
+    }
+    let revisions: BTreeSet<u64> = observed.outputs.iter().map(|output| output.revision).collect();
+    assert_eq!(revisions, (1..=revision).collect(), "each revision served under load");
+    check_model_of_each_revision(scene)
+}
+
+/// Odd revisions find setosa, even ones virginica.
+fn check_model_of_each_revision(scene: &Scene) -> Result<()> {
+    for record in scene.read("out")? {
+        let value = record.json()?;
+        let odd = value["revision"].as_u64().context("no revision")? % 2 == 1;
+        assert_eq!(value["class"], if odd { "setosa" } else { "virginica" }, "{value}");
+    }
+    Ok(())
 }
 
 /// Writes the input at a measured pace, and what is left at once when `over` says so.
@@ -103,120 +120,4 @@ fn until_serves(scene: &Scene, daemon: &mut Daemon) -> Result<()> {
     let before = sum(&daemon.pipeline(&scene.name)?, "transactions");
     // The first transaction to end may have begun under the revision before.
     daemon.until_status(&scene.name, "the daemon commits", |status| sum(status, "transactions") > before + 4).map(drop)
-}
-
-/// One input record's end.
-struct Outcome {
-    /// Where it stands now.
-    at: (i32, i64),
-    /// The input record.
-    origin: (i32, i64),
-    revision: u64,
-    /// The class; none for a dead letter.
-    class: Option<String>,
-}
-
-struct Outcomes {
-    predictions: Vec<Outcome>,
-    dead_letters: Vec<Outcome>,
-}
-
-impl Outcomes {
-    fn read(scene: &Scene) -> Result<Outcomes> {
-        let at = |record: &Record| Ok::<_, anyhow::Error>((record.partition.context("no partition")?, record.offset));
-        let prediction = |record: &Record| {
-            let value = record.json()?;
-            Ok(Outcome {
-                at: at(record)?,
-                origin: record::origin(value["origin"].as_str().context("no origin")?)?,
-                revision: value["revision"].as_u64().context("no revision")?,
-                class: Some(value["class"].as_str().context("no class")?.to_owned()),
-            })
-        };
-        let letter = |record: &Record| {
-            let revision = record.error("revision")?.parse()?;
-            Ok(Outcome { at: at(record)?, origin: record.dead_letter_origin()?, revision, class: None })
-        };
-        Ok(Outcomes {
-            predictions: scene.read("out")?.iter().map(prediction).collect::<Result<_>>()?,
-            dead_letters: scene.read("dead")?.iter().map(letter).collect::<Result<_>>()?,
-        })
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Outcome> {
-        self.predictions.iter().chain(&self.dead_letters)
-    }
-
-    fn check_every_record_once(&self, total: usize) -> Result<()> {
-        let mut missing: BTreeSet<(i32, i64)> = BTreeSet::new();
-        for at in 0..total {
-            let partitions = PARTITIONS.unsigned_abs() as usize;
-            missing.insert((i32::try_from(at % partitions)?, i64::try_from(at / partitions)?));
-        }
-        for outcome in self.all() {
-            assert!(missing.remove(&outcome.origin), "{:?} came out twice, or never went in", outcome.origin);
-        }
-        assert!(missing.is_empty(), "{} records are lost, the first: {:?}", missing.len(), missing.first());
-        assert_eq!(self.dead_letters.len(), total.div_ceil(MALFORMED), "dead letters");
-        Ok(())
-    }
-
-    /// Per partition, the offsets of the input ascend, and revisions never go back.
-    fn check_order_and_revisions(&self) -> Result<()> {
-        for topic in [&self.predictions, &self.dead_letters] {
-            for pair in topic.windows(2) {
-                let (one, next) = (&pair[0], &pair[1]);
-                assert_eq!(one.at.0, one.origin.0, "an output keeps its input's partition");
-                if one.at.0 == next.at.0 {
-                    assert!(one.origin.1 < next.origin.1, "{:?} stands before {:?}", one.origin, next.origin);
-                    assert!(
-                        one.revision <= next.revision,
-                        "revision {} before {} at {:?}",
-                        one.revision,
-                        next.revision,
-                        next.at
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn check_model_of_each_revision(&self, last: u64) -> Result<()> {
-        for outcome in &self.predictions {
-            let class = if outcome.revision % 2 == 1 { "setosa" } else { "virginica" };
-            assert_eq!(outcome.class.as_deref(), Some(class), "revision {} at {:?}", outcome.revision, outcome.at);
-        }
-        let revisions: BTreeSet<u64> = self.all().map(|outcome| outcome.revision).collect();
-        assert_eq!(revisions, (1..=last).collect(), "each revision served under load");
-        Ok(())
-    }
-}
-
-/// No transaction carries two revisions: neither among its outputs, nor between those and its offsets.
-fn check_transactions(log: &Transactions, outcomes: &Outcomes) -> Result<()> {
-    ensure!(!log.shares.is_empty() && !log.commits.is_empty(), "no transactions in the log");
-    for share in &log.shares {
-        assert!(share.revisions.len() == 1, "revisions {:?} in one transaction: {share:?}", share.revisions);
-    }
-    // Per input partition, the offset up to which a transaction went → its revision.
-    let mut upto: BTreeMap<i32, BTreeMap<i64, u64>> = BTreeMap::new();
-    for commit in &log.commits {
-        let revisions: BTreeSet<u64> =
-            commit.metadata.iter().map(|each| transactions::revision(each)).collect::<Result<_>>()?;
-        assert_eq!(revisions.len(), 1, "one transaction commits offsets of several revisions: {commit:?}");
-        for (partition, offset) in &commit.offsets {
-            let offsets = upto.entry(*partition).or_default();
-            assert!(offsets.last_key_value().is_none_or(|(last, _)| last <= offset), "an offset went back: {commit:?}");
-            // A commit that repeats an offset covers no record of its own.
-            offsets.entry(*offset).or_insert(revisions.first().copied().context("no revision")?);
-        }
-    }
-    for outcome in outcomes.all() {
-        let (partition, offset) = outcome.origin;
-        let covering = upto.get(&partition).and_then(|offsets| offsets.range(offset + 1..).next());
-        let (_, revision) = covering.with_context(|| format!("no transaction committed {:?}", outcome.origin))?;
-        assert_eq!(outcome.revision, *revision, "{:?} and its offset carry different revisions", outcome.origin);
-    }
-    Ok(())
 }

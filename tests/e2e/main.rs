@@ -30,35 +30,12 @@ mod sandbox;
 mod shutdown;
 mod swap;
 
-use anyhow::Result;
-use kafka::{Kafka, Life, tail};
-use libtest_mimic::{Arguments, Failed, Trial};
-use std::path::{Path, PathBuf};
+pub(crate) use support::trial::tests;
+
+use kafka::{Kafka, Life};
 use std::process::ExitCode;
-use std::sync::{Arc, OnceLock};
-use support::scene::Scene;
-
-/// A test's name, which is a sentence, and its body.
-type Test = (&'static str, fn(&Scene) -> Result<()>);
-
-/// A module's tests: `tests![first, second]` is its `pub const TESTS`.
-macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        pub const TESTS: &[crate::Test] = &[$((stringify!($name), $name)),*];
-    };
-}
-pub(crate) use tests;
-
-/// What all tests share. The broker starts with the first test that runs, so `--list` needs none.
-struct Shared {
-    directory: PathBuf,
-    kafka: OnceLock<Result<Kafka, String>>,
-}
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    // Tests wait far more than they compute.
-    arguments.test_threads.get_or_insert(4);
     let themes = [
         ("harness", harness::TESTS),
         ("flowers", flowers::TESTS),
@@ -77,64 +54,6 @@ fn main() -> ExitCode {
         ("feedback", feedback::TESTS),
         ("demo", demo::TESTS),
     ];
-    let directory = match tempfile::Builder::new().prefix("sandpiper-e2e-").tempdir() {
-        Ok(directory) => directory.keep(),
-        Err(error) => {
-            eprintln!("no temporary folder: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let shared = Arc::new(Shared { directory: directory.clone(), kafka: OnceLock::new() });
-    let trials = themes.into_iter().flat_map(|(theme, tests)| tests.iter().map(move |test| (theme, *test)));
-    let trials = trials.map(|(theme, (name, body))| {
-        let shared = Arc::clone(&shared);
-        Trial::test(format!("{theme}::{name}"), move || run(&shared, name, body))
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-
-    if let Some(Ok(kafka)) = shared.kafka.get()
-        && let Err(error) = kafka.stop()
-    {
-        eprintln!("the broker did not stop: {error}");
-    }
-    if conclusion.has_failed() {
-        eprintln!("kept: {}", directory.display());
-    } else {
-        let _ = std::fs::remove_dir_all(&directory);
-    }
-    conclusion.exit_code()
-}
-
-fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> Result<(), Failed> {
-    let kafka = shared.kafka.get_or_init(|| {
-        Kafka::start(&shared.directory.join("kafka"), Life::Short).map_err(|error| format!("{error:#}"))
-    });
-    let kafka = kafka.as_ref().map_err(Failed::from)?;
-    let directory = shared.directory.join(name);
-    std::fs::create_dir_all(&directory)?;
-    let scene = Scene { name: name.to_owned(), directory, kafka };
-    // A failed assertion must show the logs as well.
-    let body = std::panic::AssertUnwindSafe(|| body(&scene));
-    let result = std::panic::catch_unwind(body).unwrap_or_else(|payload| Err(panicked(payload.as_ref())));
-    match result {
-        Ok(()) => {
-            let _ = std::fs::remove_dir_all(&scene.directory);
-            Ok(())
-        }
-        Err(error) => Err(format!("{error:#}\n\n{}kept: {}", logs(&scene.directory), scene.directory.display()).into()),
-    }
-}
-
-fn panicked(payload: &(dyn std::any::Any + Send)) -> anyhow::Error {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-    anyhow::anyhow!("{}", text.unwrap_or("panicked"))
-}
-
-/// The end of every daemon's log.
-fn logs(directory: &Path) -> String {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries
-        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
-        .map(|path| tail(&path, 40))
-        .collect()
+    // Tests wait far more than they compute.
+    support::trial::main("sandpiper-e2e-", 4, &themes, |directory| Kafka::start(directory, Life::Short))
 }

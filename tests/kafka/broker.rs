@@ -25,6 +25,8 @@ pub struct Broker {
     life: Life,
     pub listener: Port,
     pub controller: Port,
+    /// A second listener, and the address that clients of it are told: a proxy's.
+    pub behind: Option<(Port, String)>,
     /// Configuration, data and log.
     pub directory: PathBuf,
     child: Option<Child>,
@@ -33,7 +35,8 @@ pub struct Broker {
 impl Broker {
     pub fn reserve(node: usize, directory: PathBuf, life: Life) -> Result<Broker> {
         fs::create_dir_all(&directory)?;
-        Ok(Broker { node, life, listener: Port::reserve()?, controller: Port::reserve()?, directory, child: None })
+        let (listener, controller) = (Port::reserve()?, Port::reserve()?);
+        Ok(Broker { node, life, listener, controller, behind: None, directory, child: None })
     }
 
     /// Writes the configuration and formats the data directory.
@@ -56,13 +59,19 @@ impl Broker {
     fn properties(&self, voters: &str, brokers: usize) -> String {
         let replication = brokers.min(3);
         let in_sync = if brokers > 1 { 2 } else { 1 };
+        let (listen, advertise) = match &self.behind {
+            Some((port, proxy)) => (format!(",PROXIED://{}", port.address()), format!(",PROXIED://{proxy}")),
+            None => Default::default(),
+        };
         format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
              controller.quorum.voters={voters}\n\
              controller.listener.names=CONTROLLER\n\
-             listeners=PLAINTEXT://{listener},CONTROLLER://{controller}\n\
-             advertised.listeners=PLAINTEXT://{listener}\n\
+             listeners=PLAINTEXT://{listener},CONTROLLER://{controller}{listen}\n\
+             advertised.listeners=PLAINTEXT://{listener}{advertise}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT\n\
+             inter.broker.listener.name=PLAINTEXT\n\
              log.dirs={data}\n\
              default.replication.factor={replication}\n\
              min.insync.replicas={in_sync}\n\

@@ -11,8 +11,9 @@ mod port;
 pub use broker::{Broker, Life, tail};
 
 use anyhow::{Context, Result, anyhow, bail};
+use port::Port;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -38,11 +39,25 @@ impl Kafka {
         Ok(kafka)
     }
 
+    /// One broker that answers on two addresses: its own, and one whose clients are sent to that proxy. Answers where
+    /// the proxy finds it.
+    pub fn start_behind(directory: &Path, life: Life, proxy: &str) -> Result<(Kafka, String)> {
+        let mut broker = Broker::reserve(1, directory.join("broker-1"), life)?;
+        let port = Port::reserve()?;
+        let hidden = port.address();
+        broker.behind = Some((port, proxy.to_owned()));
+        let kafka = Kafka::format(vec![broker])?;
+        kafka.launch()?;
+        Ok((kafka, hidden))
+    }
+
     /// Addresses and directories of brokers that do not run yet.
     pub fn prepare(directory: &Path, brokers: usize, life: Life) -> Result<Kafka> {
-        let brokers: Vec<Broker> = (1..=brokers)
-            .map(|node| Broker::reserve(node, directory.join(format!("broker-{node}")), life))
-            .collect::<Result<_>>()?;
+        let brokers = (1..=brokers).map(|node| Broker::reserve(node, directory.join(format!("broker-{node}")), life));
+        Kafka::format(brokers.collect::<Result<_>>()?)
+    }
+
+    fn format(brokers: Vec<Broker>) -> Result<Kafka> {
         let voters: Vec<String> =
             brokers.iter().map(|broker| format!("{}@{}", broker.node, broker.controller.address())).collect();
         for broker in &brokers {
@@ -104,6 +119,40 @@ impl Kafka {
         Ok(())
     }
 
+    /// Which broker leads the first partition of a topic.
+    pub fn leader(&self, topic: &str) -> Result<usize> {
+        let metadata = self.admin()?.inner().fetch_metadata(Some(topic), START)?;
+        let first = metadata.topics().first().and_then(|topic| topic.partitions().first());
+        let node = first.map(|partition| partition.leader()).context("no partition")?;
+        let at = self.brokers().iter().position(|broker| i32::try_from(broker.node) == Ok(node));
+        at.with_context(|| format!("{topic} has no leader"))
+    }
+
+    /// The fewest replicas that are in sync, over all partitions of all topics.
+    pub fn in_sync(&self) -> Result<usize> {
+        let metadata = self.admin()?.inner().fetch_metadata(None, START)?;
+        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        Ok(partitions.map(|partition| partition.isr().len()).min().unwrap_or(0))
+    }
+
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        for result in runtime.block_on(self.admin()?.delete_topics(&[name], &AdminOptions::new()))? {
+            result.map_err(|(topic, error)| anyhow!("topic {topic} cannot be deleted: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Adds partitions until there are that many.
+    pub fn grow_topic(&self, name: &str, partitions: usize) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let grown = [NewPartitions::new(name, partitions)];
+        for result in runtime.block_on(self.admin()?.create_partitions(&grown, &AdminOptions::new()))? {
+            result.map_err(|(topic, error)| anyhow!("topic {topic} cannot grow: {error}"))?;
+        }
+        Ok(())
+    }
+
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap()).set("reconnect.backoff.max.ms", "200");
@@ -118,6 +167,16 @@ impl Kafka {
     /// Ends every broker as a power cut would.
     pub fn kill(&self) -> Result<()> {
         self.brokers().iter_mut().try_for_each(Broker::kill)
+    }
+
+    /// Ends one broker as a power cut would; `launch` brings it back.
+    pub fn kill_one(&self, at: usize) -> Result<()> {
+        self.brokers().get_mut(at).map_or(Ok(()), Broker::kill)
+    }
+
+    /// Ends one broker in good order.
+    pub fn stop_one(&self, at: usize) -> Result<()> {
+        self.brokers().get_mut(at).map_or(Ok(()), Broker::stop)
     }
 
     fn brokers(&self) -> MutexGuard<'_, Vec<Broker>> {

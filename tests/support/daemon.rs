@@ -53,6 +53,17 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon. Its state, and its log, stand in `scene` under `name`, so a second start of the same name continues the first.
     pub fn spawn(scene: &Path, name: &str, pipelines: &[&Path], options: &[&str]) -> Result<Daemon> {
+        Self::spawn_failing(scene, name, pipelines, options, "")
+    }
+
+    /// As `spawn`, but it fails at those points.
+    pub fn spawn_failing(
+        scene: &Path,
+        name: &str,
+        pipelines: &[&Path],
+        options: &[&str],
+        failpoints: &str,
+    ) -> Result<Daemon> {
         let state = scene.join(name);
         fs::create_dir_all(&state)?;
         // What an earlier run left must not be taken for this run's.
@@ -61,7 +72,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(&path)?;
         let mut command = sandpiper();
         command.arg("run").args(pipelines).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state).args(options);
-        command.stdout(log.try_clone()?).stderr(log);
+        command.env("FAILPOINTS", failpoints).stdout(log.try_clone()?).stderr(log);
         let child = keeper::spawn(command).context("cannot start the daemon")?;
         Ok(Daemon { child, ended: None, state, log: path })
     }
@@ -152,8 +163,12 @@ impl Daemon {
     }
 
     pub fn sigterm(&mut self) -> Result<()> {
+        self.signal(libc::SIGTERM)
+    }
+
+    pub fn signal(&mut self, signal: i32) -> Result<()> {
         self.check_alive()?;
-        keeper::signal(&self.child, libc::SIGTERM);
+        keeper::signal(&self.child, signal);
         Ok(())
     }
 

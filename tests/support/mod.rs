@@ -1,13 +1,16 @@
 //! What the end-to-end tests share: a scene per test, daemons, Kafka clients, data.
 
+pub mod checker;
 pub mod daemon;
 pub mod flowers;
 pub mod hostile;
 pub mod java;
+pub mod observe;
 pub mod record;
 pub mod scene;
 pub mod topic;
 pub mod transactions;
+pub mod trial;
 
 use crate::kafka::jars::target;
 use anyhow::{Result, bail};

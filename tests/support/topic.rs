@@ -15,6 +15,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const CALL: Duration = Duration::from_secs(30);
+/// `transaction_timeout` is 10 s by default, the coordinator looks each second, and markers take their time.
+const OPEN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Isolation {
@@ -161,7 +163,32 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
     until_true(&format!("transactions on {topic} are closed"), || {
         Ok(ends_of(&consumer, topic)?.iter().zip(&ends).all(|(stable, end)| stable >= end))
     })?;
+    read_stable(bootstrap, topic, isolation)
+}
 
+/// Partitions whose stable end stays below their end for longer than a broker lets a transaction be open.
+pub fn open(bootstrap: &str, topic: &str) -> Result<Vec<String>> {
+    let ends = ends(bootstrap, topic)?;
+    let consumer = consumer(bootstrap, "none", Isolation::Committed)?;
+    let deadline = Instant::now() + OPEN;
+    loop {
+        let stable = ends_of(&consumer, topic)?;
+        let places = (0..).zip(stable.iter().zip(&ends));
+        let open: Vec<String> = places
+            .filter(|(_, (stable, end))| stable < end)
+            .map(|(partition, (stable, end)): (i32, _)| format!("{topic}/{partition}: stable up to {stable} of {end}"))
+            .collect();
+        if open.is_empty() || Instant::now() > deadline {
+            return Ok(open);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// As `read`, without waiting for anything: as read_committed, up to the stable end.
+pub fn read_stable(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>> {
+    let ends = ends(bootstrap, topic)?;
+    let consumer = consumer(bootstrap, "none", isolation)?;
     let mut open: BTreeSet<i32> =
         (0..).zip(&ends).filter(|(_, end)| **end > 0).map(|(partition, _)| partition).collect();
     let mut assignment = TopicPartitionList::new();

@@ -36,6 +36,7 @@ pub struct Run {
 impl Run {
     pub fn run(self, global: &Global) -> Outcome {
         super::logging();
+        crate::failpoint::set_up().map_err(Failure::Usage)?;
         let listen = listen_address(&global.admin)?;
         let plans = load(&self.files)?;
         let runtime =

@@ -13,6 +13,7 @@ pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, refused};
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::Group;
+use crate::failpoint;
 use crate::fault::{Fault, Refused};
 use crate::output::{Output, Outputs};
 use crate::record::Origin;
@@ -299,6 +300,7 @@ impl KafkaSink {
             } else {
                 self.send_one(outputs, first, deadline)?;
             }
+            failpoint::pass(failpoint::IN_PRODUCE)?;
             if alone {
                 self.producer()?.flush(&self.sent, deadline)?;
             }
@@ -405,7 +407,7 @@ impl Sink for KafkaSink {
             })?;
         }
         self.in_transaction = true;
-        Ok(())
+        failpoint::pass(failpoint::AFTER_BEGIN)
     }
 
     fn rested(&self) -> Option<Instant> {
@@ -451,10 +453,12 @@ impl Sink for KafkaSink {
                     )
                 }
             })?;
+            failpoint::pass(failpoint::AFTER_OFFSETS)?;
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.
                 unsafe { rd::rd_kafka_commit_transaction(producer.client.ptr(), millis_until(deadline)) }
             })?;
+            failpoint::pass(failpoint::AFTER_END)?;
         }
         self.in_transaction = false;
         self.ended = Instant::now();

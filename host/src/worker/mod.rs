@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use crate::brake::{Brake, Cause, Pause, Word};
 use crate::breaker::{Breaker, FEW};
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::fault::Fault;
 use crate::feedback::Tally;
 use crate::output::{Counts, Halt, Outputs};
@@ -270,6 +271,9 @@ where
         self.committed = Some(now);
         let deadline = transaction.deadline(&self.bounds).max(now + self.bounds.budget / 2);
         let group = self.source.group()?;
+        if failpoint::is_on(failpoint::BUG_OFFSETS_FIRST) {
+            self.source.commit(&positions, &said)?;
+        }
         self.sink.commit(&positions, &said, &group, deadline)?;
         if !self.sink.is_transactional() {
             self.source.commit(&positions, &said)?;

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::{Process, Worker};
 use crate::brake::Cause;
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::fault::{Fault, Refused};
 use crate::output::Halt;
 use crate::pipeline::Refusal;
 use crate::record::Origin;
 use crate::report::WorkerState;
 use crate::sink::Sink;
-use crate::source::{Source, TopicPartition};
+use crate::source::{Position, Source, TopicPartition};
 
 /// Between two attempts to come back, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -99,8 +100,14 @@ where
 
     fn rewind(&mut self) -> Result<(), Fault> {
         let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
-        let positions = self.restore(&partitions)?;
-        self.source.seek(&positions)?;
+        let mut positions = self.restore(&partitions)?;
+        if failpoint::is_on(failpoint::BUG_REWIND_FROM_MEMORY) {
+            positions =
+                self.positions.iter().map(|(at, offset)| Position { partition: *at, offset: *offset }).collect();
+        }
+        if !failpoint::is_on(failpoint::BUG_NO_SEEK) {
+            self.source.seek(&positions)?;
+        }
         self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
         Ok(())
     }

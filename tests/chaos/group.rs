@@ -1,0 +1,48 @@
+//! Members come and go.
+
+use crate::course::times;
+use crate::stage::{Stage, until_owns, until_says};
+use crate::support::daemon::Daemon;
+use crate::support::scene::Scene;
+use crate::support::until;
+use anyhow::{Result, ensure};
+
+crate::tests![rebalances_in_a_row, two_daemons_of_the_same_instance];
+
+fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
+    let rebalances = times(10, 50)?;
+    let stage = Stage::direct(scene, "")?;
+    let mut a = stage.daemon("a")?;
+    for _ in 0..rebalances.div_ceil(2) {
+        let mut b = stage.daemon("b")?;
+        until_owns(&mut b, &scene.name, |owned| owned > 0)?;
+        stage.until_serves(&mut b)?;
+        b.sigterm()?;
+        let status = b.wait_exit()?;
+        ensure!(status.code() == Some(0), "{status}");
+        stage.until_all_progress()?;
+    }
+    stage.verdict(&mut [&mut a], &format!("{rebalances} rebalances"))
+}
+
+/// Each fences the other's producer until one sees that it is not alone.
+fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let spawn = |name| Daemon::spawn(&scene.directory, name, &[&stage.pipeline], &["--instance", "twin"]);
+    let mut twins = [spawn("one")?, spawn("other")?];
+    let stopped = until("one of the two gives up", || {
+        for at in [0, 1] {
+            if twins[at].pipeline(&scene.name)?["state"] == "failed" {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    })?;
+    let id = format!("the transactional id {}.main.twin.0 was taken over twice", scene.name);
+    until_says(&mut twins[stopped], &scene.name, "failed", &id)?;
+    stage.until_all_progress()?;
+    let [one, other] = &mut twins;
+    let runs = if stopped == 0 { other } else { one };
+    ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
+    stage.verdict(&mut [runs], "one stopped and named the id")
+}

@@ -1,0 +1,71 @@
+//! The fault matrix: the program, as built, on real Apache Kafka, while everything around it fails.
+//!
+//! A row is a fault under load and ends in the checker's verdict: nothing lost, doubled or out of order, no transaction
+//! left open. Rows run one after another, since each loads the machine. docs/guarantees.md lists them.
+//!
+//! `cargo test --test chaos [FILTER]`; `SANDPIPER_CHAOS=long` for the long form, `SANDPIPER_CHAOS_SEED` for another course
+//! of what is random.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../kafka/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod kafka;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
+mod brokers;
+mod bugs;
+mod course;
+mod group;
+mod kills;
+mod network;
+mod signals;
+mod stage;
+mod swaps;
+mod topics;
+
+pub(crate) use support::trial::tests;
+
+use anyhow::{Context, Result};
+use kafka::{Kafka, Life};
+use proxy::Proxy;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+static PROXY: OnceLock<Proxy> = OnceLock::new();
+
+/// The proxy before the broker that all rows share. Whoever gives it a rule lifts it again.
+fn proxy() -> Result<&'static Proxy> {
+    PROXY.get().context("the broker was not started")
+}
+
+fn main() -> ExitCode {
+    if let Err(error) = course::check() {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    let themes = [
+        ("kills", kills::TESTS),
+        ("bugs", bugs::TESTS),
+        ("network", network::TESTS),
+        ("signals", signals::TESTS),
+        ("group", group::TESTS),
+        ("swaps", swaps::TESTS),
+        ("brokers", brokers::TESTS),
+        ("topics", topics::TESTS),
+    ];
+    support::trial::main("sandpiper-chaos-", 1, &themes, start)
+}
+
+fn start(directory: &Path) -> Result<Kafka> {
+    let proxy = Proxy::listen()?;
+    let (kafka, hidden) = Kafka::start_behind(directory, Life::Short, &proxy.address.to_string())?;
+    proxy.forward_to(hidden.parse()?);
+    PROXY.get_or_init(|| proxy);
+    Ok(kafka)
+}

@@ -1,0 +1,94 @@
+//! Between the daemon and the broker stands a network that delays, loses and cuts.
+
+use crate::course::is_long;
+use crate::proxy::{Action, END_TXN, Rule, Way};
+use crate::stage::{AGAIN, Stage};
+use crate::support::scene::Scene;
+use crate::support::until_true;
+use anyhow::{Result, ensure};
+use std::time::{Duration, Instant};
+
+crate::tests![
+    commit_requests_that_arrive_late,
+    commit_requests_that_are_lost,
+    commit_answers_that_are_lost,
+    commit_request_that_outlives_its_connection,
+    cut_off_from_the_broker,
+    broker_that_answers_slowly,
+];
+
+/// Beyond the time that the daemon gives a transaction: it has begun another by then.
+const LATE: Duration = Duration::from_secs(5);
+
+fn commit_requests_that_arrive_late(scene: &Scene) -> Result<()> {
+    meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: Action::Delay(LATE), times: 1 }, 2)
+}
+
+fn commit_requests_that_are_lost(scene: &Scene) -> Result<()> {
+    meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: Action::Lose, times: 1 }, 2)
+}
+
+fn commit_answers_that_are_lost(scene: &Scene) -> Result<()> {
+    meets(scene, Rule { kind: Some(END_TXN), way: Way::Answer, action: Action::Cut, times: 1 }, 5)
+}
+
+/// The client asks again on a new connection, is answered and begins the next transaction; then the first request
+/// arrives. Without KIP-890 nothing tells the broker which transaction it meant.
+fn commit_request_that_outlives_its_connection(scene: &Scene) -> Result<()> {
+    let late = Action::Strand(Duration::from_millis(250));
+    meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: late, times: 1 }, 5)
+}
+
+/// That many times under load.
+fn meets(scene: &Scene, rule: Rule, times: usize) -> Result<()> {
+    let stage = Stage::proxied(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    let proxy = crate::proxy()?;
+    let mut slowest = Duration::ZERO;
+    for met in 1..=times {
+        stage.until_all_progress()?;
+        let started = Instant::now();
+        proxy.rule(rule);
+        until_true("a commit meets it", || Ok(proxy.met() == met))?;
+        stage.until_all_progress()?;
+        slowest = slowest.max(started.elapsed());
+    }
+    proxy.lift();
+    let figures = format!("{times} times, each partition again within {:.1} s", slowest.as_secs_f64());
+    stage.verdict(&mut [&mut daemon], &figures)
+}
+
+fn cut_off_from_the_broker(scene: &Scene) -> Result<()> {
+    let stage = Stage::proxied(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    let proxy = crate::proxy()?;
+    let lengths: &[u64] = if is_long()? { &[5, 20, 60] } else { &[5] };
+    let mut slowest = Duration::ZERO;
+    for length in lengths {
+        for ways in [&[Way::Request, Way::Answer][..], &[Way::Request], &[Way::Answer]] {
+            stage.until_all_progress()?;
+            proxy.block(ways);
+            std::thread::sleep(Duration::from_secs(*length));
+            proxy.lift();
+            let again = stage.until_all_progress()?;
+            slowest = slowest.max(again);
+            ensure!(again <= 2 * AGAIN, "{again:?} after {length} s without {ways:?}");
+        }
+    }
+    let figures =
+        format!("{lengths:?} s, both ways and one; each partition again within {:.1} s", slowest.as_secs_f64());
+    stage.verdict(&mut [&mut daemon], &figures)
+}
+
+fn broker_that_answers_slowly(scene: &Scene) -> Result<()> {
+    let stage = Stage::proxied(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    let proxy = crate::proxy()?;
+    let slow = Action::Delay(Duration::from_millis(200));
+    proxy.rule(Rule { kind: None, way: Way::Answer, action: slow, times: usize::MAX });
+    for _ in 0..5 {
+        stage.until_all_progress()?;
+    }
+    proxy.lift();
+    stage.verdict(&mut [&mut daemon], "each answer 200 ms late")
+}

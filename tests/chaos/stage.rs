@@ -1,0 +1,185 @@
+//! A pipeline under load, from its topics to the checker's verdict.
+
+use crate::support::checker::{Report, check};
+use crate::support::daemon::{Daemon, sum};
+use crate::support::flowers::ROW;
+use crate::support::observe::observe;
+use crate::support::record;
+use crate::support::scene::Scene;
+use crate::support::topic::Producer;
+use crate::support::{until, until_true};
+use anyhow::{Result, anyhow, ensure};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub const PARTITIONS: i32 = 4;
+/// A dead member is missed after that long: the shortest that brokers take.
+pub const SESSION: Duration = Duration::from_secs(6);
+/// Until records flow again after a kill, whatever the group has to wait out.
+pub const AGAIN: Duration = Duration::from_secs(15);
+/// Between two portions of the load.
+const PACE: Duration = Duration::from_millis(20);
+const PORTION: usize = 20;
+/// Every so manieth row is malformed.
+const MALFORMED: usize = 101;
+
+pub struct Stage<'a> {
+    pub scene: &'a Scene<'a>,
+    pub pipeline: PathBuf,
+    feeder: Feeder,
+    started: Instant,
+}
+
+impl<'a> Stage<'a> {
+    /// Topics, file and load; the daemons reach the broker at that address. `more` goes behind the pipeline's file.
+    pub fn set(scene: &'a Scene<'a>, bootstrap: &str, more: &str) -> Result<Stage<'a>> {
+        scene.create_usual(PARTITIONS)?;
+        let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, more)?;
+        let text = std::fs::read_to_string(&pipeline)?;
+        let kafka = format!(
+            "bootstrap.servers = {bootstrap:?}\nsession.timeout.ms = {}\nheartbeat.interval.ms = 500\nlinger.ms = 1\n",
+            SESSION.as_millis()
+        );
+        let text = text.replace(&format!("bootstrap.servers = {:?}\n", scene.bootstrap()), &kafka);
+        std::fs::write(&pipeline, text)?;
+        Ok(Stage { scene, pipeline, feeder: Feeder::start(scene), started: Instant::now() })
+    }
+
+    /// A daemon whose broker is the shared one.
+    pub fn direct(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
+        Self::set(scene, &scene.bootstrap(), more)
+    }
+
+    /// All of the daemon's connections go through the proxy.
+    pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
+        Self::set(scene, &crate::proxy()?.address.to_string(), more)
+    }
+
+    pub fn daemon(&self, name: &str) -> Result<Daemon> {
+        self.scene.daemon(name, &self.pipeline)
+    }
+
+    /// A daemon that fails at those points; not waited for.
+    pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
+        let options = ["--instance", name];
+        Daemon::spawn_failing(&self.scene.directory, name, &[&self.pipeline], &options, failpoints)
+    }
+
+    /// What is committed of the input, all partitions.
+    pub fn committed(&self) -> Result<i64> {
+        Ok(self.scene.commits()?.iter().map(|commit| commit.offset.max(0)).sum())
+    }
+
+    /// Waits until something more is committed; answers how long that took.
+    pub fn until_progress(&self) -> Result<Duration> {
+        let started = Instant::now();
+        let before = self.committed()?;
+        until_true("something more is committed", || Ok(self.committed()? > before))?;
+        Ok(started.elapsed())
+    }
+
+    /// Waits until each partition has gone on.
+    pub fn until_all_progress(&self) -> Result<Duration> {
+        let started = Instant::now();
+        let before = self.scene.commits()?;
+        until_true("every partition has something more committed", || {
+            Ok(self.scene.commits()?.iter().zip(&before).all(|(now, before)| now.offset > before.offset))
+        })?;
+        Ok(started.elapsed())
+    }
+
+    /// Waits until a daemon itself has committed some more.
+    pub fn until_serves(&self, daemon: &mut Daemon) -> Result<()> {
+        let before = sum(&daemon.pipeline(&self.scene.name)?, "transactions");
+        let more = |status: &serde_json::Value| sum(status, "transactions") > before + 2;
+        daemon.until_status(&self.scene.name, "the daemon commits", more).map(drop)
+    }
+
+    /// Ends the load, waits until all of it is committed, and has it checked.
+    pub fn report(self, daemons: &mut [&mut Daemon]) -> Result<Report> {
+        self.feeder.stop()?;
+        self.scene.until_done(daemons)?;
+        Ok(check(&observe(self.scene)?))
+    }
+
+    /// As `report`; an error unless nothing is wrong. `figures` are printed with it.
+    pub fn verdict(self, daemons: &mut [&mut Daemon], figures: &str) -> Result<()> {
+        let (name, started) = (self.scene.name.clone(), self.started);
+        let report = self.report(daemons)?;
+        eprintln!("{name}: {figures}; {:.0} s; {report}", started.elapsed().as_secs_f64());
+        ensure!(report.is_clean(), "{report}");
+        ensure!(report.records > 0, "nothing went in");
+        Ok(())
+    }
+}
+
+/// The status of a daemon whose pipeline is in that state and says that; `None` while it is not.
+pub fn until_says(daemon: &mut Daemon, name: &str, state: &str, what: &str) -> Result<serde_json::Value> {
+    daemon.until_status(name, &format!("the state is {state} and says {what:?}"), |status| {
+        status["state"] == state && status["last_error"].as_str().is_some_and(|error| error.contains(what))
+    })
+}
+
+/// Waits until a process that was told to die has.
+pub fn until_killed(daemon: &mut Daemon) -> Result<()> {
+    use std::os::unix::process::ExitStatusExt;
+    let status = daemon.wait_exit()?;
+    ensure!(status.signal() == Some(libc::SIGKILL), "it ended by itself: {status}");
+    Ok(())
+}
+
+/// Writes rows, evenly over the partitions, until it is stopped.
+struct Feeder {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Feeder {
+    fn start(scene: &Scene) -> Feeder {
+        let over = Arc::new(AtomicBool::new(false));
+        let (bootstrap, topic, stop) = (scene.bootstrap(), scene.topic("in"), over.clone());
+        let thread = std::thread::spawn(move || feed(&bootstrap, &topic, &stop));
+        Feeder { over, thread: Some(thread) }
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.over.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().map(JoinHandle::join);
+        thread.map_or(Ok(()), |result| result.unwrap_or_else(|_| Err(anyhow!("the feeder panicked"))))
+    }
+}
+
+impl Drop for Feeder {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+}
+
+fn feed(bootstrap: &str, topic: &str, over: &AtomicBool) -> Result<()> {
+    let producer = Producer::new(bootstrap)?;
+    let mut at = 0;
+    while !over.load(Ordering::Relaxed) {
+        for at in at..at + PORTION {
+            let row = if at % MALFORMED == 0 { "malformed" } else { ROW };
+            let partition = i32::try_from(at)? % PARTITIONS;
+            producer.send(topic, &record::value(row).key(at.to_string()).on(partition))?;
+        }
+        at += PORTION;
+        std::thread::sleep(PACE);
+    }
+    producer.flush()
+}
+
+/// Waits until that many partitions are a daemon's.
+pub fn until_owns(daemon: &mut Daemon, name: &str, wanted: impl Fn(usize) -> bool) -> Result<()> {
+    until("the daemon owns its share of the partitions", || {
+        daemon.check_alive()?;
+        let status = daemon.pipeline(name)?;
+        let workers = status["workers"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let owned = workers.iter().filter_map(|worker| worker["partitions"].as_array().map(Vec::len)).sum();
+        Ok(wanted(owned).then_some(()))
+    })
+}

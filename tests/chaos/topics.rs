@@ -1,0 +1,46 @@
+//! Topics that are not there, go, or grow: the status says so, and what can go on does.
+
+use crate::stage::{Stage, until_says};
+use crate::support::flowers::ROW;
+use crate::support::record;
+use crate::support::scene::Scene;
+use crate::support::until_true;
+use anyhow::Result;
+
+crate::tests![missing_topic, deleted_output_topic, grown_input_topic];
+
+fn missing_topic(scene: &Scene) -> Result<()> {
+    scene.create(&[("in", 2, &[]), ("dead", 2, &[])])?;
+    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    let mut daemon = scene.unready_daemon("a", &pipeline)?;
+    until_says(&mut daemon, &scene.name, "starting", &scene.topic("out"))?;
+    // It is waited for.
+    scene.create(&[("out", 2, &[])])?;
+    scene.write("in", &[record::value(ROW).key("0").on(0)])?;
+    scene.until_done(&mut [&mut daemon])
+}
+
+fn deleted_output_topic(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    scene.kafka.delete_topic(&scene.topic("out"))?;
+    let said = until_says(&mut daemon, &scene.name, "failed", "");
+    let status = said.or_else(|_| daemon.pipeline(&scene.name))?;
+    eprintln!("{}: state {}, {}", scene.name, status["state"], status["last_error"]);
+    until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
+}
+
+fn grown_input_topic(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    scene.kafka.grow_topic(&scene.topic("in"), 5)?;
+    let status = until_says(&mut daemon, &scene.name, "failed", "make them equal")?;
+    eprintln!("{}: {}", scene.name, status["last_error"]);
+    drop(daemon);
+    scene.kafka.grow_topic(&scene.topic("out"), 5)?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_progress()?;
+    stage.verdict(&mut [&mut daemon], "goes on when the output has as many partitions")
+}
