@@ -16,6 +16,8 @@ mod proxy;
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
+#[path = "../support/trial.rs"]
+mod trial;
 
 mod brokers;
 mod bugs;
@@ -28,7 +30,7 @@ mod stage;
 mod swaps;
 mod topics;
 
-pub(crate) use support::trial::tests;
+pub(crate) use trial::tests;
 
 use anyhow::{Context, Result};
 use kafka::{Kafka, Life};
@@ -59,7 +61,7 @@ fn main() -> ExitCode {
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),
     ];
-    support::trial::main("sandpiper-chaos-", 1, &themes, start)
+    trial::main("sandpiper-chaos-", 1, &themes, start)
 }
 
 fn start(directory: &Path) -> Result<Kafka> {

@@ -12,6 +12,8 @@
 mod kafka;
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/trial.rs"]
+mod trial;
 
 mod broker;
 mod config;
@@ -30,7 +32,7 @@ mod sandbox;
 mod shutdown;
 mod swap;
 
-pub(crate) use support::trial::tests;
+pub(crate) use trial::tests;
 
 use kafka::{Kafka, Life};
 use std::process::ExitCode;
@@ -55,5 +57,5 @@ fn main() -> ExitCode {
         ("demo", demo::TESTS),
     ];
     // Tests wait far more than they compute.
-    support::trial::main("sandpiper-e2e-", 4, &themes, |directory| Kafka::start(directory, Life::Short))
+    trial::main("sandpiper-e2e-", 4, &themes, |directory| Kafka::start(directory, Life::Short))
 }

@@ -10,7 +10,6 @@ pub mod record;
 pub mod scene;
 pub mod topic;
 pub mod transactions;
-pub mod trial;
 
 use crate::kafka::jars::target;
 use anyhow::{Result, bail};

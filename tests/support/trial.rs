@@ -1,7 +1,7 @@
 //! Runs trials: tests on one broker, each in a folder of its own that is kept when it fails.
 
-use super::scene::Scene;
 use crate::kafka::{Kafka, tail};
+use crate::support::scene::Scene;
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub type Test = (&'static str, fn(&Scene) -> Result<()>);
 /// A module's tests: `tests![first, second]` is its `pub const TESTS`.
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
-        pub const TESTS: &[crate::support::trial::Test] = &[$((stringify!($name), $name)),*];
+        pub const TESTS: &[crate::trial::Test] = &[$((stringify!($name), $name)),*];
     };
 }
 pub(crate) use tests;
