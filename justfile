@@ -15,6 +15,10 @@ test *ARGS:
 e2e *FILTER:
     cargo test -p sandpiper --test e2e -- {{FILTER}}
 
+# The fault matrix: each row a failure under load; `just chaos long` takes hours.
+chaos FORM="short" *FILTER:
+    SANDPIPER_CHAOS={{FORM}} cargo test -p sandpiper --test chaos --locked -- {{FILTER}}
+
 # Ratios measured side by side in one run; the table is docs/benchmarks.md, the data target/bench.json.
 bench *ARGS:
     cargo bench -p sandpiper --bench figures -- {{ARGS}}

@@ -43,7 +43,7 @@ fn killed_while_the_commit_is_not_answered(scene: &Scene) -> Result<()> {
     let stage = Stage::proxied(scene, "")?;
     let mut daemon = stage.daemon("a")?;
     stage.until_progress()?;
-    let proxy = crate::proxy()?;
+    let proxy = stage.proxy()?;
     proxy.rule(Rule { kind: Some(END_TXN), way: Way::Answer, action: Action::Hold, times: 1 });
     until_true("the answer to a commit is held", || Ok(proxy.met() == 1))?;
     daemon.kill9()?;

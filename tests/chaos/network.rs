@@ -43,7 +43,7 @@ fn commit_request_that_outlives_its_connection(scene: &Scene) -> Result<()> {
 fn meets(scene: &Scene, rule: Rule, times: usize) -> Result<()> {
     let stage = Stage::proxied(scene, "")?;
     let mut daemon = stage.daemon("a")?;
-    let proxy = crate::proxy()?;
+    let proxy = stage.proxy()?;
     let mut slowest = Duration::ZERO;
     for met in 1..=times {
         stage.until_all_progress()?;
@@ -61,7 +61,7 @@ fn meets(scene: &Scene, rule: Rule, times: usize) -> Result<()> {
 fn cut_off_from_the_broker(scene: &Scene) -> Result<()> {
     let stage = Stage::proxied(scene, "")?;
     let mut daemon = stage.daemon("a")?;
-    let proxy = crate::proxy()?;
+    let proxy = stage.proxy()?;
     let lengths: &[u64] = if is_long()? { &[5, 20, 60] } else { &[5] };
     let mut slowest = Duration::ZERO;
     for length in lengths {
@@ -83,7 +83,7 @@ fn cut_off_from_the_broker(scene: &Scene) -> Result<()> {
 fn broker_that_answers_slowly(scene: &Scene) -> Result<()> {
     let stage = Stage::proxied(scene, "")?;
     let mut daemon = stage.daemon("a")?;
-    let proxy = crate::proxy()?;
+    let proxy = stage.proxy()?;
     let slow = Action::Delay(Duration::from_millis(200));
     proxy.rule(Rule { kind: None, way: Way::Answer, action: slow, times: usize::MAX });
     for _ in 0..5 {

@@ -1,5 +1,6 @@
 //! A pipeline under load, from its topics to the checker's verdict.
 
+use crate::proxy::Proxy;
 use crate::support::checker::{Report, check};
 use crate::support::daemon::{Daemon, sum};
 use crate::support::flowers::ROW;
@@ -8,10 +9,10 @@ use crate::support::record;
 use crate::support::scene::Scene;
 use crate::support::topic::Producer;
 use crate::support::{until, until_true};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,21 +32,23 @@ pub struct Stage<'a> {
     pub pipeline: PathBuf,
     feeder: Feeder,
     started: Instant,
+    proxy: Option<MutexGuard<'static, Proxy>>,
 }
 
 impl<'a> Stage<'a> {
     /// Topics, file and load; the daemons reach the broker at that address. `more` goes behind the pipeline's file.
-    pub fn set(scene: &'a Scene<'a>, bootstrap: &str, more: &str) -> Result<Stage<'a>> {
+    fn set(scene: &'a Scene<'a>, bootstrap: &str, more: &str) -> Result<Stage<'a>> {
         scene.create_usual(PARTITIONS)?;
         let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, more)?;
         let text = std::fs::read_to_string(&pipeline)?;
         let kafka = format!(
-            "bootstrap.servers = {bootstrap:?}\nsession.timeout.ms = {}\nheartbeat.interval.ms = 500\nlinger.ms = 1\n",
+            "bootstrap.servers = {bootstrap:?}\nsession.timeout.ms = {}\nheartbeat.interval.ms = 500\nlinger.ms = 1\n\
+             topic.metadata.refresh.interval.ms = 2000\n",
             SESSION.as_millis()
         );
         let text = text.replace(&format!("bootstrap.servers = {:?}\n", scene.bootstrap()), &kafka);
         std::fs::write(&pipeline, text)?;
-        Ok(Stage { scene, pipeline, feeder: Feeder::start(scene), started: Instant::now() })
+        Ok(Stage { scene, pipeline, feeder: Feeder::start(scene), started: Instant::now(), proxy: None })
     }
 
     /// A daemon whose broker is the shared one.
@@ -55,7 +58,14 @@ impl<'a> Stage<'a> {
 
     /// All of the daemon's connections go through the proxy.
     pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
-        Self::set(scene, &crate::proxy()?.address.to_string(), more)
+        let proxy = crate::proxy()?;
+        let stage = Self::set(scene, &proxy.address.to_string(), more)?;
+        Ok(Stage { proxy: Some(proxy), ..stage })
+    }
+
+    /// The proxy that a stage made by `proxied` has for itself.
+    pub fn proxy(&self) -> Result<&Proxy> {
+        self.proxy.as_deref().context("this stage has no proxy")
     }
 
     pub fn daemon(&self, name: &str) -> Result<Daemon> {

@@ -1,13 +1,14 @@
 //! Kafka, thin: librdkafka's own calls where rdkafka's safe API is too slow or wrong for a transactional worker.
 //!
 //! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster.
-//! No callback of ours runs on librdkafka's threads but the log's: events are polled by the worker's loop.
+//! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's loop.
 
 pub mod producer;
 pub mod properties;
 pub(crate) mod raw;
 pub mod sink;
 pub mod source;
+mod strays;
 pub mod topics;
 
 pub use sink::KafkaSink;

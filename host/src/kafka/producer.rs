@@ -8,6 +8,7 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
+use super::strays::Strays;
 use super::topics;
 use crate::fault::{Fault, Refused};
 use crate::plan::Properties;
@@ -51,6 +52,8 @@ pub(super) struct Producer {
     pub(super) topics: Vec<Topic>,
     pub(super) queue: Queue,
     pub(super) client: Client,
+    // After the client, whose threads count in it.
+    pub(super) strays: Strays,
 }
 
 pub(super) struct Topic {
@@ -86,7 +89,10 @@ impl Producer {
             let most = sizes().max().unwrap_or(least);
             properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
         }
-        let client = Client::new(Kind::Producer, &properties, rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR)?;
+        let strays = Strays::default();
+        let events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR;
+        // SAFETY: the configuration is alive; the fields of a producer are dropped in their order.
+        let client = Client::with(Kind::Producer, &properties, events, |conf| unsafe { strays.watch(conf) })?;
         let mut handles = Vec::new();
         for topic in &settings.topics {
             let name = CString::new(topic.name.as_str())
@@ -97,7 +103,7 @@ impl Producer {
                 limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
             handles.push(Topic { handle, partitions: 0, limits });
         }
-        let mut producer = Self { topics: handles, queue: Queue::main(&client), client };
+        let mut producer = Self { topics: handles, queue: Queue::main(&client), client, strays };
         if settings.transactional_id.is_some() {
             producer.init_transactions()?;
         }

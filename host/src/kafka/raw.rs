@@ -34,6 +34,16 @@ impl Client {
     /// # Errors
     /// `Configuration` when librdkafka refuses a property or their combination.
     pub fn new(kind: Kind, properties: &Properties, events: c_int) -> Result<Self, Fault> {
+        Self::with(kind, properties, events, |_| {})
+    }
+
+    /// As `new`; `prepare` has the configuration before the client is made of it.
+    pub fn with(
+        kind: Kind,
+        properties: &Properties,
+        events: c_int,
+        prepare: impl Fn(*mut rd::rd_kafka_conf_t),
+    ) -> Result<Self, Fault> {
         // SAFETY: no preconditions; the result is owned here until rd_kafka_new takes it.
         let conf = unsafe { rd::rd_kafka_conf_new() };
         let mut errors = [0 as c_char; 512];
@@ -56,6 +66,7 @@ impl Client {
                 return Err(refused(&errors));
             }
         }
+        prepare(conf);
         let kind = match kind {
             Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
             Kind::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,

@@ -27,6 +27,8 @@ const FENCED_TWICE: Duration = Duration::from_secs(300);
 /// batches do.
 const REST: Duration = Duration::from_millis(4);
 const RESTING: usize = 4;
+/// An abort waits that long, then failed deliveries are taken and it goes on.
+const ABORT: Duration = Duration::from_millis(100);
 
 pub struct KafkaSink {
     /// `None` only while a recovery that failed waits to be tried again.
@@ -89,6 +91,17 @@ impl KafkaSink {
                 Some(Verdict::Again(_)) => std::thread::sleep(SLICE),
             }
         }
+    }
+
+    /// A new producer where a request of the transaction that ended may still arrive.
+    fn keep_strays_out(&mut self) -> Result<(), Fault> {
+        if !self.is_transactional() || !self.producer()?.strays.may_arrive() {
+            return Ok(());
+        }
+        tracing::info!(
+            "a transaction's end was sent twice: a new producer keeps the first out of the next transaction"
+        );
+        self.recover()
     }
 
     fn producer(&self) -> Result<&Producer, Fault> {
@@ -400,6 +413,7 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), Fault> {
         self.sent.clear();
+        self.producer()?.strays.reset();
         if self.is_transactional() {
             // SAFETY: the client is alive; this is local, no request.
             self.repeat("begin", Instant::now(), |producer| unsafe {
@@ -463,6 +477,10 @@ impl Sink for KafkaSink {
         self.in_transaction = false;
         self.ended = Instant::now();
         self.suspects.clear();
+        if let Err(fault) = self.keep_strays_out() {
+            // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
+            tracing::warn!(%fault, "no new producer yet");
+        }
         Ok(())
     }
 
@@ -473,8 +491,16 @@ impl Sink for KafkaSink {
         }
         if self.is_transactional() {
             // SAFETY: the client is alive.
-            self.repeat("the abort", deadline, |producer| unsafe {
-                rd::rd_kafka_abort_transaction(producer.client.ptr(), millis_until(deadline))
+            self.repeat("the abort", deadline, |producer| {
+                // It does not end before the failed deliveries are taken from the queue.
+                while producer.queue.poll(Duration::ZERO).is_some() {}
+                // SAFETY: the client is alive.
+                unsafe {
+                    rd::rd_kafka_abort_transaction(
+                        producer.client.ptr(),
+                        millis_until(deadline.min(Instant::now() + ABORT)),
+                    )
+                }
             })?;
         }
         // The purged and refused records of this transaction are reported now, and are nobody's fault any more.
@@ -483,7 +509,7 @@ impl Sink for KafkaSink {
         while producer.queue.poll(Duration::ZERO).is_some() {}
         self.sent.clear();
         self.ended = Instant::now();
-        Ok(())
+        self.keep_strays_out()
     }
 
     fn recover(&mut self) -> Result<(), Fault> {

@@ -1,0 +1,81 @@
+//! The disk of the state directory is full, or takes no writes: no deployment is accepted, and records flow on.
+
+use crate::stage::Stage;
+use crate::support::scene::Scene;
+use anyhow::{Context, Result, ensure};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+crate::tests![full_state_directory, read_only_state_directory];
+
+fn full_state_directory(scene: &Scene) -> Result<()> {
+    refuses_to_deploy(
+        scene,
+        |disk| {
+            // Ends when there is no room left, which is what is wanted.
+            let mut filler = std::fs::File::create(disk.join("filler"))?;
+            let full = std::io::copy(&mut std::io::repeat(0), &mut filler);
+            ensure!(full.is_err(), "a disk without end");
+            Ok(())
+        },
+        |disk| Ok(std::fs::remove_file(disk.join("filler"))?),
+    )
+}
+
+fn read_only_state_directory(scene: &Scene) -> Result<()> {
+    // What is open for writing keeps a file system from becoming read-only, but not a view of it.
+    let view = |disk: &Path| {
+        let bound = run(Command::new("mount").arg("--bind").args([disk, disk]));
+        let closed = bound && run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(disk));
+        closed.then_some(()).context("the state directory could not be mounted read-only")
+    };
+    let umount = |disk: &Path| run(Command::new("umount").arg(disk)).then_some(()).context("it could not be unmounted");
+    refuses_to_deploy(scene, view, umount)
+}
+
+fn refuses_to_deploy(
+    scene: &Scene,
+    fault: impl Fn(&Path) -> Result<()>,
+    mend: impl Fn(&Path) -> Result<()>,
+) -> Result<()> {
+    let Some(disk) = Disk::mount(scene.directory.join("a"))? else {
+        eprintln!("{}: skipped, since this user may not mount a file system", scene.name);
+        return Ok(());
+    };
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    fault(&disk.0)?;
+    let model = scene.model_of("virginica")?;
+    let deploy = ["deploy", &scene.name, "--model", &model.to_string_lossy(), "--reason", "a test", "-o", "json"];
+    let refused = daemon.cli(&deploy)?;
+    ensure!(refused.code != Some(0), "deployed on a disk that takes nothing: {refused:?}");
+    stage.until_all_progress()?;
+    mend(&disk.0)?;
+    let deployed = daemon.cli(&deploy)?.json()?;
+    ensure!(deployed["revision"] == 2, "{deployed}");
+    stage.until_serves(&mut daemon)?;
+    stage.verdict(&mut [&mut daemon], &format!("refused: {}", refused.err.trim().replace('\n', " ")))
+}
+
+/// A file system in memory, as large as a state directory needs at first.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(path: PathBuf) -> Result<Option<Disk>> {
+        std::fs::create_dir_all(&path)?;
+        let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(&path));
+        Ok(mounted.then_some(Disk(path)))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // And what was mounted over it.
+        while run(Command::new("umount").arg("-l").arg(&self.0)) {}
+    }
+}
+
+fn run(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
