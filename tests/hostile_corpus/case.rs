@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use sandpiper::wasm::{Limits, Plugin};
 
-use crate::scene::{Answer, Answers, ENGINE, Lane, POISON, POISON_VALUE, Place, ROWS, batch, expected, told};
+use crate::scene::{Answer, Answers, ENGINE, Lane, POISON, POISON_VALUE, Place, ROWS, SPENT, batch, expected, told};
 
 /// Where the component comes from.
 pub enum Source {
@@ -162,10 +162,9 @@ fn says(what: &str, error: &anyhow::Error, why: &str) -> Result<String> {
 
 /// From that offset on with that code, or because the budget was spent.
 fn died_from(offset: usize, code: &str, own: &Answers, honest: &Answers, at: usize) -> Result<()> {
-    let spent = "release-failed";
     let due = |(own, honest): (&Answer, &Answer)| match &own.1 {
         _ if own.0 < offset as i64 => honest.clone(),
-        Err(reason) if reason == spent => (honest.0, Err(spent.to_owned())),
+        Err(reason) if reason == SPENT => (honest.0, Err(SPENT.to_owned())),
         _ => (honest.0, Err(code.to_owned())),
     };
     ensure!(own.len() == honest.len(), "batch {at}: {own:?}");

@@ -7,9 +7,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sandpiper::dead_letter::{Letterhead, PREFIX};
 use sandpiper::isolate::isolate;
-use sandpiper::output::Outputs;
+use sandpiper::output::{Halt, Outputs};
 use sandpiper::pipeline::{DEAD_LETTERS, Forced, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
-use sandpiper::plan::{RecordId, Stamp, Timestamp, Tombstones};
+use sandpiper::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
 use sandpiper::prediction::Writer;
 use sandpiper::record::{Batch, BatchBuilder, Origin};
 use sandpiper::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
@@ -72,6 +72,8 @@ pub enum Lane {
     Scorer(WasmScorer, Limits),
 }
 
+/// Of a row that nobody tried alone, since the budget was spent.
+pub const SPENT: &str = "release-failed";
 /// Time to narrow a batch down.
 const BUDGET: Duration = Duration::from_secs(20);
 /// For those that behave: longer than any stall of the machine.
@@ -128,7 +130,16 @@ impl Lane {
             Self::Pipeline(pipeline) => {
                 let mut outputs = Outputs::default();
                 pipeline.process(batch, &Forced::new(), 0, &mut outputs);
-                answers(&outputs)
+                let mut answers = answers(&outputs)?;
+                if let Some(Halt::Release(_)) = outputs.halt {
+                    // Rows that nobody tried alone: the transaction would be aborted, and nothing of it written.
+                    let open = |offset: &i64| answers.iter().all(|(answered, _)| answered != offset);
+                    let offsets = batch.rows.iter().map(|row| row.origin.offset);
+                    let open: Answers = offsets.filter(open).map(|offset| (offset, Err(SPENT.to_owned()))).collect();
+                    answers.extend(open);
+                    answers.sort_by_key(|(offset, _)| *offset);
+                }
+                Ok(answers)
             }
             Self::Scorer(scorer, limits) => Ok(score(scorer, *limits, batch)),
         }
@@ -144,6 +155,8 @@ fn settings(limits: Limits) -> Arc<Settings> {
         deadline: limits.deadline,
         budget: BUDGET,
         max_value: 1 << 20,
+        rejected: Policy::DeadLetter,
+        failed: Policy::DeadLetter,
         letterhead: Letterhead { pipeline: "corpus".into(), instance: "here".into(), topic: DEAD_LETTERS },
     })
 }
