@@ -6,7 +6,7 @@ use crate::case::Fate::{AllDie, AllDieFrom, Lies, Refused, RowDies, Serves, Unop
 use crate::case::Source::{Always, Bytes, On, Told};
 use crate::case::{Case, Fate};
 use crate::hostile::importing;
-use crate::raw::{Raw, nested};
+use crate::raw::{Raw, deep_type, doubled_types, laughs, nested};
 use crate::scene::Place::{self, Classifier, Parser, Scorer, Transform};
 
 const TRAP: &str = "plugin-trap";
@@ -35,7 +35,6 @@ fn anywhere(place: Place) -> Vec<Case> {
     vec![
         case("loops", On("loop"), RowDies(DEADLINE)),
         case("is_slow_but_in_time", On("slow"), Serves).deadline(Duration::from_secs(3)),
-        case("is_slower_than_its_deadline", On("slow"), RowDies(DEADLINE)),
         case("allocates_all_memory", On("grow"), RowDies(MEMORY)).memory(8 << 20),
         case("grows_to_its_limit_and_goes_on", On("grow-pages"), Serves),
         case("recurses_without_end", On("recurse"), RowDies(TRAP)),
@@ -342,7 +341,7 @@ fn modules() -> Vec<Case> {
         more(
             "makes_5000_instances",
             format!("(core module $empty) {}", "(core instance (instantiate $empty))".repeat(5_000)),
-            Refused("instances"),
+            Refused("compose it of fewer"),
         ),
         on_poison(
             "grows_its_table_to_a_billion_and_goes_on",
@@ -546,7 +545,10 @@ fn files() -> Vec<Case> {
             b"\0asm\x0d\0\x01\0\x01\xff\xff\xff\xff\x0f".to_vec()
         }),
         bytes("is_nothing_but_ones", Refused(INVALID), || [b"\0asm\x0d\0\x01\0".as_slice(), &[0xff; 4_096]].concat()),
-        bytes("is_a_component_in_a_component_1000_deep", Unopened("exports nothing"), || nested(1_000)),
+        bytes("is_a_component_in_a_component_100000_deep", Refused("nests components"), || nested(100_000)),
+        bytes("instantiates_itself_two_to_the_30", Refused("compose it of fewer"), || laughs(30)),
+        bytes("doubles_its_types_thirty_times", Refused(INVALID), || doubled_types(30)),
+        bytes("nests_a_type_10000_deep", Refused(INVALID), || deep_type(10_000)),
         cut("is_cut_after_a_hundredth", 1),
         cut("is_cut_in_the_middle", 50),
         cut("is_cut_before_its_end", 99),

@@ -189,6 +189,36 @@ pub fn nested(depth: usize) -> Vec<u8> {
     [opened.concat(), HEADER.to_vec()].concat()
 }
 
+/// Each component instantiates the one before it twice: a few lines come to two to the power of `doublings` instances.
+pub fn laughs(doublings: usize) -> Vec<u8> {
+    let mut text = String::from("(component (component $c0 (core module $m) (core instance (instantiate $m)))");
+    for at in 0..doublings {
+        let twice = "(instance (instantiate $c))".repeat(2);
+        text += &format!("(component $c{} (alias outer 1 $c{at} (component $c)) {twice})", at + 1);
+    }
+    text += &format!("(instance (instantiate $c{doublings})))");
+    wat::parse_str(text).unwrap()
+}
+
+/// Types each of which holds the one before it twice.
+pub fn doubled_types(doublings: usize) -> Vec<u8> {
+    let mut text = String::from("(component (type $t0 (tuple u8 u8))");
+    for at in 0..doublings {
+        text += &format!("(type $t{} (tuple $t{at} $t{at}))", at + 1);
+    }
+    wat::parse_str(text + ")").unwrap()
+}
+
+/// A list of a list of a list ….
+pub fn deep_type(depth: usize) -> Vec<u8> {
+    let mut text = String::from("(component (type $t0 (list u8))");
+    for at in 0..depth {
+        text += &format!("(type $t{} (list $t{at}))", at + 1);
+    }
+    text += &format!(r#"(type $f (func (param "x" $t{depth}))) (import "f" (func (type $f))))"#);
+    wat::parse_str(text).unwrap()
+}
+
 fn leb128(mut number: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {

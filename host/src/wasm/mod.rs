@@ -7,6 +7,7 @@ pub mod bindings;
 pub mod engine;
 pub mod instance;
 pub mod plugin;
+mod shape;
 mod stdio;
 
 pub use engine::Engine;

@@ -6,6 +6,7 @@ use wasmtime::component::{Component, InstancePre};
 use super::bindings::{PACKAGE, VERSION};
 use super::engine::Engine;
 use super::instance::State;
+use super::shape;
 use crate::digest::Digest;
 
 /// What a plugin can be.
@@ -67,6 +68,7 @@ impl Described {
     /// When the bytes are no component, or compiling fails; the message says what it is and what is needed.
     pub fn of(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
         check_is_component(name, bytes)?;
+        shape::check(name, bytes)?;
         let component = engine.compile(bytes).map_err(|error| {
             anyhow::anyhow!("plugin {name} is not a valid component: {error:#}; build it anew for wasm32-wasip2")
         })?;
