@@ -19,6 +19,20 @@ e2e *FILTER:
 chaos FORM="short" *FILTER:
     SANDPIPER_CHAOS={{FORM}} cargo test -p sandpiper --test chaos --locked -- {{FILTER}}
 
+# The hostile corpus: components and files that misbehave, without Kafka. `SANDPIPER_CHAOS=long` flips 10,000 bits.
+hostile *FILTER:
+    cargo test -p sandpiper --test hostile -- {{FILTER}}
+
+# Each fuzz target for a minute: needs a nightly toolchain and `cargo install cargo-fuzz`.
+fuzz SECONDS="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in config label prediction pointer component; do
+        mkdir -p "tests/fuzz/corpus/$target"
+        cargo +nightly fuzz run --fuzz-dir tests/fuzz --dev -s none "$target" "tests/fuzz/corpus/$target" \
+            "tests/fuzz/seeds/$target" -- -max_total_time={{SECONDS}} -timeout=20
+    done
+
 # Ratios measured side by side in one run; the table is docs/benchmarks.md, the data target/bench.json.
 bench *ARGS:
     cargo bench -p sandpiper --bench figures -- {{ARGS}}

@@ -17,6 +17,7 @@ mod jars;
 mod raw;
 mod regain;
 mod scene;
+mod seeds;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         .collect();
     trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
     trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(regain::run)));
+    trials.push(note("seeds::of_the_fuzz_targets".into(), Box::new(seeds::run)));
     let conclusion = libtest_mimic::run(&arguments, trials);
 
     let mut outcomes = outcomes.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,7 +4,7 @@
 //! restored after a restart: a label whose prediction was read before it counts as unknown.
 
 mod join;
-mod message;
+pub mod message;
 mod tally;
 #[cfg(test)]
 mod tests;
