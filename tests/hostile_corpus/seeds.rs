@@ -1,12 +1,21 @@
-//! The fuzz targets' seeds, fed to the same entry points: so that neither rots while nobody fuzzes.
+//! The fuzz targets' seeds and mutations of them, fed to the same entry points: so that neither rots while nobody fuzzes.
+//! `SANDPIPER_CHAOS=long` mutates a hundred times as often.
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::flips::Random;
 
 #[path = "../fuzz/entries.rs"]
 mod entries;
 
+/// Mutations of each seed.
+const MUTATIONS: u32 = 1_000;
+
 pub fn run() -> Result<String> {
     let seeds = crate::root().join("tests/fuzz/seeds");
+    let long = std::env::var("SANDPIPER_CHAOS").is_ok_and(|form| form == "long");
+    let mutations = if long { MUTATIONS * 100 } else { MUTATIONS };
+    let mut random = Random(0x5eed);
     let mut fed = Vec::new();
     for target in std::fs::read_dir(&seeds).with_context(|| seeds.display().to_string())? {
         let target = target?;
@@ -21,13 +30,52 @@ pub fn run() -> Result<String> {
         };
         let files: Vec<_> = std::fs::read_dir(target.path())?.collect::<Result<_, _>>()?;
         ensure!(!files.is_empty(), "{name} has no seeds");
+        let mut seeds = Vec::new();
         for file in &files {
-            let bytes = std::fs::read(file.path())?;
-            let entered = std::panic::catch_unwind(|| enter(&bytes));
-            ensure!(entered.is_ok(), "{} panics", file.path().display());
+            seeds.push(std::fs::read(file.path())?);
+        }
+        let feed = |bytes: &[u8]| {
+            let entered = std::panic::catch_unwind(|| enter(bytes));
+            ensure!(entered.is_ok(), "{name} panics over {:?}", String::from_utf8_lossy(bytes));
+            Ok(())
+        };
+        for seed in &seeds {
+            feed(seed)?;
+            // Components have the flips, and cost a compilation each.
+            for _ in 0..if name == "component" { 0 } else { mutations } {
+                feed(&mutated(seed, &seeds, &mut random))?;
+            }
         }
         fed.push(format!("{} of {name}", files.len()));
     }
     fed.sort();
-    Ok(fed.join(", "))
+    Ok(format!("{}, and {mutations} mutations of each", fed.join(", ")))
+}
+
+/// One to four of: a bit flipped, a byte replaced by one that means something, a stretch cut, doubled, or taken from
+/// another seed.
+fn mutated(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
+    const TELLING: &[u8] = b"\0\n\"'\\{}[]/~.,:=#$-+e0189\x7f\x80\xc3\xff";
+    let mut bytes = seed.to_vec();
+    for _ in 0..=random.below(4) {
+        let mut pick = |length: usize| random.below(length.max(1) as u64) as usize;
+        let (at, end) = (pick(bytes.len()), pick(bytes.len()));
+        let stretch = at.min(end)..at.max(end).min(at.min(end) + 16);
+        match pick(5) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << pick(8),
+            1 if !bytes.is_empty() => bytes[at] = TELLING[pick(TELLING.len())],
+            2 => drop(bytes.drain(stretch)),
+            3 => {
+                let copy = bytes[stretch].to_vec();
+                drop(bytes.splice(at..at, copy));
+            }
+            _ => {
+                let other = &seeds[pick(seeds.len())];
+                let (from, to) = (pick(other.len()), pick(other.len()));
+                let stretch = other[from.min(to)..from.max(to)].to_vec();
+                drop(bytes.splice(at..at, stretch));
+            }
+        }
+    }
+    bytes
 }
