@@ -58,6 +58,7 @@ fn goes_on(stage: Stage) -> Result<()> {
     stage.until_progress()?;
     let again = killed.elapsed();
     ensure!(again <= AGAIN, "the first record again only after {again:?}");
+    stage.until_all_progress()?;
     stage.verdict(&mut [&mut daemon], &format!("first record again after {:.1} s", again.as_secs_f64()))
 }
 
