@@ -36,14 +36,14 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Topics, file and load; the daemons reach the broker at that address. `more` goes behind the pipeline's file.
-    fn set(scene: &'a Scene<'a>, bootstrap: &str, more: &str) -> Result<Stage<'a>> {
+    /// Topics, file and load; the daemons reach the broker at that address. `kafka` goes into `[kafka]`, `more` behind the pipeline's file.
+    fn set(scene: &'a Scene<'a>, bootstrap: &str, kafka: &str, more: &str) -> Result<Stage<'a>> {
         scene.create_usual(PARTITIONS)?;
         let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, more)?;
         let text = std::fs::read_to_string(&pipeline)?;
         let kafka = format!(
             "bootstrap.servers = {bootstrap:?}\nsession.timeout.ms = {}\nheartbeat.interval.ms = 500\nlinger.ms = 1\n\
-             topic.metadata.refresh.interval.ms = 2000\n",
+             {kafka}\n",
             SESSION.as_millis()
         );
         let text = text.replace(&format!("bootstrap.servers = {:?}\n", scene.bootstrap()), &kafka);
@@ -53,13 +53,18 @@ impl<'a> Stage<'a> {
 
     /// A daemon whose broker is the shared one.
     pub fn direct(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
-        Self::set(scene, &scene.bootstrap(), more)
+        Self::set(scene, &scene.bootstrap(), "", more)
+    }
+
+    /// As `direct`, with more of librdkafka's properties.
+    pub fn tuned(scene: &'a Scene<'a>, kafka: &str) -> Result<Stage<'a>> {
+        Self::set(scene, &scene.bootstrap(), kafka, "")
     }
 
     /// All of the daemon's connections go through the proxy.
     pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
         let proxy = crate::proxy()?;
-        let stage = Self::set(scene, &proxy.address.to_string(), more)?;
+        let stage = Self::set(scene, &proxy.address.to_string(), "", more)?;
         Ok(Stage { proxy: Some(proxy), ..stage })
     }
 

@@ -32,7 +32,8 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
 }
 
 fn grown_input_topic(scene: &Scene) -> Result<()> {
-    let stage = Stage::direct(scene, "")?;
+    // By default clients look after five minutes.
+    let stage = Stage::tuned(scene, "topic.metadata.refresh.interval.ms = 2000")?;
     let mut daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
     scene.kafka.grow_topic(&scene.topic("in"), 5)?;
