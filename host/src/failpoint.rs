@@ -4,6 +4,8 @@
 //! `return(kill)` is SIGKILL, `return(abort)` and `return(unknown)` are faults of those classes. A name that begins
 //! with `bug` is a mistake that a release would make: tests turn it on to see that it is found.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::fault::Fault;
 
 pub const AFTER_BEGIN: &str = "after-begin";
@@ -33,6 +35,9 @@ const ALL: [&str; 8] = [
     BUG_REWIND_FROM_MEMORY,
 ];
 
+/// Whether any point has something to do: benchmarks are built as tests are, and a look at each would show in them.
+static CONFIGURED: AtomicBool = AtomicBool::new(false);
+
 /// Takes the points of the environment variable `FAILPOINTS`, in builds that have any.
 ///
 /// # Errors
@@ -50,6 +55,7 @@ fn configure(points: &str) -> Result<(), String> {
         if !ALL.contains(&name) {
             return Err(format!("FAILPOINTS: there is no point {name:?}, only {}", ALL.join(", ")));
         }
+        CONFIGURED.store(true, Ordering::Relaxed);
         fail::cfg(name, actions).map_err(|error| format!("FAILPOINTS: {name}={actions}: {error}"))?;
     }
     Ok(())
@@ -75,6 +81,9 @@ pub fn is_on(bug: &str) -> bool {
 
 #[cfg_attr(not(test), allow(unused_variables, reason = "the macro is empty where there are no points"))]
 fn told(point: &str) -> Option<String> {
+    if !CONFIGURED.load(Ordering::Relaxed) {
+        return None;
+    }
     fail::fail_point!(point, |told| Some(told.unwrap_or_default()));
     None
 }
