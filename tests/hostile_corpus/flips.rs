@@ -13,7 +13,7 @@ use crate::cases::stock;
 use crate::scene::{ENGINE, ROWS, batch};
 
 /// Each takes a validation, and a compilation where it passes.
-const FLIPS: u32 = 200;
+const FLIPS: u32 = 100;
 const LONG: u32 = 10_000;
 
 pub fn run() -> Result<String> {

@@ -1,7 +1,7 @@
 //! The hostile corpus: plugins and files that harm their host if anything can, each with the outcome that it must have.
 //!
 //! No Kafka is needed: the library's own pipelines run them, beside others that behave and share their engine. A host
-//! that dies takes this test along. `SANDPIPER_CHAOS=long` flips 10,000 bits instead of a few hundred.
+//! that dies takes this test along. `SANDPIPER_CHAOS=long` flips 10,000 bits instead of a hundred.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
