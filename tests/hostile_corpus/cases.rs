@@ -35,9 +35,9 @@ fn anywhere(place: Place) -> Vec<Case> {
     vec![
         case("loops", On("loop"), RowDies(DEADLINE)),
         case("is_slow_but_in_time", On("slow"), Serves).deadline(Duration::from_secs(3)),
-        case("allocates_all_memory", On("grow"), RowDies(MEMORY)).memory(8 << 20),
+        case("allocates_all_memory", On("grow"), RowDies(MEMORY)).memory(8 << 20).deadline(Duration::from_secs(30)),
         case("grows_to_its_limit_and_goes_on", On("grow-pages"), Serves),
-        case("recurses_without_end", On("recurse"), RowDies(TRAP)),
+        case("recurses_without_end", On("recurse"), RowDies(TRAP)).deadline(Duration::from_secs(30)),
         case("traps", On("trap"), RowDies(TRAP)),
         case("panics", On("panic"), RowDies(TRAP)),
         case("aborts", On("abort"), RowDies(TRAP)),
@@ -62,7 +62,8 @@ fn anywhere(place: Place) -> Vec<Case> {
 
 /// Answers that break the rules of their interface.
 fn answers() -> Vec<Case> {
-    let row = |place, name, what| Case::new(place, name, On(what), RowDies(ANSWER));
+    // Copying a large answer takes its time on a busy machine: the rules are what is tried here.
+    let row = |place, name, what| Case::new(place, name, On(what), RowDies(ANSWER)).deadline(Duration::from_secs(30));
     let open = |place, name, what, why| Case::new(place, name, Always(what), Unopened(why));
     vec![
         row(Parser, "answers_a_cell_too_few", "wrong-count"),
