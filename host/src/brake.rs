@@ -4,7 +4,7 @@
 //! keep their membership and their positions, and process nothing.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 
 use serde::{Deserialize, Serialize};
@@ -70,6 +70,8 @@ pub struct Brake {
     /// Mirrors what is known below, so that the hot path takes no lock.
     on: AtomicBool,
     pause: Mutex<Option<Pause>>,
+    /// The newest revision that has passed its probation at one of the workers.
+    proven: AtomicU64,
     words: mpsc::Sender<Word>,
 }
 
@@ -77,7 +79,8 @@ impl Brake {
     /// On from the start when there is a pause.
     pub fn new(pause: Option<Pause>) -> (Self, mpsc::Receiver<Word>) {
         let (words, heard) = mpsc::channel();
-        (Self { on: AtomicBool::new(pause.is_some()), pause: Mutex::new(pause), words }, heard)
+        let on = AtomicBool::new(pause.is_some());
+        (Self { on, pause: Mutex::new(pause), proven: AtomicU64::new(0), words }, heard)
     }
 
     pub fn is_on(&self) -> bool {
@@ -99,6 +102,16 @@ impl Brake {
     pub fn failed(&self, revision: u64, why: String) {
         self.on.store(true, Ordering::Release);
         self.say(Word::Failed { revision, why });
+    }
+
+    /// What one worker has tried enough is on probation at none.
+    pub fn prove(&self, revision: u64) {
+        self.proven.fetch_max(revision, Ordering::Relaxed);
+        self.say(Word::Proven { revision });
+    }
+
+    pub fn is_proven(&self, revision: u64) -> bool {
+        self.proven.load(Ordering::Relaxed) >= revision
     }
 
     pub fn say(&self, word: Word) {

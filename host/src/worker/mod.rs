@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::brake::{Brake, Cause, Pause, Word};
+use crate::brake::{Brake, Cause, Pause};
 use crate::breaker::{Breaker, FEW};
 use crate::clock::Clock;
 use crate::failpoint;
@@ -311,7 +311,7 @@ where
             Trial::First => FEW,
             Trial::Replaceable => 1,
         };
-        let is_proven = self.tried >= PROBATION;
+        let is_proven = self.control.brake.is_proven(self.process.revision());
         let fails = counts.failed >= floor && counts.failed * ONE_IN > counts.records;
         let codes = counts.dead_letters.iter().map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>();
         let why = || {
@@ -327,10 +327,10 @@ where
 
     /// What a committed transaction says of its release and of its input.
     fn judge(&mut self, counts: &Counts, revision: u64) {
-        if self.process.trial() != Trial::Proven && self.tried < PROBATION {
+        if self.process.trial() != Trial::Proven && !self.control.brake.is_proven(revision) {
             self.tried += counts.records;
             if self.tried >= PROBATION {
-                self.control.brake.say(Word::Proven { revision });
+                self.control.brake.prove(revision);
             }
         }
         if let Some(sum) = self.breaker.add(self.clock.now(), counts) {

@@ -166,6 +166,21 @@ fn a_release_passes_its_probation_once() {
 }
 
 #[test]
+fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    world.brake.prove(7);
+    write(&mut world, 0, 1);
+    world.settle();
+    assert_eq!((world.letters().len(), world.told()), (1, vec![Word::Proven { revision: 7 }]));
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    world.brake.prove(6);
+    write(&mut world, 0, 1);
+    world.step();
+    world.interval();
+    assert!(matches!(world.told().last(), Some(Word::Failed { revision: 7, .. })), "an older one says nothing of it");
+}
+
+#[test]
 fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
     let mut world = trying(Trial::Proven, Bounds { pause_above: 0.2, ..BOUNDS });
     write(&mut world, 30, 10);
