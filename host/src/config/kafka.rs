@@ -18,6 +18,8 @@ use super::value::{self, Value, Written, kind};
 /// Property → its value and where it stands.
 type Found = BTreeMap<String, (String, Range<usize>)>;
 
+const NATIVE: &str = "it loads native code into the daemon";
+
 #[rustfmt::skip]
 const REFUSED: &[(&[&str], &str)] = &[
     (&["metadata.broker.list"], "write bootstrap.servers, its other name"),
@@ -46,8 +48,8 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["allow.auto.create.topics", "auto.create.topics.enable"],
         "topics are never created silently: `sandpiper check --connect` prints the commands that create them"),
     (&["topic.blacklist"], "name the topics to read under [input] topics"),
-    (&["plugin.library.paths", "interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
-        "it loads native code into the daemon"),
+    (&["interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
+        NATIVE),
     (&["opaque", "default_topic_conf", "internal.termination.signal", "log.queue", "builtin.features", "consume.callback.max.messages"],
         "it belongs to the program that calls librdkafka, not to its configuration"),
     (&["ssl_key", "ssl_certificate", "ssl_ca"], "it takes a value in memory: write ssl.key.pem, ssl.certificate.pem or ssl.ca.pem"),
@@ -116,6 +118,9 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
     }
     if name.ends_with("_cb") {
         return Some("a callback belongs to the program that calls librdkafka, not to its configuration");
+    }
+    if name.starts_with("plugin.") {
+        return Some(NATIVE);
     }
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }

@@ -63,7 +63,7 @@ fn what_delivery_sets_is_refused_with_the_key_to_use_instead() {
         ("queue.buffering.max.kbytes = 1", "[limits] producer_queue"),
         ("queue.buffering.max.messages = 1", "[limits] producer_queue"),
         ("allow.auto.create.topics = true", "check --connect"),
-        ("plugin.library.paths = \"x\"", "native code"),
+        ("plugin.paths = \"x\"", "native code"),
         ("oauthbearer_token_refresh_cb = \"x\"", "callback"),
         ("max.poll.records = 5", "[limits] batch_records"),
     ] {
