@@ -120,7 +120,14 @@ pub fn look(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Res
     scan(plan, |_, found| match found {
         Found::Replayed(at) => drop(letters.replayed.insert(at)),
         Found::Foreign(_) => progress.foreign += 1,
-        Found::Letter(letter) if letters.selection.takes(&letter) => meant.push(*letter),
+        Found::Letter(mut letter) if letters.selection.takes(&letter) => {
+            if !request.dry_run {
+                // Where it stands is enough: the topic may hold more than there is memory.
+                (letter.key, letter.value, letter.headers) = (None, None, Vec::new());
+                (letter.facts.message, letter.facts.log) = (String::new(), String::new());
+            }
+            meant.push(*letter);
+        }
         Found::Letter(_) => {}
     })?;
     for letter in meant {
