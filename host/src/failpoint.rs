@@ -15,6 +15,8 @@ pub const IN_PRODUCE: &str = "in-produce";
 pub const AFTER_OFFSETS: &str = "after-offsets";
 /// The broker has acknowledged the end; nothing in memory knows of it yet.
 pub const AFTER_END: &str = "after-end";
+/// The client does not come back from sending the offsets.
+pub const NO_ANSWER: &str = "no-answer";
 /// Offsets are committed on their own, before the transaction is.
 pub const BUG_OFFSETS_FIRST: &str = "bug-offsets-first";
 /// After an abort the consumer reads on where it stands.
@@ -24,11 +26,12 @@ pub const BUG_AUTO_COMMIT: &str = "bug-auto-commit";
 /// After an unknown outcome the worker goes back to where it remembers to have been.
 pub const BUG_REWIND_FROM_MEMORY: &str = "bug-rewind-from-memory";
 
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     AFTER_BEGIN,
     IN_PRODUCE,
     AFTER_OFFSETS,
     AFTER_END,
+    NO_ANSWER,
     BUG_OFFSETS_FIRST,
     BUG_NO_SEEK,
     BUG_AUTO_COMMIT,

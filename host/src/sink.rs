@@ -25,7 +25,7 @@ pub trait Sink {
         &mut self,
         positions: &[Position],
         metadata: &str,
-        group: &Self::Group,
+        group: Self::Group,
         deadline: Instant,
     ) -> Result<(), Fault>;
     /// Nothing of what was sent.

@@ -3,6 +3,7 @@
 use crate::course::is_long;
 use crate::proxy::{Action, END_TXN, Rule, Way};
 use crate::stage::{AGAIN, Stage};
+use crate::support::daemon::sum;
 use crate::support::scene::Scene;
 use crate::support::until_true;
 use anyhow::{Result, ensure};
@@ -13,6 +14,7 @@ crate::tests![
     commit_requests_that_are_lost,
     commit_answers_that_are_lost,
     commit_request_that_outlives_its_connection,
+    offsets_whose_sending_never_ends,
     cut_off_from_the_broker,
     broker_that_answers_slowly,
 ];
@@ -37,6 +39,15 @@ fn commit_answers_that_are_lost(scene: &Scene) -> Result<()> {
 fn commit_request_that_outlives_its_connection(scene: &Scene) -> Result<()> {
     let late = Action::Strand(Duration::from_millis(250));
     meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: late, times: 1 }, 5)
+}
+
+/// The client library does not come back: its producer is given up, with the thread that waits in it.
+fn offsets_whose_sending_never_ends(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.failing("a", "no-answer=9*off->1*return->20*off->1*return")?;
+    daemon.until_status(&scene.name, "two producers were given up", |status| sum(status, "recoveries") == 2)?;
+    let again = stage.until_all_progress()?;
+    stage.verdict(&mut [&mut daemon], &format!("twice, each partition again within {:.1} s", again.as_secs_f64()))
 }
 
 /// That many times under load.

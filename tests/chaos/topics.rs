@@ -1,13 +1,24 @@
 //! Topics that are not there, go, or grow: the status says so, and what can go on does.
 
+use crate::course::{Dice, times};
 use crate::stage::{Stage, until_says};
+use crate::support::daemon::dead_letters;
 use crate::support::flowers::ROW;
 use crate::support::record;
 use crate::support::scene::Scene;
 use crate::support::until_true;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
-crate::tests![missing_topic, deleted_output_topic, grown_input_topic];
+crate::tests![
+    missing_topic,
+    deleted_output_topic,
+    deleted_input_topic,
+    grown_input_topic,
+    outputs_that_the_broker_refuses,
+];
+
+/// Of the output topic, once the daemon runs.
+const LIMIT: usize = 65_536;
 
 fn missing_topic(scene: &Scene) -> Result<()> {
     scene.create(&[("in", 2, &[]), ("dead", 2, &[])])?;
@@ -31,6 +42,19 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
     until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
 }
 
+fn deleted_input_topic(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    scene.kafka.delete_topic(&scene.topic("in"))?;
+    let said = daemon.until_status(&scene.name, "the status names the topic", |status| {
+        status["last_error"].as_str().is_some_and(|error| error.contains(&scene.topic("in")))
+    });
+    let status = said.or_else(|_| daemon.pipeline(&scene.name))?;
+    eprintln!("{}: state {}, {}", scene.name, status["state"], status["last_error"]);
+    until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
+}
+
 fn grown_input_topic(scene: &Scene) -> Result<()> {
     // By default clients look after five minutes.
     let stage = Stage::tuned(scene, "topic.metadata.refresh.interval.ms = 2000")?;
@@ -44,4 +68,25 @@ fn grown_input_topic(scene: &Scene) -> Result<()> {
     let mut daemon = stage.daemon("a")?;
     stage.until_progress()?;
     stage.verdict(&mut [&mut daemon], "goes on when the output has as many partitions")
+}
+
+/// The daemon knows its topic's limit from before it was lowered, so that the broker finds what is too large.
+fn outputs_that_the_broker_refuses(scene: &Scene) -> Result<()> {
+    let stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    scene.kafka.configure_topic(&scene.topic("out"), "max.message.bytes", &LIMIT.to_string())?;
+    let refused = times(5, 50)?;
+    let mut dice = Dice::new(&scene.name)?;
+    for at in 0..refused {
+        // The prediction carries its record's key, which no compression makes smaller; the dead letters' topic takes it.
+        let key: String = (0..LIMIT).map(|_| char::from(b'0' + dice.below(75) as u8)).collect();
+        scene.write("in", &[record::value(ROW).key(key).on((at % 4) as i32)])?;
+        stage.until_all_progress()?;
+    }
+    let status = daemon.until_status(&scene.name, "each is a dead letter", |status| {
+        dead_letters(status, "refused-by-broker") >= refused as u64
+    })?;
+    ensure!(dead_letters(&status, "refused-by-broker") == refused as u64, "{status}");
+    stage.verdict(&mut [&mut daemon], &format!("{refused} dead letters"))
 }

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// Base64 of the 16 bytes `sandpiper-tests1`.
 const CLUSTER_ID: &str = "c2FuZHBpcGVyLXRlc3RzMQ";
 
+/// A group's coordinator leads one of these.
+pub const OFFSETS_PARTITIONS: usize = 3;
+
 /// How a broker's JVM is set up.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Life {
@@ -76,7 +79,7 @@ impl Broker {
              default.replication.factor={replication}\n\
              min.insync.replicas={in_sync}\n\
              offsets.topic.replication.factor={replication}\n\
-             offsets.topic.num.partitions=3\n\
+             offsets.topic.num.partitions={OFFSETS_PARTITIONS}\n\
              transaction.state.log.replication.factor={replication}\n\
              transaction.state.log.min.isr={in_sync}\n\
              transaction.state.log.num.partitions=3\n\
@@ -153,6 +156,12 @@ impl Broker {
             self.wait(Duration::from_secs(20))?;
         }
         self.kill()
+    }
+
+    pub fn signal(&mut self, signal: i32) -> Result<()> {
+        self.check_alive()?;
+        self.child.iter().for_each(|child| keeper::signal(child, signal));
+        Ok(())
     }
 
     /// As a power cut would: SIGKILL.

@@ -13,7 +13,9 @@ pub use broker::{Broker, Life, tail};
 use anyhow::{Context, Result, anyhow, bail};
 use port::Port;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -119,13 +121,19 @@ impl Kafka {
         Ok(())
     }
 
-    /// Which broker leads the first partition of a topic.
-    pub fn leader(&self, topic: &str) -> Result<usize> {
+    /// Which broker leads a partition.
+    pub fn leader(&self, topic: &str, partition: usize) -> Result<usize> {
         let metadata = self.admin()?.inner().fetch_metadata(Some(topic), START)?;
-        let first = metadata.topics().first().and_then(|topic| topic.partitions().first());
-        let node = first.map(|partition| partition.leader()).context("no partition")?;
+        let found = metadata.topics().first().and_then(|topic| topic.partitions().get(partition));
+        let node = found.map(|partition| partition.leader()).context("no such partition")?;
         let at = self.brokers().iter().position(|broker| i32::try_from(broker.node) == Ok(node));
-        at.with_context(|| format!("{topic} has no leader"))
+        at.with_context(|| format!("{topic}/{partition} has no leader"))
+    }
+
+    /// Which broker coordinates a group: the leader of the partition that Java's hash of its name chooses.
+    pub fn coordinator(&self, group: &str) -> Result<usize> {
+        let hash = group.encode_utf16().fold(0_i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(unit.into()));
+        self.leader("__consumer_offsets", (hash & i32::MAX) as usize % broker::OFFSETS_PARTITIONS)
     }
 
     /// The fewest replicas that are in sync, over all partitions of all topics.
@@ -149,6 +157,16 @@ impl Kafka {
         let grown = [NewPartitions::new(name, partitions)];
         for result in runtime.block_on(self.admin()?.create_partitions(&grown, &AdminOptions::new()))? {
             result.map_err(|(topic, error)| anyhow!("topic {topic} cannot grow: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Changes one setting of a topic, of those that keep their defaults.
+    pub fn configure_topic(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+        let change = [AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value)];
+        for result in runtime.block_on(self.admin()?.alter_configs(&change, &AdminOptions::new()))? {
+            result.map_err(|(_, error)| anyhow!("topic {name} does not take {key} = {value}: {error}"))?;
         }
         Ok(())
     }
@@ -177,6 +195,11 @@ impl Kafka {
     /// Ends one broker in good order.
     pub fn stop_one(&self, at: usize) -> Result<()> {
         self.brokers().get_mut(at).map_or(Ok(()), Broker::stop)
+    }
+
+    /// Sends a signal to one broker.
+    pub fn signal_one(&self, at: usize, signal: i32) -> Result<()> {
+        self.brokers().get_mut(at).map_or(Ok(()), |broker| broker.signal(signal))
     }
 
     fn brokers(&self) -> MutexGuard<'_, Vec<Broker>> {

@@ -3,6 +3,7 @@
 //! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster.
 //! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's loop.
 
+mod offsets;
 pub mod producer;
 pub mod properties;
 pub(crate) mod raw;

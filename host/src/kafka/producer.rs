@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 use std::ptr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::offsets::Courier;
 use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
 use super::strays::Strays;
 use super::topics;
@@ -51,8 +53,14 @@ pub(super) struct Producer {
     // Topics and queue go before the client.
     pub(super) topics: Vec<Topic>,
     pub(super) queue: Queue,
+    pub(super) offsets: Courier,
+    pub(super) link: Arc<Link>,
+}
+
+/// A client and what its threads count in: alive while a call is under way.
+pub(super) struct Link {
     pub(super) client: Client,
-    // After the client, whose threads count in it.
+    // After the client.
     pub(super) strays: Strays,
 }
 
@@ -103,7 +111,9 @@ impl Producer {
                 limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
             handles.push(Topic { handle, partitions: 0, limits });
         }
-        let mut producer = Self { topics: handles, queue: Queue::main(&client), client, strays };
+        let link = Arc::new(Link { client, strays });
+        let mut producer =
+            Self { topics: handles, queue: Queue::main(&link.client), offsets: Courier::start(link.clone())?, link };
         if settings.transactional_id.is_some() {
             producer.init_transactions()?;
         }
@@ -111,11 +121,15 @@ impl Producer {
         Ok(producer)
     }
 
+    pub(super) fn client(&self) -> &Client {
+        &self.link.client
+    }
+
     fn init_transactions(&mut self) -> Result<(), Fault> {
         let deadline = Instant::now() + INIT;
         loop {
             // SAFETY: the client is alive and transactional.
-            let error = unsafe { rd::rd_kafka_init_transactions(self.client.ptr(), millis_until(deadline)) };
+            let error = unsafe { rd::rd_kafka_init_transactions(self.client().ptr(), millis_until(deadline)) };
             match verdict(error) {
                 None => return Ok(()),
                 Some(Verdict::Again(_)) if Instant::now() < deadline => {}
@@ -128,7 +142,7 @@ impl Producer {
     pub(super) fn count_partitions(&mut self, settings: &SinkSettings) -> Result<topics::Partitions, Fault> {
         let names = settings.topics.iter().map(|topic| topic.name.as_str());
         let names: Vec<&str> = names.chain(settings.inputs.iter().map(String::as_str)).collect();
-        let found = topics::partitions_by(&self.client, &names)?;
+        let found = topics::partitions_by(self.client(), &names)?;
         for (topic, target) in self.topics.iter_mut().zip(&settings.topics) {
             topic.partitions = found.get(&target.name).copied().flatten().ok_or_else(|| {
                 Fault::Configuration(format!(
@@ -165,8 +179,9 @@ impl Producer {
     pub(super) fn flush(&self, sent: &[(Origin, bool)], deadline: Instant) -> Result<(), Fault> {
         loop {
             // SAFETY: the client is alive.
-            let code =
-                unsafe { rd::rd_kafka_flush(self.client.ptr(), millis_until(deadline).min(SLICE.as_millis() as i32)) };
+            let code = unsafe {
+                rd::rd_kafka_flush(self.client().ptr(), millis_until(deadline).min(SLICE.as_millis() as i32))
+            };
             self.serve(sent)?;
             if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
                 return Ok(());
@@ -179,7 +194,7 @@ impl Producer {
 
     pub(super) fn purge(&self) {
         // SAFETY: the client is alive.
-        unsafe { rd::rd_kafka_purge(self.client.ptr(), rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) };
+        unsafe { rd::rd_kafka_purge(self.client().ptr(), rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT) };
     }
 }
 

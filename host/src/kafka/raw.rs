@@ -21,6 +21,8 @@ pub struct Client(ptr::NonNull<rd::rd_kafka_t>);
 
 // SAFETY: librdkafka's handles may be used from any thread.
 unsafe impl Send for Client {}
+// SAFETY: and by several at once.
+unsafe impl Sync for Client {}
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Kind {

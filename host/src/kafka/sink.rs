@@ -4,11 +4,13 @@ use std::collections::HashSet;
 use std::ffi::{CString, c_void};
 use std::mem;
 use std::ptr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::offsets::Offsets;
 pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, refused};
 use super::raw::{List, Verdict, millis_until, verdict};
@@ -73,11 +75,11 @@ impl KafkaSink {
         &mut self,
         what: &str,
         deadline: Instant,
-        mut call: impl FnMut(&Producer) -> *mut rd::rd_kafka_error_t,
+        mut call: impl FnMut(&Producer) -> Option<Verdict>,
     ) -> Result<(), Fault> {
         loop {
             let producer = self.producer()?;
-            match verdict(call(producer)) {
+            match call(producer) {
                 None => return Ok(()),
                 Some(Verdict::Fault(fault)) => {
                     // The reason for an abort may be a refused record, which says more than the abort itself.
@@ -95,7 +97,7 @@ impl KafkaSink {
 
     /// A new producer where a request of the transaction that ended may still arrive.
     fn keep_strays_out(&mut self) -> Result<(), Fault> {
-        if !self.is_transactional() || !self.producer()?.strays.may_arrive() {
+        if !self.is_transactional() || !self.producer()?.link.strays.may_arrive() {
             return Ok(());
         }
         tracing::info!(
@@ -231,7 +233,7 @@ impl KafkaSink {
                 field(Type::RD_KAFKA_VTYPE_HEADERS, &|u| u.headers = headers);
             }
             // SAFETY: all pointers are alive; librdkafka copies key and value and owns the headers when it succeeds.
-            let error = unsafe { rd::rd_kafka_produceva(producer.client.ptr(), fields.as_ptr(), count) };
+            let error = unsafe { rd::rd_kafka_produceva(producer.client().ptr(), fields.as_ptr(), count) };
             if error.is_null() {
                 return Ok(());
             }
@@ -337,7 +339,7 @@ impl KafkaSink {
             ));
         }
         // SAFETY: the client is alive. It ends as soon as the queue is empty.
-        unsafe { rd::rd_kafka_flush(producer.client.ptr(), SLICE.as_millis() as i32) };
+        unsafe { rd::rd_kafka_flush(producer.client().ptr(), SLICE.as_millis() as i32) };
         producer.serve(&self.sent)
     }
 }
@@ -413,11 +415,11 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), Fault> {
         self.sent.clear();
-        self.producer()?.strays.reset();
+        self.producer()?.link.strays.reset();
         if self.is_transactional() {
-            // SAFETY: the client is alive; this is local, no request.
-            self.repeat("begin", Instant::now(), |producer| unsafe {
-                rd::rd_kafka_begin_transaction(producer.client.ptr())
+            self.repeat("begin", Instant::now(), |producer| {
+                // SAFETY: the client is alive; this is local, no request.
+                verdict(unsafe { rd::rd_kafka_begin_transaction(producer.client().ptr()) })
             })?;
         }
         self.in_transaction = true;
@@ -439,13 +441,7 @@ impl Sink for KafkaSink {
         self.send_resting(deadline)
     }
 
-    fn commit(
-        &mut self,
-        positions: &[Position],
-        metadata: &str,
-        group: &Group,
-        deadline: Instant,
-    ) -> Result<(), Fault> {
+    fn commit(&mut self, positions: &[Position], metadata: &str, group: Group, deadline: Instant) -> Result<(), Fault> {
         self.send_resting(deadline)?;
         let flushed = self.producer()?.flush(&self.sent, deadline);
         self.certain(flushed)?;
@@ -456,21 +452,12 @@ impl Sink for KafkaSink {
                 let name = topic.and_then(|topic| CString::new(topic.as_str()).ok()).unwrap_or_default();
                 list.add(&name, position.partition.partition, position.offset, metadata);
             }
-            self.repeat("sending the offsets", deadline, |producer| {
-                // SAFETY: client, list and group are alive.
-                unsafe {
-                    rd::rd_kafka_send_offsets_to_transaction(
-                        producer.client.ptr(),
-                        list.ptr(),
-                        group.ptr(),
-                        millis_until(deadline),
-                    )
-                }
-            })?;
+            let offsets = Arc::new(Offsets { list, group });
+            self.repeat("sending the offsets", deadline, |producer| producer.offsets.send(&offsets, deadline))?;
             failpoint::pass(failpoint::AFTER_OFFSETS)?;
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.
-                unsafe { rd::rd_kafka_commit_transaction(producer.client.ptr(), millis_until(deadline)) }
+                verdict(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
             })?;
             failpoint::pass(failpoint::AFTER_END)?;
         }
@@ -490,17 +477,16 @@ impl Sink for KafkaSink {
             return Ok(());
         }
         if self.is_transactional() {
-            // SAFETY: the client is alive.
             self.repeat("the abort", deadline, |producer| {
                 // It does not end before the failed deliveries are taken from the queue.
                 while producer.queue.poll(Duration::ZERO).is_some() {}
                 // SAFETY: the client is alive.
-                unsafe {
+                verdict(unsafe {
                     rd::rd_kafka_abort_transaction(
-                        producer.client.ptr(),
+                        producer.client().ptr(),
                         millis_until(deadline.min(Instant::now() + ABORT)),
                     )
-                }
+                })
             })?;
         }
         // The purged and refused records of this transaction are reported now, and are nobody's fault any more.

@@ -548,6 +548,11 @@ fn result(what: &str, code: rd::rd_kafka_resp_err_t) -> Result<(), Fault> {
 pub struct Group(*mut rd::rd_kafka_consumer_group_metadata_t);
 
 impl Group {
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(ptr::null_mut())
+    }
+
     pub fn ptr(&self) -> *const rd::rd_kafka_consumer_group_metadata_t {
         self.0
     }

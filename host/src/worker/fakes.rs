@@ -446,7 +446,7 @@ impl Sink for Ledger {
         }
     }
 
-    fn commit(&mut self, positions: &[Position], metadata: &str, _group: &(), _deadline: Instant) -> Result<(), Fault> {
+    fn commit(&mut self, positions: &[Position], metadata: &str, _group: (), _deadline: Instant) -> Result<(), Fault> {
         self.journal.write(format!("commit{} {metadata}", spots(positions)));
         let mut broker = self.broker.borrow_mut();
         broker.producer("commit")?;

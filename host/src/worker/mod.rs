@@ -274,7 +274,7 @@ where
         if failpoint::is_on(failpoint::BUG_OFFSETS_FIRST) {
             self.source.commit(&positions, &said)?;
         }
-        self.sink.commit(&positions, &said, &group, deadline)?;
+        self.sink.commit(&positions, &said, group, deadline)?;
         if !self.sink.is_transactional() {
             self.source.commit(&positions, &said)?;
         }

@@ -1,0 +1,151 @@
+//! A transaction's offsets, sent from a thread beside the worker's.
+//!
+//! librdkafka (2.12.1; its issues 5456 and 5511) can wait in this one call without end, whatever its deadline, when the
+//! group coordinator's broker leaves the cluster. A worker must not wait with it: where no answer comes in time, its
+//! producer is given up, and the thread keeps the client for as long as the call lasts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+
+use super::producer::Link;
+use super::raw::{List, Verdict, millis_until, verdict};
+use super::source::Group;
+use crate::failpoint;
+use crate::fault::Fault;
+
+/// Beyond its deadline, for a call that does keep it.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// What is committed for whom.
+pub(super) struct Offsets {
+    pub(super) list: List,
+    pub(super) group: Group,
+}
+
+// SAFETY: nobody changes list or group once they stand here, and neither is bound to a thread.
+unsafe impl Send for Offsets {}
+// SAFETY: as above.
+unsafe impl Sync for Offsets {}
+
+struct Job {
+    offsets: Arc<Offsets>,
+    deadline: Instant,
+}
+
+/// The thread that makes the call, one a producer.
+pub(super) struct Courier {
+    jobs: Option<Sender<Job>>,
+    answers: Receiver<Option<Verdict>>,
+    thread: Option<JoinHandle<()>>,
+    /// A call was given up: nothing may be asked of this producer any more.
+    stuck: AtomicBool,
+}
+
+impl Courier {
+    /// # Errors
+    /// `Unknown` when the system gives no thread.
+    pub(super) fn start(link: Arc<Link>) -> Result<Self, Fault> {
+        Self::calling(move |job| {
+            while failpoint::is_on(failpoint::NO_ANSWER) {
+                std::thread::park();
+            }
+            // SAFETY: client, list and group are alive.
+            verdict(unsafe {
+                rd::rd_kafka_send_offsets_to_transaction(
+                    link.client.ptr(),
+                    job.offsets.list.ptr(),
+                    job.offsets.group.ptr(),
+                    millis_until(job.deadline),
+                )
+            })
+        })
+    }
+
+    fn calling(call: impl Fn(&Job) -> Option<Verdict> + Send + 'static) -> Result<Self, Fault> {
+        let (jobs, asked) = channel::<Job>();
+        let (answer, answers) = channel();
+        let work = move || {
+            for job in asked {
+                if answer.send(call(&job)).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("offsets".into()).spawn(work);
+        let thread = thread.map_err(|error| Fault::Unknown(format!("no thread for the offsets: {error}")))?;
+        Ok(Self { jobs: Some(jobs), answers, thread: Some(thread), stuck: AtomicBool::new(false) })
+    }
+
+    /// Sends them; `None` is success.
+    pub(super) fn send(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Option<Verdict> {
+        let gone = || Some(Verdict::Fault(Fault::Unknown("the thread that sends the offsets is gone".into())));
+        let Some(jobs) = &self.jobs else { return gone() };
+        if self.stuck.load(Ordering::Relaxed) || jobs.send(Job { offsets: offsets.clone(), deadline }).is_err() {
+            return gone();
+        }
+        let wait = deadline.saturating_duration_since(Instant::now()) + GRACE;
+        self.answers.recv_timeout(wait).unwrap_or_else(|_| {
+            self.stuck.store(true, Ordering::Relaxed);
+            Some(Verdict::Fault(Fault::Unknown(
+                "the client does not come back from sending the offsets: its producer is given up".into(),
+            )))
+        })
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // A call that was given up may never end: the thread has its own hold on the client.
+        if !self.stuck.load(Ordering::Relaxed)
+            && let Some(thread) = self.thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    fn offsets() -> Arc<Offsets> {
+        Arc::new(Offsets { list: List::default(), group: Group::none() })
+    }
+
+    #[test]
+    fn an_answer_is_the_callers() {
+        let courier = Courier::calling(|_| Some(Verdict::Again("not yet".into()))).unwrap();
+        let answer = courier.send(&offsets(), Instant::now() + Duration::from_secs(60));
+        assert!(matches!(answer, Some(Verdict::Again(message)) if message == "not yet"));
+    }
+
+    #[test]
+    fn a_call_without_end_is_given_up_and_what_it_holds_lives_until_it_ends() {
+        let held = Arc::new(());
+        let (end, ended) = channel::<()>();
+        let (end, ended) = (Some(end), Mutex::new(ended));
+        let hold = held.clone();
+        let courier = Courier::calling(move |_| {
+            let _ = ended.lock().unwrap().recv();
+            assert_eq!(*hold, ());
+            None
+        })
+        .unwrap();
+        let unknown = |answer| matches!(answer, Some(Verdict::Fault(Fault::Unknown(_))));
+        assert!(unknown(courier.send(&offsets(), Instant::now())));
+        assert!(unknown(courier.send(&offsets(), Instant::now() + Duration::from_secs(60))), "at once from now on");
+        drop(courier);
+        assert_eq!(Arc::strong_count(&held), 2, "the thread has it still");
+        drop(end);
+        while Arc::strong_count(&held) > 1 {
+            std::thread::yield_now();
+        }
+    }
+}
