@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
     // OUT_DIR is TARGET_DIR/PROFILE/build/PACKAGE/out: one build of the plugins serves every profile.
     let target_dir = out.ancestors().nth(4).ok_or("OUT_DIR has no target directory above it")?.join("plugins");
-    let mut cargo = cleaned(&env::var("CARGO")?);
+    let mut cargo = tool("cargo")?;
     cargo.current_dir(root).args(["build", "--locked", "--profile", "plugin", "--target", TARGET]);
     cargo.arg("--target-dir").arg(&target_dir);
     for name in STOCK {
@@ -46,7 +46,7 @@ fn build(root: &Path, out: &Path) -> Result<PathBuf, Box<dyn Error>> {
 }
 
 fn add_target() -> Result<(), Box<dyn Error>> {
-    let sysroot = cleaned(&env::var("RUSTC")?).args(["--print", "sysroot"]).output()?;
+    let sysroot = tool("rustc")?.args(["--print", "sysroot"]).output()?;
     let sysroot = PathBuf::from(String::from_utf8(sysroot.stdout)?.trim());
     if sysroot.join("lib/rustlib").join(TARGET).exists() {
         return Ok(());
@@ -60,19 +60,26 @@ fn add_target() -> Result<(), Box<dyn Error>> {
     }
 }
 
+/// Where rustup rules, the plugins are built by the toolchain that rust-toolchain.toml names, also within a build by
+/// another: a nightly for the fuzz targets need not have the target.
+fn tool(name: &str) -> Result<Command, env::VarError> {
+    let has_rustup = cleaned("rustup").arg("--version").output().is_ok_and(|output| output.status.success());
+    Ok(cleaned(&if has_rustup { name.to_owned() } else { env::var(name.to_uppercase())? }))
+}
+
 /// Without what the outer cargo set for the host: its flags, its wrappers (clippy's among them), its profile.
 fn cleaned(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"]
-            .contains(&&*text)
+        let kept = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE"].contains(&&*text)
             || text.starts_with("CARGO_REGISTRIES_")
             || text.starts_with("CARGO_HTTP_")
             || text.starts_with("CARGO_NET_")
             || text.starts_with("CARGO_SOURCE_");
-        let foreign =
-            ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "CLIPPY"].iter().any(|prefix| text.starts_with(prefix));
+        let foreign = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CLIPPY"]
+            .iter()
+            .any(|prefix| text.starts_with(prefix));
         let of_target = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CFLAGS", "CC"]
             .contains(&&*text);
         if (foreign && !kept) || of_target {

@@ -1,7 +1,7 @@
 //! Topics that are not there, go, or grow: the status says so, and what can go on does.
 
 use crate::course::{Dice, times};
-use crate::stage::{Stage, until_says};
+use crate::stage::{PARTITIONS, Stage, until_says};
 use crate::support::daemon::dead_letters;
 use crate::support::flowers::ROW;
 use crate::support::record;
@@ -36,9 +36,8 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
     let mut daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
     scene.kafka.delete_topic(&scene.topic("out"))?;
-    let said = until_says(&mut daemon, &scene.name, "failed", "");
-    let status = said.or_else(|_| daemon.pipeline(&scene.name))?;
-    eprintln!("{}: state {}, {}", scene.name, status["state"], status["last_error"]);
+    let status = until_says(&mut daemon, &scene.name, "failed", &format!("{} does not exist", scene.topic("out")))?;
+    eprintln!("{}: {}", scene.name, status["last_error"]);
     until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
 }
 
@@ -46,13 +45,17 @@ fn deleted_input_topic(scene: &Scene) -> Result<()> {
     let stage = Stage::direct(scene, "")?;
     let mut daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
+    // Its feeder, too.
+    drop(stage);
     scene.kafka.delete_topic(&scene.topic("in"))?;
-    let said = daemon.until_status(&scene.name, "the status names the topic", |status| {
-        status["last_error"].as_str().is_some_and(|error| error.contains(&scene.topic("in")))
-    });
-    let status = said.or_else(|_| daemon.pipeline(&scene.name))?;
-    eprintln!("{}: state {}, {}", scene.name, status["state"], status["last_error"]);
-    until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
+    let status = until_says(&mut daemon, &scene.name, "recovering", "does not exist any more; create its topic again")?;
+    eprintln!("{}: {}", scene.name, status["last_error"]);
+    until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))?;
+    scene.create(&[("in", PARTITIONS, &[])])?;
+    let again: Vec<_> = (0..PARTITIONS).map(|at| record::value(ROW).key("0").on(at)).collect();
+    scene.write("in", &again)?;
+    scene.until_done(&mut [&mut daemon])?;
+    daemon.until_ready()
 }
 
 fn grown_input_topic(scene: &Scene) -> Result<()> {

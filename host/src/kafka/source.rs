@@ -438,17 +438,26 @@ impl Source for KafkaSource {
         let mut positions = Vec::new();
         for partition in partitions {
             let (mut low, mut high) = (0, 0);
+            let name = self.name(partition.topic);
             // SAFETY: the client is alive, the name terminated.
-            result("find the start", unsafe {
+            let code = unsafe {
                 rd::rd_kafka_query_watermark_offsets(
                     self.client.ptr(),
-                    self.name(partition.topic).as_ptr(),
+                    name.as_ptr(),
                     partition.partition,
                     &mut low,
                     &mut high,
                     REQUEST.as_millis() as i32,
                 )
-            })?;
+            };
+            let place = format!("{}/{}", name.to_string_lossy(), partition.partition);
+            if [Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC].contains(&code) {
+                return Err(Fault::Unknown(format!(
+                    "{place} does not exist any more; create its topic again, as `sandpiper check --connect` says, or take it \
+                     out of [input] topics"
+                )));
+            }
+            result(&format!("find the start of {place}"), code)?;
             let offset = match self.start {
                 Start::Earliest => low,
                 Start::Latest => high,
