@@ -48,6 +48,8 @@ pub enum Event {
     OutOfRange(TopicPartition),
     /// Something that the client mends by itself, such as a broker that went away.
     Trouble(String),
+    /// An input topic is not there, which a person can mend while this waits.
+    Missing(String),
     /// Nothing within the time.
     Idle,
 }

@@ -14,7 +14,7 @@ use super::offsets::Offsets;
 pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, refused};
 use super::raw::{List, Verdict, millis_until, verdict};
-use super::source::Group;
+use super::source::{Group, vanished};
 use crate::failpoint;
 use crate::fault::{Fault, Refused};
 use crate::output::{Output, Outputs};
@@ -400,7 +400,9 @@ impl Sink for KafkaSink {
             }
             for partition in partitions {
                 let Some(input) = self.settings.inputs.get(usize::from(partition.topic)) else { continue };
-                let inputs = found.get(input).copied().flatten().unwrap_or_default();
+                let Some(inputs) = found.get(input).copied().flatten() else {
+                    return Err(Fault::Unknown(vanished(input)));
+                };
                 if topic.partitions != inputs {
                     return Err(Fault::Configuration(format!(
                         "topic {} has {} partitions and {input} has {inputs}: an output keeps its input's partition number; \

@@ -178,6 +178,10 @@ impl KafkaSource {
             }
             rd::RD_KAFKA_EVENT_ERROR if is_configuration(code) => Err(Fault::Configuration(event.message())),
             rd::RD_KAFKA_EVENT_ERROR if code == Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(event.message())),
+            rd::RD_KAFKA_EVENT_ERROR if is_missing(code) => Ok(Some(Event::Missing(format!(
+                "{}; create the topic, as `sandpiper check --connect` says",
+                event.message()
+            )))),
             rd::RD_KAFKA_EVENT_ERROR => Ok(Some(Event::Trouble(event.message()))),
             _ => Ok(None),
         }
@@ -296,6 +300,9 @@ impl KafkaSource {
             }
             code if is_configuration(code) => Err(Fault::Configuration(text)),
             Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
+            code if is_missing(code) => {
+                Ok(Some(Event::Missing(vanished(self.topics.get(usize::from(topic)).map_or("", String::as_str)))))
+            }
             _ => Ok(Some(Event::Trouble(text))),
         }
     }
@@ -451,11 +458,8 @@ impl Source for KafkaSource {
                 )
             };
             let place = format!("{}/{}", name.to_string_lossy(), partition.partition);
-            if [Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC].contains(&code) {
-                return Err(Fault::Unknown(format!(
-                    "{place} does not exist any more; create its topic again, as `sandpiper check --connect` says, or take it \
-                     out of [input] topics"
-                )));
+            if is_missing(code) {
+                return Err(Fault::Unknown(vanished(&name.to_string_lossy())));
             }
             result(&format!("find the start of {place}"), code)?;
             let offset = match self.start {
@@ -543,6 +547,23 @@ impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// What there is to say of an input topic that was there.
+pub(super) fn vanished(topic: &str) -> String {
+    format!(
+        "topic {topic} does not exist any more; create it again, as `sandpiper check --connect` says, or take it out of \
+         [input] topics"
+    )
+}
+
+fn is_missing(code: rd::rd_kafka_resp_err_t) -> bool {
+    [
+        Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+        Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC,
+        Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+    ]
+    .contains(&code)
 }
 
 fn result(what: &str, code: rd::rd_kafka_resp_err_t) -> Result<(), Fault> {

@@ -111,6 +111,8 @@ pub struct Worker<S, K, C, P> {
     positions: BTreeMap<TopicPartition, i64>,
     /// Assigned, but where they go on could not be read yet.
     pending: Vec<TopicPartition>,
+    /// An input topic was not there when last heard of.
+    misses_topic: bool,
     /// Partitions that wait, paused, for a deployment of at least that revision.
     waiting: BTreeMap<TopicPartition, u64>,
     /// Whether the brake is on, as this worker has answered it.
@@ -159,6 +161,7 @@ where
             topics,
             positions: BTreeMap::new(),
             pending: Vec::new(),
+            misses_topic: false,
             waiting: BTreeMap::new(),
             held: false,
             breaker: Breaker::new(bounds.pause_above),
@@ -216,6 +219,11 @@ where
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
             Event::OutOfRange(partition) => self.out_of_range(partition)?,
             Event::Trouble(message) => {
+                self.report.last_error = Some(message);
+                self.published = None;
+            }
+            Event::Missing(message) => {
+                self.misses_topic = true;
                 self.report.last_error = Some(message);
                 self.published = None;
             }
@@ -287,6 +295,7 @@ where
     /// What was staged in a transaction that is committed now.
     fn applied(&mut self, transaction: &Transaction, positions: &[Position], revision: u64) {
         self.process.committed();
+        self.misses_topic = false;
         for position in positions {
             self.positions.insert(position.partition, position.offset);
         }
@@ -410,8 +419,7 @@ where
     /// committed offsets are not stable, and this is tried again.
     fn start_pending(&mut self) -> Result<(), Fault> {
         let partitions = self.pending.clone();
-        self.sink.check(&partitions)?;
-        let positions = match self.restore(&partitions) {
+        let positions = match self.sink.check(&partitions).and_then(|()| self.restore(&partitions)) {
             Ok(positions) => positions,
             Err(Fault::Configuration(message)) => return Err(Fault::Configuration(message)),
             Err(fault) => {
@@ -421,6 +429,10 @@ where
         };
         self.source.assign(&positions)?;
         self.pending.clear();
+        self.misses_topic &= partitions.is_empty();
+        if self.report.state == WorkerState::Recovering {
+            self.report.state = WorkerState::Running;
+        }
         self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
         let behind: Vec<TopicPartition> = (partitions.iter())
             .filter(|partition| self.held || self.waiting.contains_key(partition))
@@ -509,10 +521,11 @@ where
         };
         self.report.partitions = self.positions.iter().map(partition).collect();
         self.report.revision = self.process.revision();
-        self.report.state = match (self.report.state, self.held) {
-            (WorkerState::Running, true) => WorkerState::Paused,
-            (WorkerState::Paused, false) => WorkerState::Running,
-            (state, _) => state,
+        self.report.state = match self.report.state {
+            state @ (WorkerState::Recovering | WorkerState::Failed | WorkerState::Stopped) => state,
+            _ if self.held => WorkerState::Paused,
+            _ if self.misses_topic => WorkerState::Starting,
+            _ => WorkerState::Running,
         };
         self.report.tally = self.process.tally();
         self.report.at = self.clock.unix_ms();

@@ -51,7 +51,10 @@ where
             };
             match result {
                 Ok(()) => {
-                    self.report.state = WorkerState::Running;
+                    // Else once they are started.
+                    if self.pending.is_empty() {
+                        self.report.state = WorkerState::Running;
+                    }
                     self.publish();
                     return Ok(());
                 }
@@ -98,7 +101,26 @@ where
         }
     }
 
+    /// Where that cannot be done now, what is assigned is started anew as soon as it can be: meanwhile the group is
+    /// answered, which may have taken the partitions away, as when their topic was deleted.
     fn rewind(&mut self) -> Result<(), Fault> {
+        let fault = match self.seek_committed() {
+            Ok(()) => return Ok(()),
+            Err(fault @ Fault::Configuration(_)) => return Err(fault),
+            Err(fault) => fault,
+        };
+        tracing::warn!(%fault, "the partitions are started anew");
+        let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
+        self.source.unassign(&partitions)?;
+        self.positions.clear();
+        self.waiting.clear();
+        self.pending.extend(partitions);
+        self.report.state = WorkerState::Recovering;
+        self.report.last_error = Some(fault.to_string());
+        Ok(())
+    }
+
+    fn seek_committed(&mut self) -> Result<(), Fault> {
         let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
         let mut positions = self.restore(&partitions)?;
         if failpoint::is_on(failpoint::BUG_REWIND_FROM_MEMORY) {

@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::report::WorkerState;
+use crate::source::Event;
 use crate::worker::fakes::{Ending, Refusal, at, diary, partition, world};
 
 fn unknown(message: &str) -> Fault {
@@ -42,22 +43,52 @@ fn a_recovery_that_fails_is_tried_again_until_it_succeeds_with_pauses_that_doubl
     world.interval();
     assert_eq!(
         world.heard(),
-        [
-            "commit 0@3 r7",
-            "recover",
-            "sleep 100",
-            "recover",
-            "sleep 200",
-            "recover",
-            "committed? 0",
-            "sleep 400",
-            "recover",
-            "committed? 0",
-            "seek 0@3"
-        ]
+        ["commit 0@3 r7", "recover", "sleep 100", "recover", "sleep 200", "recover", "committed? 0", "unassign 0"]
     );
+    assert_eq!(world.report().state, WorkerState::Recovering);
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2]);
+    assert_eq!(world.report().state, WorkerState::Running);
+}
+
+#[test]
+fn partitions_that_cannot_be_sought_are_started_anew_with_the_same_producer() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.fails("seek", unknown("0 could not be sought"));
+    world.heard();
+    world.interval();
+    assert_eq!(world.heard(), ["commit 0@3 r7", "abort", "committed? 0", "seek 0@0", "unassign 0"]);
+    assert_eq!(world.report().last_error.as_deref(), Some("0 could not be sought"));
+    world.settle();
+    assert_eq!(world.heard()[..3], ["check 0", "committed? 0", "assign 0@0"]);
+    assert_eq!(world.processed(0), [0, 1, 2]);
+}
+
+#[test]
+fn partitions_that_went_with_their_topic_while_a_worker_recovered_are_given_back() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.next_commit_ends(Ending::Unknown { took_effect: false });
+    world.fails("seek", unknown("0 could not be sought"));
+    world.interval();
+    world.fails("committed", unknown("its topic does not exist any more"));
+    world.event(Event::Missing("topic in is not available".into()));
+    world.revoke(0);
+    world.step();
+    world.step();
+    assert_eq!((world.report().state, world.report().partitions.len()), (WorkerState::Recovering, 0));
+    world.assign_all(&[]);
+    world.step();
+    assert_eq!(world.report().state, WorkerState::Starting, "it waits for the topic");
+    world.assign(0);
+    world.settle();
+    assert_eq!((world.report().state, world.processed(0).len()), (WorkerState::Running, 3));
 }
 
 #[test]
