@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use sandpiper::dlq::Found;
 use sandpiper::feedback::message;
 use sandpiper::plan::RecordId;
-use sandpiper::record::{Batch, BatchBuilder, Origin};
+use sandpiper::record::{Batch, BatchBuilder, Headers, Origin};
 use sandpiper::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper::wasm::bindings::Matrix;
 use sandpiper::wasm::instance::Opening;
@@ -44,6 +45,21 @@ pub fn prediction(data: &[u8]) {
     if let Some(prediction) = message::prediction(data) {
         assert_eq!(prediction.scores.len(), prediction.classes.len());
         assert!((prediction.predicted as usize) < prediction.classes.len());
+    }
+}
+
+/// A record of the dead letters' topic: a header a line, its value behind a colon, null where there is none.
+pub fn letter(data: &[u8]) {
+    let header = |line: &[u8]| {
+        let at = line.iter().position(|byte| *byte == b':');
+        let (name, value) = line.split_at(at.unwrap_or(line.len()));
+        (String::from_utf8_lossy(name).into_owned(), value.get(1..).map(<[u8]>::to_vec))
+    };
+    let headers: Headers = data.split(|byte| *byte == b'\n').map(header).collect();
+    match Found::read((0, 1), None, Some(data), &headers) {
+        Found::Letter(letter) => assert_eq!(headers.get(..letter.headers.len()), Some(letter.headers.as_slice())),
+        Found::Replayed(_) => {}
+        Found::Foreign(why) => assert!(!why.is_empty(), "without a reason"),
     }
 }
 
