@@ -499,7 +499,8 @@ where
     }
 
     fn publish(&mut self) {
-        self.published = Some(self.clock.now());
+        let now = self.clock.now();
+        self.published = Some(now);
         let partition = |(partition, position): (&TopicPartition, &i64)| PartitionReport {
             topic: self.topics.get(usize::from(partition.topic)).cloned().unwrap_or_default(),
             partition: partition.partition,
@@ -515,7 +516,7 @@ where
             (state, _) => state,
         };
         self.report.tally = self.process.tally();
-        self.report.at = self.clock.unix_ms();
+        (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
         self.control.report.publish(self.report.clone());
     }
 }
