@@ -1,9 +1,10 @@
 //! Kafka, thin: librdkafka's own calls where rdkafka's safe API is too slow or wrong for a transactional worker.
 //!
-//! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster; `waits` keeps
-//! a wall clock that is set from holding librdkafka up.
+//! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster; `members`
+//! names who is in a group; `waits` keeps a wall clock that is set from holding librdkafka up.
 //! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's loop.
 
+pub(crate) mod members;
 pub mod producer;
 pub mod properties;
 pub(crate) mod raw;
