@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::brake::Pause;
-use crate::clock::{Clock as _, SystemClock};
 use crate::controller::{Change, Controller, Deployed};
 use crate::daemon::Daemon;
 use crate::digest::Digest;
@@ -30,7 +29,7 @@ use crate::status::Status;
 /// The largest plugin or model that is taken, bytes.
 const ARTIFACT: usize = 256 << 20;
 /// A running worker renews its report twice a second; a plugin's failing batch may keep it for a few seconds.
-const STUCK_MS: i64 = 30_000;
+const STUCK_MS: u64 = 30_000;
 
 /// Binds the address; port 0 is a free one.
 ///
@@ -86,16 +85,15 @@ async fn status(State(daemon): Shared) -> Json<Status> {
 
 /// Alive: no running worker is stuck.
 async fn livez(State(daemon): Shared) -> Response {
-    let now = SystemClock.unix_ms();
     let stuck = |pipeline: &crate::status::PipelineStatus| {
-        let stuck =
-            pipeline.workers.iter().find(|worker| worker.state == WorkerState::Running && now - worker.at > STUCK_MS);
+        let stuck = (pipeline.workers.iter())
+            .find(|worker| worker.state == WorkerState::Running && worker.silent_ms > STUCK_MS);
         stuck.map(|worker| {
             format!(
                 "pipeline {}, worker {} has not reported for {} s",
                 pipeline.name,
                 worker.slot,
-                (now - worker.at) / 1_000
+                worker.silent_ms / 1_000
             )
         })
     };

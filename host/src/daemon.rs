@@ -17,7 +17,7 @@ use crate::feedback::{self, Feedback};
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::kafka::source::BatchLimits;
-use crate::kafka::{KafkaSink, KafkaSource, topics};
+use crate::kafka::{KafkaSink, KafkaSource, members, topics};
 use crate::plan::{Guarantee, Plan, Properties, Start};
 use crate::report::{Publisher, WorkerState};
 use crate::slot::Slot;
@@ -86,14 +86,15 @@ impl Daemon {
         let (Some(slot), Some(report)) = (controller.slots.get(at), controller.reports.get(at)) else { return Ok(()) };
         let spec = Spec {
             name: format!("{}/{at}", plan.name),
-            source: properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky),
+            source: self.named(plan, properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky)),
             start: plan.input.start,
             topics: plan.input.topics.clone().into(),
             sink: SinkSettings {
-                properties: properties::producer(plan),
+                properties: self.named(plan, properties::producer(plan)),
                 transactional_id: self.transactional_id(plan, "main", at),
                 topics: sink_topics(plan),
                 inputs: plan.input.topics.clone(),
+                group: plan.input.group.clone(),
             },
             plan: plan.clone(),
         };
@@ -111,17 +112,18 @@ impl Daemon {
         let topics = vec![plan.output.topic.clone(), feedback.labels.clone()];
         let spec = Spec {
             name: format!("{}/feedback", plan.name),
-            source: properties::consumer(plan, &feedback.group, Assignor::Range),
+            source: self.named(plan, properties::consumer(plan, &feedback.group, Assignor::Range)),
             start: Start::Earliest,
             topics: topics.clone().into(),
             sink: SinkSettings {
-                properties: properties::producer(plan),
+                properties: self.named(plan, properties::producer(plan)),
                 transactional_id: self.transactional_id(plan, "feedback", 0),
                 topics: vec![
                     SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
                     SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
                 ],
                 inputs: topics,
+                group: feedback.group.clone(),
             },
             plan: plan.clone(),
         };
@@ -191,14 +193,15 @@ impl Daemon {
         let inputs = vec![plan.errors.dead_letters.clone()];
         let spec = Spec {
             name: format!("{}/replay", plan.name),
-            source: properties::consumer(&plan, &group, Assignor::Range),
+            source: self.named(&plan, properties::consumer(&plan, &group, Assignor::Range)),
             start: Start::Earliest,
             topics: inputs.clone().into(),
             sink: SinkSettings {
-                properties: properties::producer(&plan),
+                properties: self.named(&plan, properties::producer(&plan)),
                 transactional_id: self.transactional_id(&plan, "replay", 0),
                 topics,
                 inputs,
+                group,
             },
             plan: plan.into(),
         };
@@ -210,6 +213,14 @@ impl Daemon {
         let thread = std::thread::Builder::new().name(spec.name.clone());
         self.keep(thread.spawn(move || watch_replay(spec, process, &control, &words, &all_stop, &shared))?);
         Ok(progress)
+    }
+
+    /// What a pipeline's clients are given, with a name that tells this daemon from others unless the user chose one.
+    fn named(&self, plan: &Plan, mut properties: Properties) -> Properties {
+        if !plan.kafka.0.contains_key("client.id") {
+            properties.0.insert("client.id".into(), members::client_id(self.state.instance()));
+        }
+        properties
     }
 
     fn transactional_id(&self, plan: &Plan, the_loop: &str, slot: usize) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ pub struct WorkerReport {
     pub last_error: Option<String>,
     /// Milliseconds since the Unix epoch.
     pub at: i64,
+    /// The same moment by a clock that nobody sets; `None` before the first.
+    pub heard: Option<Instant>,
     /// Of a feedback loop.
     pub tally: Option<Arc<Tally>>,
 }

@@ -99,6 +99,8 @@ pub struct WorkerStatus {
     pub last_error: Option<String>,
     /// When it said so, milliseconds since the Unix epoch.
     pub at: i64,
+    /// How long ago that was, whatever was done to the machine's clock since.
+    pub silent_ms: u64,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -215,6 +217,7 @@ impl WorkerStatus {
             swap_pauses_us: report.swap_pauses_us.clone(),
             last_error: report.last_error.clone(),
             at: report.at,
+            silent_ms: report.heard.map_or(0, |heard| heard.elapsed().as_millis() as u64),
         }
     }
 }

@@ -273,6 +273,7 @@ fn work(plan: &Plan, bounds: Bounds, watched: Watched, control: Control<Watched>
         transactional_id: Some(plan.name.clone()),
         topics: sink_topics(plan),
         inputs: plan.input.topics.clone(),
+        group: plan.input.group.clone(),
     })?;
     let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes };
     let consumer = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);

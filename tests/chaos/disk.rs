@@ -2,7 +2,8 @@
 
 use crate::stage::Stage;
 use crate::support::scene::Scene;
-use anyhow::{Context, Result, ensure};
+use crate::trial::Lacks;
+use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -38,10 +39,7 @@ fn refuses_to_deploy(
     fault: impl Fn(&Path) -> Result<()>,
     mend: impl Fn(&Path) -> Result<()>,
 ) -> Result<()> {
-    let Some(disk) = Disk::mount(scene.directory.join("a"))? else {
-        eprintln!("{}: skipped, since this user may not mount a file system", scene.name);
-        return Ok(());
-    };
+    let disk = Disk::mount(scene.directory.join("a"))?;
     let stage = Stage::direct(scene, "")?;
     let mut daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
@@ -62,10 +60,13 @@ fn refuses_to_deploy(
 struct Disk(PathBuf);
 
 impl Disk {
-    fn mount(path: PathBuf) -> Result<Option<Disk>> {
+    fn mount(path: PathBuf) -> Result<Disk> {
         std::fs::create_dir_all(&path)?;
         let mounted = run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(&path));
-        Ok(mounted.then_some(Disk(path)))
+        if !mounted {
+            bail!(Lacks("this user may not mount a file system".to_owned()));
+        }
+        Ok(Disk(path))
     }
 }
 

@@ -39,10 +39,16 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
         Ok(None)
     })?;
     let id = format!("the transactional id {}.main.twin.0 was taken over twice", scene.name);
-    until_says(&mut twins[stopped], &scene.name, "failed", &id)?;
+    let status = until_says(&mut twins[stopped], &scene.name, "failed", &id)?;
+    let said = status["last_error"].as_str().unwrap_or_default();
+    for twin in &twins {
+        let holder = format!("sandpiper.twin.{} at 127.0.0.1", twin.child.id());
+        ensure!(said.contains(&holder), "{holder} is not named: {said}");
+    }
+    eprintln!("{}: {said}", scene.name);
     stage.until_all_progress()?;
     let [one, other] = &mut twins;
     let runs = if stopped == 0 { other } else { one };
     ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
-    stage.verdict(&mut [runs], "one stopped and named the id")
+    stage.verdict(&mut [runs], "one stopped and named the id and both holders")
 }

@@ -18,9 +18,12 @@ mod proxy;
 mod support;
 #[path = "../support/trial.rs"]
 mod trial;
+#[path = "../support/wall_clock.rs"]
+mod wall_clock;
 
 mod brokers;
 mod bugs;
+mod clock;
 mod course;
 mod disk;
 mod group;
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         ("bugs", bugs::TESTS),
         ("network", network::TESTS),
         ("signals", signals::TESTS),
+        ("clock", clock::TESTS),
         ("group", group::TESTS),
         ("swaps", swaps::TESTS),
         ("brokers", brokers::TESTS),

@@ -9,7 +9,9 @@ use crate::support::record;
 use crate::support::scene::Scene;
 use crate::support::topic::Producer;
 use crate::support::{until, until_true};
+use crate::wall_clock::WallClock;
 use anyhow::{Context, Result, anyhow, ensure};
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard};
@@ -79,8 +81,19 @@ impl<'a> Stage<'a> {
 
     /// A daemon that fails at those points; not waited for.
     pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
+        self.spawn(name, &[("FAILPOINTS", failpoints.as_ref())])
+    }
+
+    /// A daemon that goes by that clock.
+    pub fn clocked(&self, name: &str, clock: &WallClock) -> Result<Daemon> {
+        let mut daemon = self.spawn(name, &clock.environment())?;
+        daemon.until_ready()?;
+        Ok(daemon)
+    }
+
+    fn spawn(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
         let options = ["--instance", name];
-        Daemon::spawn_failing(&self.scene.directory, name, &[&self.pipeline], &options, failpoints)
+        Daemon::spawn_with(&self.scene.directory, name, &[&self.pipeline], &options, environment)
     }
 
     /// What is committed of the input, all partitions.
@@ -113,10 +126,15 @@ impl<'a> Stage<'a> {
         daemon.until_status(&self.scene.name, "the daemon commits", more).map(drop)
     }
 
-    /// Ends the load, waits until all of it is committed, and has it checked.
-    pub fn report(self, daemons: &mut [&mut Daemon]) -> Result<Report> {
+    /// Ends the load and waits until all of it is committed.
+    pub fn rest(&mut self, daemons: &mut [&mut Daemon]) -> Result<()> {
         self.feeder.stop()?;
-        self.scene.until_done(daemons)?;
+        self.scene.until_done(daemons)
+    }
+
+    /// Rests, and has everything checked.
+    pub fn report(mut self, daemons: &mut [&mut Daemon]) -> Result<Report> {
+        self.rest(daemons)?;
         Ok(check(&observe(self.scene)?))
     }
 
@@ -160,7 +178,7 @@ impl Feeder {
         Feeder { over, thread: Some(thread) }
     }
 
-    fn stop(mut self) -> Result<()> {
+    fn stop(&mut self) -> Result<()> {
         self.over.store(true, Ordering::Relaxed);
         let thread = self.thread.take().map(JoinHandle::join);
         thread.map_or(Ok(()), |result| result.unwrap_or_else(|_| Err(anyhow!("the feeder panicked"))))

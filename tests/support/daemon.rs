@@ -4,6 +4,7 @@ use super::{PATIENCE, until, until_true};
 use crate::kafka::{keeper, tail};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// The program without our environment's own settings for it.
 pub fn sandpiper() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandpiper"));
-    command.env_remove("SANDPIPER_ADMIN").env_remove("RUST_LOG").stdin(Stdio::null());
+    command.env_remove("SANDPIPER_ADMIN").env_remove("RUST_LOG").env_remove("FAILPOINTS").stdin(Stdio::null());
     command
 }
 
@@ -43,7 +44,7 @@ impl Printed {
 
 /// `sandpiper run`, killed when it goes out of scope.
 pub struct Daemon {
-    child: Child,
+    pub child: Child,
     ended: Option<ExitStatus>,
     /// Where it keeps its state; the file `admin` in it holds the address that it serves on.
     pub state: PathBuf,
@@ -53,16 +54,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon. Its state, and its log, stand in `scene` under `name`, so a second start of the same name continues the first.
     pub fn spawn(scene: &Path, name: &str, pipelines: &[&Path], options: &[&str]) -> Result<Daemon> {
-        Self::spawn_failing(scene, name, pipelines, options, "")
+        Self::spawn_with(scene, name, pipelines, options, &[])
     }
 
-    /// As `spawn`, but it fails at those points.
-    pub fn spawn_failing(
+    /// As `spawn`, with more in its environment.
+    pub fn spawn_with(
         scene: &Path,
         name: &str,
         pipelines: &[&Path],
         options: &[&str],
-        failpoints: &str,
+        environment: &[(&str, &OsStr)],
     ) -> Result<Daemon> {
         let state = scene.join(name);
         fs::create_dir_all(&state)?;
@@ -72,7 +73,7 @@ impl Daemon {
         let log = File::options().create(true).append(true).open(&path)?;
         let mut command = sandpiper();
         command.arg("run").args(pipelines).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state).args(options);
-        command.env("FAILPOINTS", failpoints).stdout(log.try_clone()?).stderr(log);
+        command.envs(environment.iter().copied()).stdout(log.try_clone()?).stderr(log);
         let child = keeper::spawn(command).context("cannot start the daemon")?;
         Ok(Daemon { child, ended: None, state, log: path })
     }

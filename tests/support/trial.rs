@@ -3,7 +3,7 @@
 use crate::kafka::{Kafka, tail};
 use crate::support::scene::Scene;
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -18,6 +18,19 @@ macro_rules! tests {
     };
 }
 pub(crate) use tests;
+
+/// What a test needs and this machine does not have: the error of a test that is then reported as ignored, by name and with
+/// this reason, instead of passing or failing.
+#[derive(Debug)]
+pub struct Lacks(pub String);
+
+impl std::fmt::Display for Lacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lacks {}
 
 /// What all tests share. The broker starts with the first test that runs, so `--list` needs none.
 struct Shared {
@@ -46,7 +59,7 @@ pub fn main(
     let trials = themes.iter().flat_map(|(theme, tests)| tests.iter().map(move |test| (theme, *test)));
     let trials = trials.map(|(theme, (name, body))| {
         let shared = Arc::clone(&shared);
-        Trial::test(format!("{theme}::{name}"), move || run(&shared, name, body))
+        Trial::ignorable_test(format!("{theme}::{name}"), move || run(&shared, name, body))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
 
@@ -63,7 +76,7 @@ pub fn main(
     conclusion.exit_code()
 }
 
-fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> Result<(), Failed> {
+fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> Result<Completion, Failed> {
     let kafka = shared
         .kafka
         .get_or_init(|| (shared.start)(&shared.directory.join("kafka")).map_err(|error| format!("{error:#}")));
@@ -74,13 +87,18 @@ fn run(shared: &Shared, name: &'static str, body: fn(&Scene) -> Result<()>) -> R
     // A failed assertion must show the logs as well.
     let body = std::panic::AssertUnwindSafe(|| body(&scene));
     let result = std::panic::catch_unwind(body).unwrap_or_else(|payload| Err(panicked(payload.as_ref())));
-    match result {
-        Ok(()) => {
-            let _ = std::fs::remove_dir_all(&scene.directory);
-            Ok(())
-        }
-        Err(error) => Err(format!("{error:#}\n\n{}kept: {}", logs(&scene.directory), scene.directory.display()).into()),
-    }
+    let completion = match result {
+        Ok(()) => Completion::Completed,
+        Err(error) => match error.downcast::<Lacks>() {
+            Ok(lacks) => Completion::ignored_with(lacks),
+            Err(error) => {
+                let logs = logs(&scene.directory);
+                return Err(format!("{error:#}\n\n{logs}kept: {}", scene.directory.display()).into());
+            }
+        },
+    };
+    let _ = std::fs::remove_dir_all(&scene.directory);
+    Ok(completion)
 }
 
 fn panicked(payload: &(dyn std::any::Any + Send)) -> anyhow::Error {

@@ -13,7 +13,6 @@ use super::client::Client;
 use super::history::time;
 use super::table::{Table, grouped};
 use super::{Global, Outcome, Output};
-use crate::clock::{Clock as _, SystemClock};
 use crate::plan::Guarantee;
 use crate::report::{PartitionReport, WorkerState};
 use crate::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
@@ -23,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How often a wait looks whether it was interrupted.
 const NAP: Duration = Duration::from_millis(50);
 /// A running worker that says nothing for this long is pointed out, milliseconds.
-const SILENT_MS: i64 = 5_000;
+const SILENT_MS: u64 = 5_000;
 /// A matrix of more classes fits on no screen.
 const MATRIX: usize = 12;
 
@@ -48,7 +47,7 @@ impl Status {
             let answer = only(client.get("/v1/status")?, self.pipeline.as_deref())?;
             match global.output {
                 Output::Json => Ok(serde_json::to_string(&answer)? + "\n"),
-                Output::Text => render(answer, SystemClock.unix_ms()),
+                Output::Text => render(answer),
             }
         };
         let mut text = look()?;
@@ -101,18 +100,17 @@ fn only(mut answer: Value, name: Option<&str>) -> Result<Value> {
     Ok(answer)
 }
 
-/// `now` in milliseconds since the Unix epoch.
-fn render(answer: Value, now: i64) -> Result<String> {
+fn render(answer: Value) -> Result<String> {
     let status: crate::status::Status = serde_json::from_value(answer).context("the daemon is not of this version")?;
     let mut text = format!("sandpiper {}, instance {}\n", status.version, status.instance);
     for each in &status.pipelines {
         text.push('\n');
-        text.push_str(&pipeline(each, now));
+        text.push_str(&pipeline(each));
     }
     Ok(text)
 }
 
-fn pipeline(status: &PipelineStatus, now: i64) -> String {
+fn pipeline(status: &PipelineStatus) -> String {
     let delivery = match status.delivery {
         Guarantee::ExactlyOnce => "exactly once",
         Guarantee::AtLeastOnce => "at least once",
@@ -151,7 +149,7 @@ fn pipeline(status: &PipelineStatus, now: i64) -> String {
     for release in &status.releases {
         text.push_str(&matrix(release));
     }
-    text.push_str(&workers(status, now));
+    text.push_str(&workers(status));
     text
 }
 
@@ -222,7 +220,7 @@ fn matrix(release: &ReleaseStatus) -> String {
     format!("  revision {}\n{}", release.revision, table.render("    "))
 }
 
-fn workers(status: &PipelineStatus, now: i64) -> String {
+fn workers(status: &PipelineStatus) -> String {
     let mut table = Table::with_header(&[
         "WORKER",
         "STATE",
@@ -250,20 +248,19 @@ fn workers(status: &PipelineStatus, now: i64) -> String {
             grouped(lag.max(0) as u64),
             partitions(&worker.partitions),
         ]);
-        errors.push_str(&remarks(&name, worker, now));
+        errors.push_str(&remarks(&name, worker));
     }
     table.render("  ") + &errors
 }
 
 /// What somebody who is called at night has to see of a worker.
-fn remarks(name: &str, worker: &WorkerStatus, now: i64) -> String {
+fn remarks(name: &str, worker: &WorkerStatus) -> String {
     let mut text = String::new();
     if let Some(error) = &worker.last_error {
         text.push_str(&format!("  worker {name}: {error}\n"));
     }
-    let silent = now - worker.at;
-    if worker.state == WorkerState::Running && silent > SILENT_MS {
-        text.push_str(&format!("  worker {name}: not heard of for {} s\n", silent / 1_000));
+    if worker.state == WorkerState::Running && worker.silent_ms > SILENT_MS {
+        text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
     for PartitionReport { topic, partition, waits_for_revision, .. } in &worker.partitions {
         if let Some(revision) = waits_for_revision {
@@ -304,13 +301,14 @@ fn ranges(mut numbers: Vec<i32>) -> String {
 mod tests {
     use super::*;
 
-    fn worker(at: i64) -> Value {
+    fn worker(silent_ms: u64) -> Value {
         let partition =
             |number: i32| serde_json::json!({ "topic": "in", "partition": number, "position": 10, "lag": 1 });
         serde_json::json!({
             "slot": 0, "state": "running", "revision": 2, "partitions": [partition(0), partition(1), partition(3)],
             "records": 1200, "emitted": 1190, "dropped": 0, "dead_letters": { "missing-value": 9, "plugin-trap": 1 },
-            "transactions": 12, "aborted": 1, "recoveries": 0, "swap_pauses_us": [812], "at": at
+            "transactions": 12, "aborted": 1, "recoveries": 0, "swap_pauses_us": [812], "at": 9_000,
+            "silent_ms": silent_ms
         })
     }
 
@@ -329,8 +327,8 @@ mod tests {
                             "confusion": { "cat": { "cat": 100, "dog": 4 }, "dog": { "dog": 46 } }
                         }
                     ],
-                    "workers": [worker(0)],
-                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": worker(9_000) }
+                    "workers": [worker(10_000)],
+                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": worker(1_000) }
                 },
                 {
                     "name": "route", "state": "failed", "delivery": "at-least-once", "revision": 1, "records": 0, "emitted": 0,
@@ -346,7 +344,7 @@ mod tests {
 
     #[test]
     fn everything_that_is_asked_at_night_stands_in_the_view() {
-        let text = render(answer(), 10_000).unwrap();
+        let text = render(answer()).unwrap();
         let lines = squeezed(&text);
         for line in [
             "iris: running, revision 2, exactly once",

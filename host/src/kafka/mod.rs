@@ -1,8 +1,10 @@
 //! Kafka, thin: librdkafka's own calls where rdkafka's safe API is too slow or wrong for a transactional worker.
 //!
-//! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster.
+//! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster; `members`
+//! names who is in a group. `strays`, `offsets` and `waits` stand between us and what librdkafka does not keep.
 //! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's loop.
 
+pub(crate) mod members;
 mod offsets;
 pub mod producer;
 pub mod properties;
@@ -11,6 +13,8 @@ pub mod sink;
 pub mod source;
 mod strays;
 pub mod topics;
+#[cfg(all(target_os = "linux", target_pointer_width = "64", any(target_env = "gnu", target_env = "musl")))]
+mod waits;
 
 pub use sink::KafkaSink;
 pub use source::KafkaSource;

@@ -47,6 +47,8 @@ pub struct SinkSettings {
     pub topics: Vec<SinkTopic>,
     /// The loop's input topics, whose partition counts an output's must equal.
     pub inputs: Vec<String>,
+    /// The loop's, whose members are named when somebody takes over the transactional id.
+    pub group: String,
 }
 
 pub(super) struct Producer {

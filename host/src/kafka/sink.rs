@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::members;
 use super::offsets::Offsets;
 pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, refused};
@@ -114,9 +115,10 @@ impl KafkaSink {
         let id = self.settings.transactional_id.clone().unwrap_or_default();
         let before = self.fenced.replace(Instant::now());
         if before.is_some_and(|before| before.elapsed() < FENCED_TWICE) {
+            let holders = members::holders(&self.settings.properties, &self.settings.group);
             return Fault::Configuration(format!(
                 "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
-                 instance id; give each its own with --instance or its own state directory with --state"
+                 instance id: {holders}; give each its own with --instance or its own state directory with --state"
             ));
         }
         Fault::Unknown(format!("the transactional id {id} was taken over: {message}"))

@@ -511,7 +511,8 @@ where
     }
 
     fn publish(&mut self) {
-        self.published = Some(self.clock.now());
+        let now = self.clock.now();
+        self.published = Some(now);
         let partition = |(partition, position): (&TopicPartition, &i64)| PartitionReport {
             topic: self.topics.get(usize::from(partition.topic)).cloned().unwrap_or_default(),
             partition: partition.partition,
@@ -528,7 +529,7 @@ where
             _ => WorkerState::Running,
         };
         self.report.tally = self.process.tally();
-        self.report.at = self.clock.unix_ms();
+        (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
         self.control.report.publish(self.report.clone());
     }
 }

@@ -1,0 +1,90 @@
+//! The wall clock is set while the daemon runs: by hand, by NTP, or since a machine was moved.
+
+use crate::stage::{AGAIN, SESSION, Stage};
+use crate::support::daemon::Daemon;
+use crate::support::scene::Scene;
+use crate::support::until_true;
+use crate::wall_clock::WallClock;
+use anyhow::{Context, Result, ensure};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+crate::tests![clock_steps_under_load, clock_steps_back_while_idle];
+
+/// Seconds.
+const HOUR: i64 = 3_600;
+
+fn clock_steps_under_load(scene: &Scene) -> Result<()> {
+    let clock = WallClock::new(&scene.directory)?;
+    let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
+    let mut daemon = stage.clocked("a", &clock)?;
+    stage.until_all_progress()?;
+    let mut slowest = Duration::ZERO;
+    for ahead in [HOUR, 0, -HOUR, 0] {
+        let stepped = Instant::now();
+        clock.set(ahead)?;
+        ensure!(is_live(&mut daemon)?, "a step of the clock is no stuck worker");
+        until_says_time(&mut daemon, scene, ahead)?;
+        stage.until_all_progress()?;
+        slowest = slowest.max(stepped.elapsed());
+        ensure!(slowest <= AGAIN, "a partition stood still for {slowest:?}");
+        stage.until_serves(&mut daemon)?;
+    }
+    let figures = format!("4 steps, each partition again within {:.1} s", slowest.as_secs_f64());
+    stage.verdict(&mut [&mut daemon], &figures)
+}
+
+/// Nothing comes in that would wake a thread that waits by the wall clock.
+fn clock_steps_back_while_idle(scene: &Scene) -> Result<()> {
+    let clock = WallClock::new(&scene.directory)?;
+    let mut stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.clocked("a", &clock)?;
+    stage.until_all_progress()?;
+    stage.rest(&mut [&mut daemon])?;
+    let before = members(scene)?;
+    ensure!(before.len() == 1, "the only member: {before:?}");
+    let stepped = Instant::now();
+    clock.set(-HOUR)?;
+    until_says_time(&mut daemon, scene, -HOUR)?;
+    let took = stepped.elapsed();
+    // A member that sends no heartbeats would be missed by then.
+    std::thread::sleep(2 * SESSION);
+    ensure!(members(scene)? == before, "it left its group");
+    ensure!(is_live(&mut daemon)?, "a step of the clock is no stuck worker");
+    let model = scene.model_of("virginica")?;
+    daemon.deploy(&scene.name, &["--model", &model.to_string_lossy()])?;
+    daemon.until_status(&scene.name, "the deployment is taken", |status| status["workers"][0]["revision"] == 2)?;
+    let told = Instant::now();
+    daemon.sigterm()?;
+    let status = daemon.wait_exit()?;
+    ensure!(status.code() == Some(0) && told.elapsed() <= AGAIN, "{status} after {:?}", told.elapsed());
+    stage.verdict(&mut [], &format!("it reported {:.1} s after the step", took.as_secs_f64()))
+}
+
+/// The ids of the members of the pipeline's group.
+fn members(scene: &Scene) -> Result<BTreeSet<String>> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).create()?;
+    let groups = consumer.fetch_group_list(Some(&scene.group()), AGAIN)?;
+    let members = groups.groups().iter().flat_map(|group| group.members());
+    Ok(members.map(|member| member.id().to_owned()).collect())
+}
+
+fn is_live(daemon: &mut Daemon) -> Result<bool> {
+    Ok(daemon.get("/livez")?.is_some_and(|(code, _)| code == 200))
+}
+
+/// Waits until every worker says a time that is that far ahead of ours: so the step has reached the daemon, and all of them go on.
+fn until_says_time(daemon: &mut Daemon, scene: &Scene, ahead: i64) -> Result<()> {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let from = now + ahead * 1_000;
+    let is_there =
+        |worker: &serde_json::Value| worker["at"].as_i64().is_some_and(|at| (0..HOUR * 500).contains(&(at - from)));
+    until_true(&format!("every worker's clock is {ahead} s ahead"), || {
+        daemon.check_alive()?;
+        let status = daemon.pipeline(&scene.name)?;
+        Ok(status["workers"].as_array().context("no workers")?.iter().all(is_there))
+    })
+    .with_context(|| daemon.log_tail())
+}

@@ -1,0 +1,46 @@
+//! A wall clock that a test sets, for one daemon: `wall_clock.c`, compiled and preloaded.
+
+use crate::support::root;
+use crate::trial::Lacks;
+use anyhow::{Result, bail, ensure};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Its files stand in the scene's folder.
+pub struct WallClock {
+    library: PathBuf,
+    ahead: PathBuf,
+}
+
+impl WallClock {
+    /// A clock that goes right. `Lacks` where the C library is not the one whose place it takes, or nothing compiles it.
+    pub fn new(directory: &Path) -> Result<WallClock> {
+        if !cfg!(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")) {
+            bail!(Lacks("only on 64-bit Linux with glibc a process can be given a clock of its own".to_owned()));
+        }
+        let (library, ahead) = (directory.join("wall_clock.so"), directory.join("wall_clock"));
+        let mut cc = Command::new("cc");
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]).arg(&library);
+        match cc.arg(root().join("tests/support/wall_clock.c")).output() {
+            Err(error) => bail!(Lacks(format!("cc cannot be run: {error}"))),
+            Ok(output) => {
+                ensure!(output.status.success(), "cc failed: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        fs::write(&ahead, 0_i64.to_ne_bytes())?;
+        Ok(WallClock { library, ahead })
+    }
+
+    /// Sets it that many seconds ahead of the machine's, or behind.
+    pub fn set(&self, ahead: i64) -> Result<()> {
+        Ok(File::options().write(true).open(&self.ahead)?.write_all_at(&ahead.to_ne_bytes(), 0)?)
+    }
+
+    /// What a daemon that goes by this clock has in its environment.
+    pub fn environment(&self) -> [(&str, &OsStr); 2] {
+        [("LD_PRELOAD", self.library.as_os_str()), ("SANDPIPER_TEST_CLOCK", self.ahead.as_os_str())]
+    }
+}
