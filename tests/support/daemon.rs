@@ -155,6 +155,10 @@ impl Daemon {
         }
     }
 
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     fn poll_exit(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;

@@ -6,6 +6,7 @@ pub mod flowers;
 pub mod hostile;
 pub mod java;
 pub mod observe;
+pub mod process;
 pub mod record;
 pub mod scene;
 pub mod topic;
