@@ -45,6 +45,7 @@ bench *ARGS:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p sandpiper --test soak -- -D warnings
 
 # The stock plugins alone, for wasm32-wasip2.
 plugins:

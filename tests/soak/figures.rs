@@ -128,7 +128,7 @@ pub fn grown(samples: &[Sample]) -> Vec<String> {
         let (before, after) = (typical(1, Phase::Steady), typical(last, Phase::Recovered));
         let bound = bound(before);
         // Nothing to compare with is not well either.
-        if !(after <= bound) {
+        if after.is_nan() || bound.is_nan() || after > bound {
             found.push(format!(
                 "{what}: {after:.0} after the last recovery, {before:.0} at first, at most {bound:.0} are allowed"
             ));

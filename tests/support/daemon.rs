@@ -155,6 +155,7 @@ impl Daemon {
         }
     }
 
+    #[allow(dead_code, reason = "for the soak")]
     pub fn process(&self) -> u32 {
         self.child.id()
     }

@@ -242,6 +242,7 @@ fn own(message: &BorrowedMessage) -> Record {
 }
 
 /// Hands over the time of each record of a topic that becomes readable from now on; until it is told to end.
+#[allow(dead_code, reason = "for the soak")]
 pub fn follow(bootstrap: &str, topic: &str, over: &AtomicBool, mut take: impl FnMut(i64)) -> Result<()> {
     let consumer = consumer(bootstrap, "none", Isolation::Committed)?;
     let mut assignment = TopicPartitionList::new();
