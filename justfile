@@ -19,6 +19,10 @@ e2e *FILTER:
 chaos FORM="short" *FILTER:
     SANDPIPER_CHAOS={{FORM}} cargo test -p sandpiper --test chaos --locked -- {{FILTER}}
 
+# One daemon for rounds of calm, faults and recovery, three times a minute each: memory, files, threads and latency as a picture.
+soak ROUNDS="3" SECONDS="60":
+    SANDPIPER_SOAK_ROUNDS={{ROUNDS}} SANDPIPER_SOAK_SECONDS={{SECONDS}} cargo test -p sandpiper --test soak --locked
+
 # The hostile corpus: components and files that misbehave, without Kafka. `SANDPIPER_CHAOS=long` flips 10,000 bits.
 hostile *FILTER:
     cargo test -p sandpiper --test hostile -- {{FILTER}}
@@ -41,6 +45,7 @@ bench *ARGS:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p sandpiper --test soak -- -D warnings
 
 # The stock plugins alone, for wasm32-wasip2.
 plugins:

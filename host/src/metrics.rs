@@ -1,8 +1,11 @@
 //! `/metrics`: the workers' last reports in Prometheus' text form. Nothing is counted here.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Result;
+use arc_swap::ArcSwap;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::family::Family;
@@ -10,21 +13,22 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::{MetricType, TypedMetric};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::report::WorkerState;
+use crate::report::{BUCKETS, Durations, WorkerState};
 use crate::status::{PipelineStatus, Status, WorkerStatus};
 
 /// Label name and value pairs.
 type Labels = Vec<(&'static str, String)>;
 type Counters = Family<Labels, Total>;
-type Gauges = Family<Labels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
+type Histograms = Family<Labels, Histogram>;
 
 /// A counter whose value was counted elsewhere.
 #[derive(Clone, Debug, Default)]
-struct Total(std::sync::Arc<std::sync::atomic::AtomicU64>);
+struct Total(Arc<AtomicU64>);
 
 impl Total {
     fn set(&self, value: u64) {
-        self.0.store(value, std::sync::atomic::Ordering::Relaxed);
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 
@@ -34,7 +38,30 @@ impl TypedMetric for Total {
 
 impl EncodeMetric for Total {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        encoder.encode_counter::<NoLabelSet, u64, u64>(&self.0.load(std::sync::atomic::Ordering::Relaxed), None)
+        encoder.encode_counter::<NoLabelSet, u64, u64>(&self.0.load(Ordering::Relaxed), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        Self::TYPE
+    }
+}
+
+/// A histogram whose durations were counted elsewhere.
+#[derive(Clone, Debug, Default)]
+struct Histogram(Arc<ArcSwap<Durations>>);
+
+impl TypedMetric for Histogram {
+    const TYPE: MetricType = MetricType::Histogram;
+}
+
+impl EncodeMetric for Histogram {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        let durations = self.0.load();
+        // The encoder sums the buckets up, and its last one holds all.
+        let inside: u64 = durations.buckets.iter().sum();
+        let above = (f64::INFINITY, durations.count.saturating_sub(inside));
+        let buckets: Vec<(f64, u64)> = BUCKETS.into_iter().zip(durations.buckets).chain([above]).collect();
+        encoder.encode_histogram::<NoLabelSet>(durations.sum_us as f64 / 1e6, durations.count, &buckets, None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -60,6 +87,12 @@ pub fn render(status: &Status) -> Result<String> {
     let labels = counters("labels", "Labels and predictions of the feedback loop, by what became of them.");
     let scored = counters("scored", "Predictions judged by a label, by revision.");
     let confusion = counters("confusion", "Predictions judged by a label, by true and predicted class.");
+    let commits = Histograms::default();
+    registry.register(
+        "commit_seconds",
+        "Committed transactions, from their closing to the broker's answer.",
+        commits.clone(),
+    );
     let mut gauges = |name: &str, help: &str, unit: Option<Unit>| {
         let family = Gauges::default();
         match unit {
@@ -101,6 +134,7 @@ pub fn render(status: &Status) -> Result<String> {
                 transactions.get_or_create(&with(vec![("result", result.into())])).set(count);
             }
             recoveries.get_or_create(&with(vec![])).set(worker.recoveries);
+            commits.get_or_create(&with(vec![])).0.store(Arc::new(worker.commits.clone()));
             swaps.get_or_create(&with(vec![])).set(worker.swap_pauses_us.len() as u64);
             for partition in &worker.partitions {
                 let labels =
@@ -162,6 +196,7 @@ mod tests {
         let worker = serde_json::json!({
             "slot": 0, "state": "running", "revision": 3, "records": 9, "emitted": 7, "dropped": 0,
             "dead_letters": { "not-a-number": 2 }, "transactions": 4, "aborted": 1, "recoveries": 0,
+            "commits": { "count": 4, "sum_us": 6_500_000, "buckets": [0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0] },
             "swap_pauses_us": [250], "at": 0,
             "partitions": [{ "topic": "in", "partition": 1, "position": 9, "lag": 5 }],
         });
@@ -181,6 +216,12 @@ mod tests {
             format!("sandpiper_records_total{{{main},outcome=\"dead-lettered\"}} 2"),
             format!("sandpiper_dead_letters_total{{{main},reason=\"not-a-number\"}} 2"),
             format!("sandpiper_transactions_total{{{main},result=\"aborted\"}} 1"),
+            format!("sandpiper_commit_seconds_sum{{{main}}} 6.5"),
+            format!("sandpiper_commit_seconds_count{{{main}}} 4"),
+            format!("sandpiper_commit_seconds_bucket{{le=\"0.005\",{main}}} 0"),
+            format!("sandpiper_commit_seconds_bucket{{le=\"0.01\",{main}}} 2"),
+            format!("sandpiper_commit_seconds_bucket{{le=\"5.0\",{main}}} 3"),
+            format!("sandpiper_commit_seconds_bucket{{le=\"+Inf\",{main}}} 4"),
             format!("sandpiper_lag_records{{{main},topic=\"in\",partition=\"1\"}} 5.0"),
             format!("sandpiper_swap_pause_seconds{{{main}}} 0.00025"),
             "sandpiper_accuracy_ratio{pipeline=\"iris\",revision=\"3\"} 0.75".to_owned(),

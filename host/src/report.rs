@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,8 @@ pub struct WorkerReport {
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
+    /// How long committed transactions took from their closing to the broker's answer.
+    pub commits: Durations,
     /// Each swap's pause between two transactions, microseconds, the last 1,000.
     pub swap_pauses_us: Vec<u64>,
     pub last_error: Option<String>,
@@ -63,6 +65,34 @@ pub struct PartitionReport {
     pub waits_for_revision: Option<u64>,
 }
 
+/// The upper ends of the buckets, seconds. What is above the last is in none.
+pub const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
+
+/// Durations, counted by how long they were.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Durations {
+    pub count: u64,
+    /// Microseconds, all together.
+    pub sum_us: u64,
+    /// Of each of `BUCKETS`, how many were in it and in none below.
+    pub buckets: [u64; BUCKETS.len()],
+}
+
+impl Durations {
+    pub fn add(&mut self, duration: Duration) {
+        self.count += 1;
+        self.sum_us += duration.as_micros() as u64;
+        let seconds = duration.as_secs_f64();
+        if let Some((bucket, _)) = self.buckets.iter_mut().zip(BUCKETS).find(|(_, end)| seconds <= *end) {
+            *bucket += 1;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
 /// Where a worker publishes and everybody else reads.
 #[derive(Clone, Default)]
 pub struct Publisher(Arc<ArcSwap<WorkerReport>>);
@@ -83,5 +113,21 @@ impl Publisher {
             change(&mut report);
             report
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_in_the_first_bucket_that_holds_it() {
+        let mut durations = Durations::default();
+        assert!(durations.is_empty());
+        for millis in [1, 2, 5, 5_001] {
+            durations.add(Duration::from_millis(millis));
+        }
+        assert_eq!((durations.count, durations.sum_us), (4, 5_009_000));
+        assert_eq!(durations.buckets, [1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "the longest is in no bucket");
     }
 }

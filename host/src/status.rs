@@ -10,7 +10,7 @@ use crate::controller::Controller;
 use crate::daemon::Daemon;
 use crate::feedback::Release;
 use crate::plan::Guarantee;
-use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -94,6 +94,8 @@ pub struct WorkerStatus {
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
+    #[serde(default, skip_serializing_if = "Durations::is_empty")]
+    pub commits: Durations,
     pub swap_pauses_us: Vec<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -214,6 +216,7 @@ impl WorkerStatus {
             transactions: report.transactions,
             aborted: report.aborted,
             recoveries: report.recoveries,
+            commits: report.commits.clone(),
             swap_pauses_us: report.swap_pauses_us.clone(),
             last_error: report.last_error.clone(),
             at: report.at,

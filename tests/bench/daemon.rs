@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::kafka::{keeper, tail};
 use crate::support::daemon::{Printed, sandpiper};
-use crate::support::until;
+use crate::support::{process, until};
 
 /// `sandpiper run`, killed when it goes out of scope.
 pub struct Daemon {
@@ -32,10 +32,7 @@ impl Daemon {
 
     /// Resident memory, shared pages too, in megabytes.
     pub fn resident(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).with_context(|| self.ended())?;
-        let kibibytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kibibytes * 1_024.0 / 1e6)
+        Ok(process::status(self.child.id()).with_context(|| self.ended())?.0)
     }
 
     /// A verb of the command line against this daemon; answers the JSON that it prints.

@@ -19,7 +19,7 @@ const HOUR: i64 = 3_600;
 fn clock_steps_under_load(scene: &Scene) -> Result<()> {
     let clock = WallClock::new(&scene.directory)?;
     let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
-    let mut daemon = stage.clocked("a", &clock)?;
+    let mut daemon = stage.daemon_with("a", &clock.environment())?;
     stage.until_all_progress()?;
     let mut slowest = Duration::ZERO;
     for ahead in [HOUR, 0, -HOUR, 0] {
@@ -40,7 +40,7 @@ fn clock_steps_under_load(scene: &Scene) -> Result<()> {
 fn clock_steps_back_while_idle(scene: &Scene) -> Result<()> {
     let clock = WallClock::new(&scene.directory)?;
     let mut stage = Stage::direct(scene, "")?;
-    let mut daemon = stage.clocked("a", &clock)?;
+    let mut daemon = stage.daemon_with("a", &clock.environment())?;
     stage.until_all_progress()?;
     stage.rest(&mut [&mut daemon])?;
     let before = members(scene)?;

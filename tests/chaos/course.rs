@@ -36,7 +36,10 @@ impl Dice {
     /// Says how this course is repeated.
     pub fn new(row: &str) -> Result<Dice> {
         let seed = seed()?;
-        eprintln!("{row}: repeat with {SEED}={seed} cargo test -p sandpiper --test chaos --locked -- {row}");
+        eprintln!(
+            "{row}: repeat with {SEED}={seed} cargo test -p sandpiper --test {} --locked -- {row}",
+            env!("CARGO_CRATE_NAME")
+        );
         Ok(Dice(seed))
     }
 

@@ -36,23 +36,7 @@ mod topics;
 
 pub(crate) use trial::tests;
 
-use anyhow::{Context, Result};
-use kafka::{Kafka, Life};
-use proxy::Proxy;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-
-static PROXY: OnceLock<Mutex<Proxy>> = OnceLock::new();
-
-/// The proxy before the broker that all rows share, for one row at a time, without a rule.
-fn proxy() -> Result<MutexGuard<'static, Proxy>> {
-    let proxy = PROXY.get().context("the broker was not started")?;
-    let proxy = proxy.lock().unwrap_or_else(PoisonError::into_inner);
-    // The row before may have failed.
-    proxy.lift();
-    Ok(proxy)
-}
 
 fn main() -> ExitCode {
     if let Err(error) = course::check() {
@@ -72,13 +56,5 @@ fn main() -> ExitCode {
         ("disk", disk::TESTS),
     ];
     // Rows mostly wait for the group to miss a dead member.
-    trial::main("sandpiper-chaos-", 2, &themes, start)
-}
-
-fn start(directory: &Path) -> Result<Kafka> {
-    let proxy = Proxy::listen()?;
-    let (kafka, hidden) = Kafka::start_behind(directory, Life::Short, &proxy.address.to_string())?;
-    proxy.forward_to(hidden.parse()?);
-    PROXY.get_or_init(|| Mutex::new(proxy));
-    Ok(kafka)
+    trial::main("sandpiper-chaos-", 2, &themes, stage::start)
 }

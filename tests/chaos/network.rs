@@ -1,9 +1,10 @@
 //! Between the daemon and the broker stands a network that delays, loses and cuts.
 
-use crate::course::is_long;
+use crate::course::{is_long, times};
 use crate::proxy::{Action, END_TXN, Rule, Way};
 use crate::stage::{AGAIN, Stage};
 use crate::support::daemon::sum;
+use crate::support::process::Usage;
 use crate::support::scene::Scene;
 use crate::support::until_true;
 use anyhow::{Result, ensure};
@@ -21,6 +22,9 @@ crate::tests![
 
 /// Beyond the time that the daemon gives a transaction: it has begun another by then.
 const LATE: Duration = Duration::from_secs(5);
+
+/// What a queue may take while its broker is slow, MB.
+const GROWTH: f64 = 64.0;
 
 fn commit_requests_that_arrive_late(scene: &Scene) -> Result<()> {
     meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: Action::Delay(LATE), times: 1 }, 2)
@@ -97,9 +101,13 @@ fn broker_that_answers_slowly(scene: &Scene) -> Result<()> {
     let proxy = stage.proxy()?;
     let slow = Action::Delay(Duration::from_millis(200));
     proxy.rule(Rule { kind: None, way: Way::Answer, action: slow, times: usize::MAX });
-    for _ in 0..5 {
+    stage.until_all_progress()?;
+    let before = Usage::of(daemon.process())?.resident;
+    for _ in 0..times(5, 50)? {
         stage.until_all_progress()?;
     }
+    let grown = Usage::of(daemon.process())?.resident - before;
     proxy.lift();
-    stage.verdict(&mut [&mut daemon], "each answer 200 ms late")
+    ensure!(grown <= GROWTH, "resident memory grew by {grown:.0} MB");
+    stage.verdict(&mut [&mut daemon], &format!("each answer 200 ms late; resident memory {grown:+.1} MB"))
 }

@@ -1,5 +1,6 @@
 //! A pipeline under load, from its topics to the checker's verdict.
 
+use crate::kafka::{Kafka, Life};
 use crate::proxy::Proxy;
 use crate::support::checker::{Report, check};
 use crate::support::daemon::{Daemon, sum};
@@ -9,12 +10,11 @@ use crate::support::record;
 use crate::support::scene::Scene;
 use crate::support::topic::Producer;
 use crate::support::{until, until_true};
-use crate::wall_clock::WallClock;
 use anyhow::{Context, Result, anyhow, ensure};
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,26 @@ const PACE: Duration = Duration::from_millis(20);
 const PORTION: usize = 20;
 /// Every so manieth row is malformed.
 const MALFORMED: usize = 101;
+
+static PROXY: OnceLock<Mutex<Proxy>> = OnceLock::new();
+
+/// The broker that all rows share, with the proxy before it.
+pub fn start(directory: &Path) -> Result<Kafka> {
+    let proxy = Proxy::listen()?;
+    let (kafka, hidden) = Kafka::start_behind(directory, Life::Short, &proxy.address.to_string())?;
+    proxy.forward_to(hidden.parse()?);
+    PROXY.get_or_init(|| Mutex::new(proxy));
+    Ok(kafka)
+}
+
+/// The proxy for one row at a time, without a rule.
+fn proxy() -> Result<MutexGuard<'static, Proxy>> {
+    let proxy = PROXY.get().context("the broker was not started")?;
+    let proxy = proxy.lock().unwrap_or_else(PoisonError::into_inner);
+    // The row before may have failed.
+    proxy.lift();
+    Ok(proxy)
+}
 
 pub struct Stage<'a> {
     pub scene: &'a Scene<'a>,
@@ -65,7 +85,7 @@ impl<'a> Stage<'a> {
 
     /// All of the daemon's connections go through the proxy.
     pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
-        let proxy = crate::proxy()?;
+        let proxy = proxy()?;
         let stage = Self::set(scene, &proxy.address.to_string(), "", more)?;
         Ok(Stage { proxy: Some(proxy), ..stage })
     }
@@ -84,9 +104,9 @@ impl<'a> Stage<'a> {
         self.spawn(name, &[("FAILPOINTS", failpoints.as_ref())])
     }
 
-    /// A daemon that goes by that clock.
-    pub fn clocked(&self, name: &str, clock: &WallClock) -> Result<Daemon> {
-        let mut daemon = self.spawn(name, &clock.environment())?;
+    /// As `daemon`, with more in its environment.
+    pub fn daemon_with(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
+        let mut daemon = self.spawn(name, environment)?;
         daemon.until_ready()?;
         Ok(daemon)
     }
@@ -124,6 +144,16 @@ impl<'a> Stage<'a> {
         let before = sum(&daemon.pipeline(&self.scene.name)?, "transactions");
         let more = |status: &serde_json::Value| sum(status, "transactions") > before + 2;
         daemon.until_status(&self.scene.name, "the daemon commits", more).map(drop)
+    }
+
+    /// Deploys the other model to each of them.
+    pub fn swap(&self, daemons: &mut [&mut Daemon], revision: u64) -> Result<()> {
+        let model = self.scene.model_of(if revision % 2 == 1 { "setosa" } else { "virginica" })?;
+        for daemon in daemons {
+            let deployed = daemon.deploy(&self.scene.name, &["--model", &model.to_string_lossy()])?;
+            ensure!(deployed == revision, "revision {deployed} and not {revision}");
+        }
+        Ok(())
     }
 
     /// Ends the load and waits until all of it is committed.

@@ -2,21 +2,10 @@
 
 use crate::course::times;
 use crate::stage::{Stage, until_owns};
-use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
 use anyhow::{Result, ensure};
 
 crate::tests![swaps_under_load, swaps_while_a_rebalance_runs];
-
-/// Deploys the other model to each of them.
-fn swap(scene: &Scene, daemons: &mut [&mut Daemon], revision: u64) -> Result<()> {
-    let model = scene.model_of(if revision % 2 == 1 { "setosa" } else { "virginica" })?;
-    for daemon in daemons {
-        let deployed = daemon.deploy(&scene.name, &["--model", &model.to_string_lossy()])?;
-        ensure!(deployed == revision, "revision {deployed} and not {revision}");
-    }
-    Ok(())
-}
 
 fn swaps_under_load(scene: &Scene) -> Result<()> {
     let swaps = times(100, 1_000)? as u64;
@@ -24,7 +13,7 @@ fn swaps_under_load(scene: &Scene) -> Result<()> {
     let mut daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
     for revision in 2..=swaps + 1 {
-        swap(scene, &mut [&mut daemon], revision)?;
+        stage.swap(&mut [&mut daemon], revision)?;
     }
     stage.until_serves(&mut daemon)?;
     stage.verdict(&mut [&mut daemon], &format!("{swaps} swaps"))
@@ -43,11 +32,11 @@ fn swaps_while_a_rebalance_runs(scene: &Scene) -> Result<()> {
         let mut c = stage.scene.unready_daemon("c", &stage.pipeline)?;
         c.address()?;
         revision += 1;
-        swap(scene, &mut [&mut a, &mut b], revision)?;
+        stage.swap(&mut [&mut a, &mut b], revision)?;
         until_owns(&mut c, &scene.name, |owned| owned > 0)?;
         revision += 1;
         c.sigterm()?;
-        swap(scene, &mut [&mut a, &mut b], revision)?;
+        stage.swap(&mut [&mut a, &mut b], revision)?;
         let status = c.wait_exit()?;
         ensure!(status.code() == Some(0), "{status}");
         stage.until_all_progress()?;

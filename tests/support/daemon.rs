@@ -156,6 +156,11 @@ impl Daemon {
         }
     }
 
+    #[allow(dead_code, reason = "for the soak")]
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     fn poll_exit(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;

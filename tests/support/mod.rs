@@ -6,6 +6,8 @@ pub mod flowers;
 pub mod hostile;
 pub mod java;
 pub mod observe;
+#[allow(dead_code, reason = "for the soak and the benchmarks")]
+pub mod process;
 pub mod record;
 pub mod scene;
 pub mod topic;

@@ -11,6 +11,7 @@ use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedH
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -238,6 +239,26 @@ fn own(message: &BorrowedMessage) -> Record {
         timestamp: message.timestamp().to_millis(),
         offset: message.offset(),
     }
+}
+
+/// Hands over the time of each record of a topic that becomes readable from now on; until it is told to end.
+#[allow(dead_code, reason = "for the soak")]
+pub fn follow(bootstrap: &str, topic: &str, over: &AtomicBool, mut take: impl FnMut(i64)) -> Result<()> {
+    let consumer = consumer(bootstrap, "none", Isolation::Committed)?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions(&consumer, topic)? {
+        assignment.add_partition_offset(topic, partition, Offset::End)?;
+    }
+    consumer.assign(&assignment)?;
+    while !over.load(Ordering::Relaxed) {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => take(message.timestamp().to_millis().context("a record without a time")?),
+            Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) => bail!("cannot read {topic}: {error}"),
+        }
+    }
+    Ok(())
 }
 
 /// What a group committed for one partition.

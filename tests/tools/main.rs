@@ -4,8 +4,16 @@
 
 #[path = "../support/checker.rs"]
 mod checker;
+#[path = "../soak/figures.rs"]
+mod figures;
+#[path = "../bench/measure.rs"]
+#[allow(dead_code, reason = "the benchmarks use the rest")]
+mod measure;
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
 
+mod grown;
 mod planted;
 mod relayed;

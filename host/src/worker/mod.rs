@@ -286,6 +286,7 @@ where
         if !self.sink.is_transactional() {
             self.source.commit(&positions, &said)?;
         }
+        self.report.commits.add(self.clock.now().saturating_duration_since(now));
         if let Some(transaction) = self.transaction.take() {
             self.applied(&transaction, &positions, revision);
         }

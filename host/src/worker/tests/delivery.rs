@@ -27,6 +27,7 @@ fn a_refused_delivery_aborts_and_its_replay_makes_it_a_dead_letter() {
         assert_eq!(world.group_offset(0).as_deref(), Some("3 r7"));
         let report = world.report();
         assert_eq!((report.aborted, report.recoveries, report.counts.records), (1, 0, 3));
+        assert_eq!((report.transactions, report.commits.count), (1, 1), "an aborted transaction is not timed");
         assert_eq!(report.counts.dead_letters.get("refused-by-broker"), Some(&1));
     }
 }
