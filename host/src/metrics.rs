@@ -197,7 +197,7 @@ mod tests {
             "slot": 0, "state": "running", "revision": 3, "records": 9, "emitted": 7, "dropped": 0,
             "dead_letters": { "not-a-number": 2 }, "transactions": 4, "aborted": 1, "recoveries": 0,
             "commits": { "count": 4, "sum_us": 6_500_000, "buckets": [0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0] },
-            "swap_pauses_us": [250], "at": 0,
+            "swap_pauses_us": [250], "at": 0, "silent_ms": 0,
             "partitions": [{ "topic": "in", "partition": 1, "position": 9, "lag": 5 }],
         });
         let status: Status = serde_json::from_value(serde_json::json!({

@@ -13,6 +13,7 @@ use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configur
 use super::strays::Strays;
 use super::topics;
 use crate::fault::{Fault, Refused};
+use crate::output::Output;
 use crate::plan::Properties;
 use crate::record::Origin;
 
@@ -64,6 +65,21 @@ pub(super) struct Link {
     pub(super) client: Client,
     // After the client.
     pub(super) strays: Strays,
+}
+
+/// What a delivery report is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) origin: Origin,
+    pub(super) last_resort: bool,
+    /// It has a time of its own; else it was given this machine's.
+    pub(super) dated: bool,
+}
+
+impl From<&Output> for Sent {
+    fn from(output: &Output) -> Self {
+        Self { origin: output.origin, last_resort: output.last_resort, dated: output.timestamp.is_some() }
+    }
 }
 
 pub(super) struct Topic {
@@ -157,7 +173,7 @@ impl Producer {
     }
 
     /// Looks at failed deliveries and errors; the first that matters is the transaction's.
-    pub(super) fn serve(&self, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+    pub(super) fn serve(&self, sent: &[Sent]) -> Result<(), Fault> {
         let mut fault = Ok(());
         while let Some(event) = self.queue.poll(Duration::ZERO) {
             fault = both(
@@ -178,7 +194,7 @@ impl Producer {
     }
 
     /// Waits until everything is acknowledged.
-    pub(super) fn flush(&self, sent: &[(Origin, bool)], deadline: Instant) -> Result<(), Fault> {
+    pub(super) fn flush(&self, sent: &[Sent], deadline: Instant) -> Result<(), Fault> {
         loop {
             // SAFETY: the client is alive.
             let code = unsafe {
@@ -215,7 +231,7 @@ pub(super) fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Resul
 }
 
 /// The failed deliveries of an event.
-fn reports(event: &QueueEvent, sent: &[(Origin, bool)]) -> Result<(), Fault> {
+fn reports(event: &QueueEvent, sent: &[Sent]) -> Result<(), Fault> {
     let mut fault = Ok(());
     loop {
         // SAFETY: the event is alive and owns its messages.
@@ -232,7 +248,7 @@ fn reports(event: &QueueEvent, sent: &[(Origin, bool)]) -> Result<(), Fault> {
 }
 
 /// What a delivery's error means for its transaction.
-pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<(Origin, bool)>) -> Fault {
+pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Fault {
     let for_this_record = [
         Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
         Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
@@ -244,10 +260,42 @@ pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<(Origin, bool)
     ];
     let message = describe(code);
     match sent {
-        Some((origin, last_resort)) if for_this_record.contains(&code) => {
+        Some(Sent { dated: false, .. }) if code == Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP => {
+            Fault::Abortable(format!(
+                "{message}: this machine's clock is further from the broker's than the output topic's \
+                 message.timestamp.after.max.ms or message.timestamp.before.max.ms: set the clock"
+            ))
+        }
+        Some(Sent { origin, last_resort, .. }) if for_this_record.contains(&code) => {
             Fault::Refused(vec![Refused { origin, message, last_resort }])
         }
         _ if is_configuration(code) => Fault::Configuration(message),
         _ => Fault::Abortable(format!("an output was not delivered: {message}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(dated: bool) -> Option<Sent> {
+        Some(Sent { origin: Origin { topic: 0, partition: 1, offset: 2 }, last_resort: false, dated })
+    }
+
+    #[test]
+    fn a_time_that_the_broker_refuses_is_the_records_fault_only_where_it_is_the_records_own() {
+        let code = Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP;
+        assert!(matches!(refused(code, sent(true)), Fault::Refused(_)));
+        assert!(matches!(refused(code, sent(false)), Fault::Abortable(message) if message.contains("set the clock")));
+    }
+
+    #[test]
+    fn of_several_faults_of_a_transaction_the_gravest_counts_and_refusals_are_gathered() {
+        let one = || Err(refused(Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, sent(true)));
+        assert!(matches!(both(one(), one()), Err(Fault::Refused(all)) if all.len() == 2));
+        let other = || Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, sent(true)));
+        assert!(matches!(both(other(), one()), Err(Fault::Refused(_))));
+        let gone = Err(refused(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, sent(true)));
+        assert!(matches!(both(one(), gone), Err(Fault::Configuration(_))));
     }
 }
