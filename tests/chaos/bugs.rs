@@ -1,5 +1,6 @@
 //! Mistakes that a release could make, made on purpose: the checker calls each by its name.
 
+use crate::course::note;
 use crate::stage::{Stage, until_killed};
 use crate::support::checker::Defect;
 use crate::support::scene::Scene;
@@ -37,7 +38,7 @@ fn dies_with(scene: &Scene, failpoints: &str, defect: Defect) -> Result<()> {
     until_killed(&mut stage.failing("a", failpoints)?)?;
     let mut daemon = stage.daemon("a")?;
     stage.until_progress()?;
-    is_found(stage.report(&mut [&mut daemon])?, defect)
+    is_found(scene, stage.report(&mut [&mut daemon])?, defect)
 }
 
 fn lives_with(scene: &Scene, failpoints: &str, defect: Defect) -> Result<()> {
@@ -49,11 +50,11 @@ fn lives_with(scene: &Scene, failpoints: &str, defect: Defect) -> Result<()> {
         worker["aborted"].as_u64().max(worker["recoveries"].as_u64()) == Some(1)
     })?;
     stage.until_serves(&mut daemon)?;
-    is_found(stage.report(&mut [&mut daemon])?, defect)
+    is_found(scene, stage.report(&mut [&mut daemon])?, defect)
 }
 
-fn is_found(report: crate::support::checker::Report, defect: Defect) -> Result<()> {
-    eprintln!("{report}");
+fn is_found(scene: &Scene, report: crate::support::checker::Report, defect: Defect) -> Result<()> {
     ensure!(report.count(defect) > 0, "{defect:?} was not found: {report}");
+    note(&scene.name, &report.to_string());
     Ok(())
 }

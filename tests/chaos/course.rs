@@ -1,6 +1,12 @@
-//! How long the rows are, and what is random in them.
+//! How long the rows are, what is random in them, and what came of them.
 
+use crate::kafka::jars::target;
 use anyhow::{Context, Result, ensure};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+/// Rows, in the order in which they ended.
+static NOTES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 const SEED: &str = "SANDPIPER_CHAOS_SEED";
 const LENGTH: &str = "SANDPIPER_CHAOS";
@@ -51,4 +57,26 @@ impl Dice {
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (word ^ (word >> 31)) % bound.max(1)
     }
+}
+
+/// Says what came of a row that holds.
+pub fn note(row: &str, what: &str) {
+    eprintln!("{row}: {what}");
+    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    notes.push((row.to_owned(), what.to_owned()));
+}
+
+/// Writes what came of the rows as a table, beside what was built; answers where.
+pub fn report() -> Result<PathBuf> {
+    let form = if is_long()? { "long" } else { "short" };
+    let notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut text = format!("# The fault matrix, {form} form\n\n| row | what came of it |\n|---|---|\n");
+    for (row, what) in notes.iter() {
+        text += &format!("| `{row}` | {} |\n", what.replace('\n', " ").replace('|', "\\|"));
+    }
+    let folder = target()?.join("chaos");
+    std::fs::create_dir_all(&folder)?;
+    let file = folder.join(format!("{form}.md"));
+    std::fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
 }

@@ -42,10 +42,9 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
     let status = until_says(&mut twins[stopped], &scene.name, "failed", &id)?;
     let said = status["last_error"].as_str().unwrap_or_default();
     for twin in &twins {
-        let holder = format!("sandpiper.twin.{} at 127.0.0.1", twin.child.id());
+        let holder = format!("sandpiper.twin.{} at 127.0.0.1", twin.process());
         ensure!(said.contains(&holder), "{holder} is not named: {said}");
     }
-    eprintln!("{}: {said}", scene.name);
     stage.until_all_progress()?;
     let [one, other] = &mut twins;
     let runs = if stopped == 0 { other } else { one };

@@ -56,5 +56,10 @@ fn main() -> ExitCode {
         ("disk", disk::TESTS),
     ];
     // Rows mostly wait for the group to miss a dead member.
-    trial::main("sandpiper-chaos-", 2, &themes, stage::start)
+    let code = trial::main("sandpiper-chaos-", 2, &themes, stage::start);
+    match course::report() {
+        Ok(file) => eprintln!("report: {}", file.display()),
+        Err(error) => eprintln!("no report: {error:#}"),
+    }
+    code
 }

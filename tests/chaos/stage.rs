@@ -1,5 +1,6 @@
 //! A pipeline under load, from its topics to the checker's verdict.
 
+use crate::course::note;
 use crate::kafka::{Kafka, Life};
 use crate::proxy::Proxy;
 use crate::support::checker::{Report, check};
@@ -172,9 +173,9 @@ impl<'a> Stage<'a> {
     pub fn verdict(self, daemons: &mut [&mut Daemon], figures: &str) -> Result<()> {
         let (name, started) = (self.scene.name.clone(), self.started);
         let report = self.report(daemons)?;
-        eprintln!("{name}: {figures}; {:.0} s; {report}", started.elapsed().as_secs_f64());
-        ensure!(report.is_clean(), "{report}");
+        ensure!(report.is_clean(), "{figures}; {report}");
         ensure!(report.records > 0, "nothing went in");
+        note(&name, &format!("{figures}; {:.0} s; {report}", started.elapsed().as_secs_f64()));
         Ok(())
     }
 }

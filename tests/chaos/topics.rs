@@ -1,6 +1,6 @@
 //! Topics that are not there, go, or grow: the status says so, and what can go on does.
 
-use crate::course::{Dice, times};
+use crate::course::{Dice, note, times};
 use crate::stage::{PARTITIONS, Stage, until_says};
 use crate::support::daemon::dead_letters;
 use crate::support::flowers::ROW;
@@ -24,7 +24,8 @@ fn missing_topic(scene: &Scene) -> Result<()> {
     scene.create(&[("in", 2, &[]), ("dead", 2, &[])])?;
     let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
     let mut daemon = scene.unready_daemon("a", &pipeline)?;
-    until_says(&mut daemon, &scene.name, "starting", &scene.topic("out"))?;
+    let status = until_says(&mut daemon, &scene.name, "starting", &scene.topic("out"))?;
+    note(&scene.name, &status["last_error"].to_string());
     // It is waited for.
     scene.create(&[("out", 2, &[])])?;
     scene.write("in", &[record::value(ROW).key("0").on(0)])?;
@@ -37,7 +38,7 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
     stage.until_all_progress()?;
     scene.kafka.delete_topic(&scene.topic("out"))?;
     let status = until_says(&mut daemon, &scene.name, "failed", &format!("{} does not exist", scene.topic("out")))?;
-    eprintln!("{}: {}", scene.name, status["last_error"]);
+    note(&scene.name, &status["last_error"].to_string());
     until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
 }
 
@@ -54,7 +55,7 @@ fn deleted_input_topic(scene: &Scene) -> Result<()> {
         (status["state"] == "starting" || status["state"] == "recovering")
             && status["last_error"].as_str().is_some_and(|error| error.contains(&gone))
     })?;
-    eprintln!("{}: {}", scene.name, status["last_error"]);
+    note(&scene.name, &status["last_error"].to_string());
     until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))?;
     scene.create(&[("in", PARTITIONS, &[])])?;
     let again: Vec<_> = (0..PARTITIONS).map(|at| record::value(ROW).key("0").on(at)).collect();
@@ -70,12 +71,11 @@ fn grown_input_topic(scene: &Scene) -> Result<()> {
     stage.until_all_progress()?;
     scene.kafka.grow_topic(&scene.topic("in"), 5)?;
     let status = until_says(&mut daemon, &scene.name, "failed", "make them equal")?;
-    eprintln!("{}: {}", scene.name, status["last_error"]);
     drop(daemon);
     scene.kafka.grow_topic(&scene.topic("out"), 5)?;
     let mut daemon = stage.daemon("a")?;
     stage.until_progress()?;
-    stage.verdict(&mut [&mut daemon], "goes on when the output has as many partitions")
+    stage.verdict(&mut [&mut daemon], &format!("{}, and then it goes on", status["last_error"]))
 }
 
 /// The daemon knows its topic's limit from before it was lowered, so that the broker finds what is too large.

@@ -44,7 +44,7 @@ impl Printed {
 
 /// `sandpiper run`, killed when it goes out of scope.
 pub struct Daemon {
-    pub child: Child,
+    child: Child,
     ended: Option<ExitStatus>,
     /// Where it keeps its state; the file `admin` in it holds the address that it serves on.
     pub state: PathBuf,
