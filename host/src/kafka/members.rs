@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
@@ -15,8 +15,10 @@ use super::raw::{Client, Kind, describe};
 use crate::fault::Fault;
 use crate::plan::Properties;
 
-/// Time for the brokers' answers.
+/// Time for the brokers' answers, and for another daemon to become a member: it takes an id over before it joins.
 const REQUEST: Duration = Duration::from_secs(5);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the clients of this process are called.
 pub fn client_id(instance: &str) -> String {
@@ -27,19 +29,34 @@ pub fn client_id(instance: &str) -> String {
 /// error already.
 pub fn holders(properties: &Properties, group: &str) -> String {
     let id = properties.0.get("client.id").map(String::as_str).unwrap_or_default();
-    match members(properties, group) {
-        Ok(members) => said(id, group, &members),
+    match look(properties, group, id) {
+        Ok(named) => said(id, group, &named),
         Err(fault) => format!("this one is {id}; the members of group {group} cannot be read: {fault}"),
     }
 }
 
-fn said(id: &str, group: &str, members: &BTreeSet<Member>) -> String {
-    // Of other instances nothing need be said. Whoever is called as the user says cannot be told apart by instance.
+/// The members of this one's instance, when there is another among them or no more time.
+fn look(properties: &Properties, group: &str, id: &str) -> Result<Vec<String>, Fault> {
+    let client = Client::new(Kind::Producer, properties, 0)?;
+    let deadline = Instant::now() + REQUEST;
+    loop {
+        let named = of_instance(id, &members(&client, group)?);
+        if named.len() > 1 || Instant::now() >= deadline {
+            return Ok(named);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Of other instances nothing need be said. Whoever is called as the user says cannot be told apart by instance.
+fn of_instance(id: &str, members: &BTreeSet<Member>) -> Vec<String> {
     let instance = id.strip_suffix(&format!(".{}", std::process::id()));
     let same = |member: &&Member| instance.is_none_or(|instance| member.is_of(instance));
-    let named: Vec<String> =
-        members.iter().filter(same).map(|member| format!("{} at {}", member.client_id, member.host)).collect();
-    match named.as_slice() {
+    members.iter().filter(same).map(|member| format!("{} at {}", member.client_id, member.host)).collect()
+}
+
+fn said(id: &str, group: &str, named: &[String]) -> String {
+    match named {
         [] => format!("this one is {id}; group {group} has no member of that instance at the moment"),
         named => format!("this one is {id}; group {group} has {}", named.join(", ")),
     }
@@ -59,9 +76,8 @@ impl Member {
 }
 
 /// A daemon has as many members as workers: each daemon stands here once.
-fn members(properties: &Properties, group: &str) -> Result<BTreeSet<Member>, Fault> {
+fn members(client: &Client, group: &str) -> Result<BTreeSet<Member>, Fault> {
     let name = CString::new(group).map_err(|_| Fault::Configuration(format!("group {group:?} holds a NUL byte")))?;
-    let client = Client::new(Kind::Producer, properties, 0)?;
     let mut list = ptr::null();
     // SAFETY: client and name are alive; the list is freed below, when everything is copied out of it.
     let code =
@@ -120,7 +136,8 @@ mod tests {
     #[test]
     fn daemons_of_one_instance_are_named_and_no_others() {
         let ours = client_id("a");
-        let said = said(&ours, "g", &group(&[&ours, "sandpiper.a.0", "sandpiper.b.1", "sandpiper.a.b.2"]));
+        let group = group(&[&ours, "sandpiper.a.0", "sandpiper.b.1", "sandpiper.a.b.2"]);
+        let said = said(&ours, "g", &of_instance(&ours, &group));
         assert!(said.contains(&format!("this one is {ours}; group g has")), "{said}");
         assert!(said.contains(&format!("{ours} at 10.0.0.7")) && said.contains("sandpiper.a.0 at 10.0.0.7"), "{said}");
         assert!(!said.contains("sandpiper.b.1") && !said.contains("sandpiper.a.b.2"), "{said}");
@@ -128,7 +145,7 @@ mod tests {
 
     #[test]
     fn where_the_user_gave_a_client_id_all_members_are_named() {
-        let said = said("iris", "g", &group(&["iris", "other"]));
+        let said = said("iris", "g", &of_instance("iris", &group(&["iris", "other"])));
         assert_eq!(said, "this one is iris; group g has iris at 10.0.0.7, other at 10.0.0.7");
     }
 }
