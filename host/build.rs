@@ -13,7 +13,7 @@ const STOCK: [&str; 6] = ["csv", "json", "logistic", "tree", "loss", "route"];
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    for input in ["plugins", "wit", "Cargo.lock", ".cargo"] {
+    for input in ["plugins", "wit", "Cargo.lock", ".cargo", "rust-toolchain.toml"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     add_target()?;

@@ -113,7 +113,8 @@ impl Letterhead {
             topic: self.topic,
             key,
             value,
-            timestamp: facts.timestamp,
+            // A time that its topic refuses is left out with the value.
+            timestamp: facts.timestamp.filter(|_| with_value),
             headers: Some(Box::new(headers)),
             last_resort: !with_value,
         });

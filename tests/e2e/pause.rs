@@ -13,6 +13,7 @@ crate::tests![
     dead_letters_above_their_share_pause_the_pipeline,
     a_record_to_stop_at_is_taken_by_the_release_that_can,
     a_pause_keeps_its_place_through_a_restart,
+    a_partition_that_was_paused_here_and_went_away_is_read_when_it_comes_back,
 ];
 
 const ROWS: usize = 60;
@@ -155,4 +156,24 @@ fn a_pause_keeps_its_place_through_a_restart(scene: &Scene) -> Result<()> {
     let again = daemon.cli(&["resume", &scene.name])?;
     assert!(again.code == Some(1) && again.err.contains("is not paused"), "{again:?}");
     Ok(())
+}
+
+/// The client keeps a partition's pause when the partition goes.
+fn a_partition_that_was_paused_here_and_went_away_is_read_when_it_comes_back(scene: &Scene) -> Result<()> {
+    scene.create_usual(2)?;
+    let pipeline = scene.pipeline(&scene.hostile_stages("do = \"nothing\"", "do = \"nothing\"", "")?)?;
+    let mut here = scene.daemon("a", &pipeline)?;
+    let paused = here.cli(&["pause", &scene.name, "--reason", "a test"])?;
+    assert_eq!(paused.code, Some(0), "{paused:?}");
+    until_paused(scene, &mut here, "operator")?;
+    let owns = |status: &serde_json::Value| status["workers"][0]["partitions"].as_array().map_or(0, Vec::len);
+    let mut there = scene.daemon("b", &pipeline)?;
+    there.until_status(&scene.name, "the other daemon has a partition", |status| owns(status) == 1)?;
+    resume(scene, &mut here)?;
+    there.sigterm()?;
+    assert!(there.wait_exit()?.success());
+    here.until_status(&scene.name, "both partitions are here", |status| owns(status) == 2)?;
+    let numbers: Vec<Record> = (0..10).map(|at| record::value((100 + at).to_string()).on(at % 2)).collect();
+    scene.write("in", &numbers)?;
+    scene.until_done(&mut [&mut here])
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use rd::rd_kafka_resp_err_t as Code;
@@ -20,10 +21,15 @@ const REQUEST: Duration = Duration::from_secs(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the clients of this process are called.
+/// What the clients of this process are called. In containers every process has the same id: so a chance stands behind it.
 pub fn client_id(instance: &str) -> String {
-    format!("sandpiper.{instance}.{}", std::process::id())
+    format!("sandpiper.{instance}.{}", *PROCESS)
 }
+
+static PROCESS: LazyLock<String> = LazyLock::new(|| {
+    let chance = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", std::process::id(), chance.get(..4).unwrap_or_default())
+});
 
 /// Says which daemon this is, and who else is in the group with the same instance id; never fails, since it stands in an
 /// error already.
@@ -50,7 +56,7 @@ fn look(properties: &Properties, group: &str, id: &str) -> Result<Vec<String>, F
 
 /// Of other instances nothing need be said. Whoever is called as the user says cannot be told apart by instance.
 fn of_instance(id: &str, members: &BTreeSet<Member>) -> Vec<String> {
-    let instance = id.strip_suffix(&format!(".{}", std::process::id()));
+    let instance = id.strip_suffix(&format!(".{}", *PROCESS));
     let same = |member: &&Member| instance.is_none_or(|instance| member.is_of(instance));
     members.iter().filter(same).map(|member| format!("{} at {}", member.client_id, member.host)).collect()
 }

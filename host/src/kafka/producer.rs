@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
-use super::offsets::Courier;
+use super::offsets::{Courier, Offsets};
 use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
 use super::strays::Strays;
 use super::topics;
@@ -18,7 +18,7 @@ use crate::plan::Properties;
 use crate::record::Origin;
 
 /// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
-const INIT: Duration = Duration::from_secs(30);
+const INIT: Duration = Duration::from_secs(10);
 /// A wait for room or for the last acknowledgement, before failed deliveries are looked at again.
 pub(super) const SLICE: Duration = Duration::from_millis(20);
 /// Where the records of an output topic go.
@@ -56,7 +56,8 @@ pub(super) struct Producer {
     // Topics and queue go before the client.
     pub(super) topics: Vec<Topic>,
     pub(super) queue: Queue,
-    pub(super) offsets: Courier,
+    /// `None` where there are no transactions.
+    courier: Option<Courier>,
     pub(super) link: Arc<Link>,
 }
 
@@ -130,8 +131,12 @@ impl Producer {
             handles.push(Topic { handle, partitions: 0, limits });
         }
         let link = Arc::new(Link { client, strays });
-        let mut producer =
-            Self { topics: handles, queue: Queue::main(&link.client), offsets: Courier::start(link.clone())?, link };
+        let mut producer = Self {
+            topics: handles,
+            queue: Queue::main(&link.client),
+            courier: settings.transactional_id.is_some().then(|| Courier::start(link.clone())).transpose()?,
+            link,
+        };
         if settings.transactional_id.is_some() {
             producer.init_transactions()?;
         }
@@ -141,6 +146,11 @@ impl Producer {
 
     pub(super) fn client(&self) -> &Client {
         &self.link.client
+    }
+
+    pub(super) fn send_offsets(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Option<Verdict> {
+        let none = || Some(Verdict::Fault(Fault::Unknown("this producer has no transactions".into())));
+        self.courier.as_ref().map_or_else(none, |courier| courier.send(offsets, deadline))
     }
 
     fn init_transactions(&mut self) -> Result<(), Fault> {

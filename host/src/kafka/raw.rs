@@ -104,6 +104,8 @@ unsafe extern "C" fn log(_: *const rd::rd_kafka_t, level: c_int, facility: *cons
     let (facility, message) = (facility.to_string_lossy(), message.to_string_lossy());
     match level {
         0..=3 => tracing::warn!(target: "librdkafka", %facility, "{message}"),
+        // Properties are given to both kinds of client, and each names those of the other.
+        4..=5 if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", %facility, "{message}"),
         4..=5 => tracing::info!(target: "librdkafka", %facility, "{message}"),
         _ => tracing::debug!(target: "librdkafka", %facility, "{message}"),
     }

@@ -13,7 +13,7 @@ use rdkafka::bindings as rd;
 use super::members;
 use super::offsets::Offsets;
 pub use super::producer::{Placement, SinkSettings, SinkTopic};
-use super::producer::{Producer, SLICE, Sent};
+use super::producer::{Producer, SLICE, Sent, both};
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::{Group, vanished};
 use crate::failpoint;
@@ -84,8 +84,7 @@ impl KafkaSink {
                 None => return Ok(()),
                 Some(Verdict::Fault(fault)) => {
                     // The reason for an abort may be a refused record, which says more than the abort itself.
-                    producer.serve(&self.sent)?;
-                    return Err(fault);
+                    return both(Err(fault), producer.serve(&self.sent));
                 }
                 Some(Verdict::Fenced(message)) => return Err(self.note_fencing(message)),
                 Some(Verdict::Again(message)) if Instant::now() >= deadline => {
@@ -133,6 +132,10 @@ impl Sink for KafkaSink {
     }
 
     fn check(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        if self.producer.is_none() {
+            // It could not be made anew behind a commit, and nothing else would ask for it.
+            self.recover()?;
+        }
         let Some(producer) = &mut self.producer else {
             return Err(Fault::Unknown("the producer is not connected".into()));
         };
@@ -198,7 +201,7 @@ impl Sink for KafkaSink {
                 list.add(&name, position.partition.partition, position.offset, metadata);
             }
             let offsets = Arc::new(Offsets { list, group });
-            self.repeat("sending the offsets", deadline, |producer| producer.offsets.send(&offsets, deadline))?;
+            self.repeat("sending the offsets", deadline, |producer| producer.send_offsets(&offsets, deadline))?;
             failpoint::pass(failpoint::AFTER_OFFSETS)?;
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.

@@ -3,7 +3,7 @@
 //! Every assigned partition's queue is forwarded to it before the assignment starts: a record can then arrive
 //! nowhere else. Rebalances and errors come as events of the consumer's queue; the loop asks for them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{CStr, CString};
 use std::ptr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
-use super::raw::{Client, Kind, List, Queue, describe, is_configuration, millis_until, view};
+use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
 use crate::fault::Fault;
 use crate::plan::{Properties, Start};
 use crate::record::{BatchBuilder, Headers, Origin};
@@ -45,7 +45,11 @@ pub struct KafkaSource {
     /// Read but not handed out: what did not fit into the last batch.
     held: VecDeque<Message>,
     buffer: Vec<*mut rd::rd_kafka_message_t>,
-    assigned: Vec<TopicPartition>,
+    assigned: BTreeSet<TopicPartition>,
+    /// Announced as assigned, and not answered yet.
+    announced: Vec<TopicPartition>,
+    /// What is said next.
+    next: Option<Event>,
     looked: Instant,
     closed: bool,
 }
@@ -149,7 +153,9 @@ impl KafkaSource {
             limits,
             held: VecDeque::new(),
             buffer: vec![ptr::null_mut(); limits.records.max(1)],
-            assigned: Vec::new(),
+            assigned: BTreeSet::new(),
+            announced: Vec::new(),
+            next: None,
             looked: Instant::now(),
             closed: false,
         };
@@ -170,6 +176,12 @@ impl KafkaSource {
                 let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
                 let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
                 if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+                    let before = std::mem::replace(&mut self.announced, partitions.clone());
+                    if !before.is_empty() && !self.is_cooperative() {
+                        // The eager protocol takes an assignment back without a word when it was not answered yet.
+                        self.next = Some(Event::Assigned(partitions));
+                        return Ok(Some(Event::Revoked { partitions: before, lost: true }));
+                    }
                     return Ok(Some(Event::Assigned(partitions)));
                 }
                 // SAFETY: the client is alive.
@@ -312,6 +324,9 @@ impl Source for KafkaSource {
     type Group = Group;
 
     fn next(&mut self, wait: Duration) -> Result<Event, Fault> {
+        if let Some(next) = self.next.take() {
+            return Ok(next);
+        }
         if self.looked.elapsed() >= EVENTS
             && let Some(event) = self.event(Duration::ZERO)?
         {
@@ -341,24 +356,25 @@ impl Source for KafkaSource {
             }
         }
         let list = self.positions(positions, "");
-        self.assigned.extend(positions.iter().map(|position| position.partition));
+        // A pause outlives an assignment, and whoever must wait is paused anew.
+        // SAFETY: client and list are alive.
+        unsafe { rd::rd_kafka_resume_partitions(self.client.ptr(), list.ptr()) };
         if self.is_cooperative() {
             // SAFETY: client and list are alive; librdkafka copies the list.
-            return match super::raw::verdict(unsafe { rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()) })
-            {
-                None => Ok(()),
-                Some(_) => Err(Fault::Unknown("the assignment was refused".into())),
-            };
+            answered("the assignment", unsafe { rd::rd_kafka_incremental_assign(self.client.ptr(), list.ptr()) })?;
+        } else {
+            // SAFETY: client and list are alive; librdkafka copies the list.
+            result("assign", unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) })?;
         }
-        // SAFETY: client and list are alive; librdkafka copies the list.
-        result("assign", unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) })
+        self.assigned.extend(positions.iter().map(|position| position.partition));
+        self.announced.clear();
+        Ok(())
     }
 
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         let gone = |partition: TopicPartition| partitions.contains(&partition);
         // Those that were announced but never started are unknown to librdkafka.
         let started: Vec<TopicPartition> = self.assigned.iter().copied().filter(|partition| gone(*partition)).collect();
-        self.assigned.retain(|partition| !gone(*partition));
         let held = std::mem::take(&mut self.held);
         for message in held {
             let topic = self.topic_of(message.facts());
@@ -366,20 +382,20 @@ impl Source for KafkaSource {
                 self.held.push_back(message);
             }
         }
+        self.announced.retain(|partition| !gone(*partition));
         // A topic's handle may go with its last partition, and its address come back as another's.
         self.handles.clear();
         if self.is_cooperative() {
             let list = self.plain(&started);
             // SAFETY: client and list are alive.
-            return match super::raw::verdict(unsafe {
-                rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr())
-            }) {
-                None => Ok(()),
-                Some(_) => Err(Fault::Unknown("the revocation was refused".into())),
-            };
+            answered("the revocation", unsafe { rd::rd_kafka_incremental_unassign(self.client.ptr(), list.ptr()) })?;
+            self.assigned.retain(|partition| !gone(*partition));
+        } else {
+            // SAFETY: the client is alive; a null list is the empty assignment.
+            result("unassign", unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) })?;
+            self.assigned.clear();
         }
-        // SAFETY: the client is alive; a null list is the empty assignment.
-        result("unassign", unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) })
+        Ok(())
     }
 
     fn seek(&mut self, positions: &[Position]) -> Result<(), Fault> {
@@ -564,6 +580,17 @@ fn is_missing(code: rd::rd_kafka_resp_err_t) -> bool {
         Code::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
     ]
     .contains(&code)
+}
+
+/// What a call about the assignment came to.
+fn answered(what: &str, error: *mut rd::rd_kafka_error_t) -> Result<(), Fault> {
+    match super::raw::verdict(error) {
+        None => Ok(()),
+        Some(Verdict::Fault(fault)) => Err(Fault::Unknown(format!("{what} was refused: {fault}"))),
+        Some(Verdict::Again(message) | Verdict::Fenced(message)) => {
+            Err(Fault::Unknown(format!("{what} was refused: {message}")))
+        }
+    }
 }
 
 fn result(what: &str, code: rd::rd_kafka_resp_err_t) -> Result<(), Fault> {

@@ -277,7 +277,10 @@ impl Source for Scripted {
     fn assign(&mut self, positions: &[Position]) -> Result<(), Fault> {
         self.journal.write(format!("assign{}", spots(positions)));
         self.broker.borrow_mut().ordered("assign")?;
-        self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
+        for position in positions {
+            self.positions.insert(position.partition, position.offset);
+            self.paused.remove(&position.partition);
+        }
         Ok(())
     }
 
@@ -286,7 +289,6 @@ impl Source for Scripted {
         self.broker.borrow_mut().ordered("unassign")?;
         for partition in partitions {
             self.positions.remove(partition);
-            self.paused.remove(partition);
             self.stalled.remove(partition);
         }
         Ok(())

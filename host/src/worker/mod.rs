@@ -11,7 +11,7 @@ mod recovery;
 mod tests;
 mod verdict;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -33,6 +33,9 @@ use crate::transaction::{Bounds, Transaction, metadata, revision_in};
 
 /// How long the loop waits for a record when no transaction is open.
 const IDLE: Duration = Duration::from_millis(100);
+/// Between two attempts to start assigned partitions, doubling: the last owner's transaction may take as long to end.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LONGEST_RETRY: Duration = Duration::from_secs(1);
 /// How often an idle worker's report is renewed.
 const REPORT: Duration = Duration::from_millis(500);
 /// Swap pauses kept.
@@ -111,8 +114,10 @@ pub struct Worker<S, K, C, P> {
     /// Assigned partitions and their committed positions.
     positions: BTreeMap<TopicPartition, i64>,
     /// Assigned, but where they go on could not be read yet.
-    pending: Vec<TopicPartition>,
-    /// An input topic was not there when last heard of.
+    pending: BTreeSet<TopicPartition>,
+    /// When that is tried again, and how long after that.
+    retry: (Instant, Duration),
+    /// An input topic was not there, and nothing was assigned or committed since.
     misses_topic: bool,
     /// Partitions that wait, paused, for a deployment of at least that revision.
     waiting: BTreeMap<TopicPartition, u64>,
@@ -147,6 +152,7 @@ where
         bounds: Bounds,
         topics: Arc<[String]>,
     ) -> Self {
+        let now = clock.now();
         let report = WorkerReport {
             state: WorkerState::Running,
             revision: process.revision(),
@@ -161,7 +167,8 @@ where
             bounds,
             topics,
             positions: BTreeMap::new(),
-            pending: Vec::new(),
+            pending: BTreeSet::new(),
+            retry: (now, FIRST_RETRY),
             misses_topic: false,
             waiting: BTreeMap::new(),
             held: false,
@@ -228,7 +235,6 @@ where
                 self.report.last_error = Some(message);
                 self.published = None;
             }
-            Event::Idle if !self.pending.is_empty() => self.start_pending()?,
             Event::Idle => {}
         }
         let now = self.clock.now();
@@ -240,8 +246,7 @@ where
         if swap {
             self.swap()?;
         }
-        if closes && !self.pending.is_empty() {
-            // Under load there is no idle moment to start them in.
+        if !self.pending.is_empty() && now >= self.retry.0 {
             self.start_pending()?;
         }
         if self.published.is_none_or(|at| now.saturating_duration_since(at) >= REPORT) {
@@ -345,17 +350,24 @@ where
     /// Starts what was assigned. The last owner's transaction may have to come to an end first: until then the
     /// committed offsets are not stable, and this is tried again.
     fn start_pending(&mut self) -> Result<(), Fault> {
-        let partitions = self.pending.clone();
+        let partitions: Vec<TopicPartition> = self.pending.iter().copied().collect();
         let positions = match self.sink.check(&partitions).and_then(|()| self.restore(&partitions)) {
             Ok(positions) => positions,
             Err(Fault::Configuration(message)) => return Err(Fault::Configuration(message)),
             Err(fault) => {
-                self.report.last_error = Some(fault.to_string());
+                let message = fault.to_string();
+                if self.report.last_error.as_ref() != Some(&message) {
+                    tracing::warn!(%fault, "the assigned partitions cannot be started yet");
+                    self.report.last_error = Some(message);
+                }
+                let (_, pause) = self.retry;
+                self.retry = (self.clock.now() + pause, (pause * 2).min(LONGEST_RETRY));
                 return Ok(());
             }
         };
         self.source.assign(&positions)?;
         self.pending.clear();
+        self.retry.1 = FIRST_RETRY;
         self.misses_topic &= partitions.is_empty();
         if self.report.state == WorkerState::Recovering {
             self.report.state = WorkerState::Running;
@@ -419,6 +431,10 @@ where
     }
 
     fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {
+        if !self.positions.contains_key(&partition) {
+            // It was said before the partition went to another member, whose offset it is now.
+            return Ok(());
+        }
         self.commit()?;
         let positions = self.source.start_of(&[partition])?;
         let name = self.topics.get(usize::from(partition.topic)).map_or("", String::as_str);

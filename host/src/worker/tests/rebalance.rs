@@ -344,3 +344,43 @@ fn a_report_names_positions_and_lag_as_committed() {
     assert_eq!((report.partitions[0].position, report.partitions[0].lag), (Some(6), Some(0)));
     assert_eq!((report.revision, report.records_by_revision.get(&7)), (7, Some(&6)));
 }
+
+#[test]
+fn an_offset_out_of_range_of_a_partition_that_is_anothers_by_now_touches_nothing() {
+    let mut world = world();
+    world.assign(0);
+    world.revoke(0);
+    world.heard();
+    world.event(Event::OutOfRange(partition(0)));
+    assert!(world.heard().is_empty(), "its offset is the new owner's to commit");
+    assert!(world.report().partitions.is_empty());
+}
+
+#[test]
+fn a_partition_that_is_assigned_again_before_it_could_be_started_is_started_once() {
+    let mut world = world();
+    world.records(0, 0..3);
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(0);
+    world.heard();
+    world.assign(0);
+    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0 r0", "assign 0@0"]);
+}
+
+#[test]
+fn a_partition_that_was_paused_when_it_was_started_anew_goes_on_with_what_it_waited_for() {
+    let mut world = world();
+    world.records(0, 0..6);
+    world.committed_by_another(0, 3, "r9");
+    world.assign_all(&[partition(0), partition(1)]);
+    world.records(1, 0..2);
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.fails("seek", Fault::Unknown("1 could not be sought".into()));
+    world.interval();
+    world.settle();
+    assert!(world.is_paused(0), "it is started anew and waits again");
+    world.offer(fakes::passing(9));
+    world.settle();
+    assert_eq!(world.processed(0), [3, 4, 5]);
+}

@@ -249,3 +249,21 @@ fn counts_are_of_committed_records_only() {
     world.settle();
     assert_eq!((world.report().counts.records, world.report().transactions), (3, 1));
 }
+
+#[test]
+fn an_attempt_to_start_partitions_that_fails_is_made_again_after_a_pause_that_doubles() {
+    let mut world = world();
+    world.records(0, 0..3);
+    for _ in 0..3 {
+        world.fails("check", unknown("topic in is not there"));
+    }
+    world.assign(0);
+    world.heard();
+    for (millis, tried) in [(0, false), (100, true), (100, false), (100, true), (400, true)] {
+        world.clock.advance(std::time::Duration::from_millis(millis));
+        world.step();
+        assert_eq!(!world.heard().is_empty(), tried, "{millis} ms later");
+    }
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1, 2]);
+}
