@@ -1,14 +1,12 @@
 //! The wall clock is set while the daemon runs: by hand, by NTP, or since a machine was moved.
 
+use crate::group::members;
 use crate::stage::{AGAIN, SESSION, Stage};
 use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
 use crate::support::until_true;
 use crate::wall_clock::WallClock;
 use anyhow::{Context, Result, ensure};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 crate::tests![clock_steps_under_load, clock_steps_back_while_idle];
@@ -61,14 +59,6 @@ fn clock_steps_back_while_idle(scene: &Scene) -> Result<()> {
     let status = daemon.wait_exit()?;
     ensure!(status.code() == Some(0) && told.elapsed() <= AGAIN, "{status} after {:?}", told.elapsed());
     stage.verdict(&mut [], &format!("it reported {:.1} s after the step", took.as_secs_f64()))
-}
-
-/// The ids of the members of the pipeline's group.
-fn members(scene: &Scene) -> Result<BTreeSet<String>> {
-    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).create()?;
-    let groups = consumer.fetch_group_list(Some(&scene.group()), AGAIN)?;
-    let members = groups.groups().iter().flat_map(|group| group.members());
-    Ok(members.map(|member| member.id().to_owned()).collect())
 }
 
 fn is_live(daemon: &mut Daemon) -> Result<bool> {

@@ -1,13 +1,17 @@
 //! Members come and go.
 
-use crate::course::times;
-use crate::stage::{Stage, until_owns, until_says};
+use crate::course::{Dice, times};
+use crate::stage::{AGAIN, Stage, until_owns, until_says};
 use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
-use crate::support::until;
+use crate::support::{until, until_true};
 use anyhow::{Result, ensure};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
-crate::tests![rebalances_in_a_row, two_daemons_of_the_same_instance];
+crate::tests![rebalances_in_a_row, workers_that_stop_leave_their_group, two_daemons_of_the_same_instance];
 
 fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
     let rebalances = times(10, 50)?;
@@ -23,6 +27,29 @@ fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
         stage.until_all_progress()?;
     }
     stage.verdict(&mut [&mut a], &format!("{rebalances} rebalances"))
+}
+
+/// Also in the middle of the rebalance that the first of them begins: whoever stays a member is waited for by all others.
+fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
+    let stops = times(8, 40)?;
+    let mut dice = Dice::new(&scene.name)?;
+    let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
+    let mut a = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    for _ in 0..stops {
+        let mut b = stage.scene.unready_daemon("b", &stage.pipeline)?;
+        let of_b = || -> Result<Vec<String>> {
+            Ok(members(scene)?.into_iter().filter(|id| id.starts_with("sandpiper.b.")).collect())
+        };
+        until_true("it is a member", || b.check_alive().and_then(|()| Ok(!of_b()?.is_empty())))?;
+        std::thread::sleep(Duration::from_millis(dice.below(500)));
+        b.sigterm()?;
+        let status = b.wait_exit()?;
+        ensure!(status.code() == Some(0), "{status}");
+        let left = of_b()?;
+        ensure!(left.is_empty(), "it has ended and is a member still: {left:?}");
+    }
+    stage.verdict(&mut [&mut a], &format!("{stops} stops of two workers"))
 }
 
 /// Each fences the other's producer until one sees that it is not alone.
@@ -51,4 +78,12 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
     let runs = if stopped == 0 { other } else { one };
     ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
     stage.verdict(&mut [runs], "one stopped and named the id and both holders")
+}
+
+/// The ids of the members of the pipeline's group; each begins with its client's.
+pub fn members(scene: &Scene) -> Result<BTreeSet<String>> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).create()?;
+    let groups = consumer.fetch_group_list(Some(&scene.group()), AGAIN)?;
+    let members = groups.groups().iter().flat_map(|group| group.members());
+    Ok(members.map(|member| member.id().to_owned()).collect())
 }

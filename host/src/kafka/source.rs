@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::members;
 use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
 use crate::fault::Fault;
 use crate::plan::{Properties, Start};
@@ -20,6 +21,8 @@ use crate::source::{Committed, Event, Position, Source, TopicPartition};
 
 /// How often events are looked at while records flow, and at most how long the loop waits for a record.
 const EVENTS: Duration = Duration::from_millis(5);
+/// Others rejoin with their next heartbeat, 3 s apart by default.
+const SETTLE: Duration = Duration::from_millis(3_500);
 /// Time for one request about offsets.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
+    group: String,
     topics: Arc<[String]>,
     names: Vec<CString>,
     /// librdkafka's topic handles as they were met, with our index.
@@ -48,6 +52,8 @@ pub struct KafkaSource {
     assigned: BTreeSet<TopicPartition>,
     /// Announced as assigned, and not answered yet.
     announced: Vec<TopicPartition>,
+    /// The group has yet to say what is ours: at first, and after it took something away.
+    joining: bool,
     /// What is said next.
     next: Option<Event>,
     looked: Instant,
@@ -146,6 +152,7 @@ impl KafkaSource {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
+            group: properties.0.get("group.id").cloned().unwrap_or_default(),
             topics,
             names,
             handles: Vec::new(),
@@ -155,6 +162,7 @@ impl KafkaSource {
             buffer: vec![ptr::null_mut(); limits.records.max(1)],
             assigned: BTreeSet::new(),
             announced: Vec::new(),
+            joining: true,
             next: None,
             looked: Instant::now(),
             closed: false,
@@ -175,6 +183,7 @@ impl KafkaSource {
                 // SAFETY: the event is alive and owns the list.
                 let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
                 let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
+                self.joining = code != Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
                 if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
                     let before = std::mem::replace(&mut self.announced, partitions.clone());
                     if !before.is_empty() && !self.is_cooperative() {
@@ -196,6 +205,27 @@ impl KafkaSource {
             )))),
             rd::RD_KAFKA_EVENT_ERROR => Ok(Some(Event::Trouble(event.message()))),
             _ => Ok(None),
+        }
+    }
+
+    /// Waits until a rebalance that is under way has come to an assignment. A client that is closed while it joins does not
+    /// leave its group, and all others would wait out its session.
+    fn settle(&mut self) {
+        let deadline = Instant::now() + SETTLE;
+        let mut stable = 0;
+        while (self.joining || stable < 2) && Instant::now() < deadline {
+            match members::is_rebalancing(&self.client, &self.group) {
+                Ok(true) => stable = 0,
+                Ok(false) => stable += 1,
+                // Nobody is there to be told.
+                Err(_) => return,
+            }
+            match self.event(EVENTS) {
+                Ok(Some(Event::Assigned(_))) => return,
+                // Left to the next owner at once.
+                Ok(Some(Event::Revoked { partitions, .. })) => drop(self.unassign(&partitions)),
+                _ => {}
+            }
         }
     }
 
@@ -539,6 +569,7 @@ impl Source for KafkaSource {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        self.settle();
         // SAFETY: the client and its queue are alive; an error means that there is nothing to close.
         let error = unsafe { rd::rd_kafka_consumer_close_queue(self.client.ptr(), self.events.ptr()) };
         if super::raw::verdict(error).is_some() {
