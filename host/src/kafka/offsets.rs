@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::producer::Link;
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::Group;
+use super::strays::Link;
 use crate::failpoint;
 use crate::fault::Fault;
 

@@ -10,7 +10,7 @@ use rdkafka::bindings as rd;
 
 use super::offsets::{Courier, Offsets};
 use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
-use super::strays::Strays;
+use super::strays::{Link, Strays};
 use super::topics;
 use crate::fault::{Fault, Refused};
 use crate::output::Output;
@@ -59,13 +59,6 @@ pub(super) struct Producer {
     /// `None` where there are no transactions.
     courier: Option<Courier>,
     pub(super) link: Arc<Link>,
-}
-
-/// A client and what its threads count in: alive while a call is under way.
-pub(super) struct Link {
-    pub(super) client: Client,
-    // After the client.
-    pub(super) strays: Strays,
 }
 
 /// What a delivery report is asked for.

@@ -11,8 +11,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::raw::Client;
+
 const END_TXN: i16 = 26;
 const TXN_OFFSET_COMMIT: i16 = 28;
+
+/// A client and what its threads count in: alive while a call is under way.
+pub(super) struct Link {
+    pub(super) client: Client,
+    // After the client.
+    pub(super) strays: Strays,
+}
 
 /// How often the requests that a transaction sends once were sent. Must outlive its client.
 #[derive(Default)]
