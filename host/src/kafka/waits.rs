@@ -6,6 +6,9 @@
 //! clock stand here, and everything that is linked into the program calls them instead of the C library's.
 //!
 //! A wait may end before its time, which is then asked for again: librdkafka does, by the monotonic clock.
+//!
+//! With a C library that has no C11 threads (glibc before 2.28) librdkafka brings functions of these names itself, and the
+//! program does not link.
 
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
