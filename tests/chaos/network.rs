@@ -2,7 +2,7 @@
 
 use crate::course::{is_long, times};
 use crate::proxy::{Action, END_TXN, Rule, Way};
-use crate::stage::{AGAIN, Stage};
+use crate::stage::{AGAIN, GROWTH, Stage};
 use crate::support::daemon::sum;
 use crate::support::process::Usage;
 use crate::support::scene::Scene;
@@ -22,9 +22,6 @@ crate::tests![
 
 /// Beyond the time that the daemon gives a transaction: it has begun another by then.
 const LATE: Duration = Duration::from_secs(5);
-
-/// What a queue may take while its broker is slow, MB.
-const GROWTH: f64 = 64.0;
 
 fn commit_requests_that_arrive_late(scene: &Scene) -> Result<()> {
     meets(scene, Rule { kind: Some(END_TXN), way: Way::Request, action: Action::Delay(LATE), times: 1 }, 2)

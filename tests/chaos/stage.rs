@@ -24,6 +24,8 @@ pub const PARTITIONS: i32 = 4;
 pub const SESSION: Duration = Duration::from_secs(6);
 /// Until records flow again after a kill, whatever the group has to wait out.
 pub const AGAIN: Duration = Duration::from_secs(15);
+/// Resident memory that a daemon may gain by what must cost it none, MB.
+pub const GROWTH: f64 = 64.0;
 /// Between two portions of the load.
 const PACE: Duration = Duration::from_millis(20);
 const PORTION: usize = 20;

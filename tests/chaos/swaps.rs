@@ -1,22 +1,32 @@
 //! Models change while records flow.
 
 use crate::course::times;
-use crate::stage::{Stage, until_owns};
+use crate::stage::{GROWTH, Stage, until_owns};
+use crate::support::process::Usage;
 use crate::support::scene::Scene;
 use anyhow::{Result, ensure};
 
 crate::tests![swaps_under_load, swaps_while_a_rebalance_runs];
 
+/// Swaps that fill caches which stay.
+const WARM: u64 = 50;
+
 fn swaps_under_load(scene: &Scene) -> Result<()> {
     let swaps = times(100, 1_000)? as u64;
     let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
     let mut daemon = stage.daemon("a")?;
+    for revision in 2..=WARM {
+        stage.swap(&mut [&mut daemon], revision)?;
+    }
     stage.until_all_progress()?;
-    for revision in 2..=swaps + 1 {
+    let before = Usage::of(daemon.process())?.resident;
+    for revision in WARM + 1..=swaps + 1 {
         stage.swap(&mut [&mut daemon], revision)?;
     }
     stage.until_serves(&mut daemon)?;
-    stage.verdict(&mut [&mut daemon], &format!("{swaps} swaps"))
+    let grown = Usage::of(daemon.process())?.resident - before;
+    ensure!(grown <= GROWTH, "resident memory grew by {grown:.0} MB");
+    stage.verdict(&mut [&mut daemon], &format!("{swaps} swaps; resident memory {grown:+.1} MB"))
 }
 
 fn swaps_while_a_rebalance_runs(scene: &Scene) -> Result<()> {
