@@ -5,7 +5,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::tally::Kind;
+use serde::Serialize;
+
 use crate::wasm::bindings::Outcome;
 
 /// How much is kept.
@@ -35,6 +36,46 @@ pub struct Prediction {
 pub struct Label {
     pub class: String,
     pub source: String,
+}
+
+/// What became of a label or a prediction, besides being matched on time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Joined.
+    Matched,
+    /// Joined, and the label is older than its prediction.
+    Early,
+    /// The same class again.
+    Duplicate,
+    /// Another class than before; the first counts.
+    Conflicting,
+    /// A class that the model does not know.
+    UnknownClass,
+    /// No prediction came for the label while it was kept.
+    Unknown,
+    /// No label came for the prediction while it was kept.
+    Expired,
+    /// A prediction's id came again.
+    Repeated,
+    /// A record of the predictions' topic that is no prediction.
+    Foreign,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Matched => "matched",
+            Self::Early => "early",
+            Self::Duplicate => "duplicate",
+            Self::Conflicting => "conflicting",
+            Self::UnknownClass => "unknown-class",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Repeated => "repeated",
+            Self::Foreign => "foreign",
+        }
+    }
 }
 
 /// A prediction and its truth.

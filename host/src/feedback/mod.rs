@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use join::{Bounds, Join};
-pub use tally::{Kind, Release, Tally};
+pub use join::{Bounds, Join, Kind};
+pub use tally::{Release, Tally};
 
 use crate::dead_letter::{Blame, Letterhead, Reason};
 use crate::isolate::isolate;

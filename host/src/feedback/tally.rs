@@ -4,48 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::join::Joined;
+use super::join::{Joined, Kind};
 use crate::wasm::bindings::Judgement;
-
-/// What became of a label or a prediction, besides being matched on time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Joined.
-    Matched,
-    /// Joined, and the label is older than its prediction.
-    Early,
-    /// The same class again.
-    Duplicate,
-    /// Another class than before; the first counts.
-    Conflicting,
-    /// A class that the model does not know.
-    UnknownClass,
-    /// No prediction came for the label while it was kept.
-    Unknown,
-    /// No label came for the prediction while it was kept.
-    Expired,
-    /// A prediction's id came again.
-    Repeated,
-    /// A record of the predictions' topic that is no prediction.
-    Foreign,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Matched => "matched",
-            Self::Early => "early",
-            Self::Duplicate => "duplicate",
-            Self::Conflicting => "conflicting",
-            Self::UnknownClass => "unknown-class",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-            Self::Repeated => "repeated",
-            Self::Foreign => "foreign",
-        }
-    }
-}
 
 /// One revision's record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
