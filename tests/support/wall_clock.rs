@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// Its files stand in the scene's folder.
 pub struct WallClock {
-    library: PathBuf,
+    shim: PathBuf,
     ahead: PathBuf,
 }
 
@@ -21,9 +21,9 @@ impl WallClock {
         if !cfg!(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")) {
             bail!(Lacks("only on 64-bit Linux with glibc a process can be given a clock of its own".to_owned()));
         }
-        let (library, ahead) = (directory.join("wall_clock.so"), directory.join("wall_clock"));
+        let (shim, ahead) = (directory.join("wall_clock.so"), directory.join("wall_clock"));
         let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]).arg(&library);
+        cc.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-o"]).arg(&shim);
         match cc.arg(root().join("tests/support/wall_clock.c")).output() {
             Err(error) => bail!(Lacks(format!("cc cannot be run: {error}"))),
             Ok(output) => {
@@ -31,7 +31,7 @@ impl WallClock {
             }
         }
         fs::write(&ahead, 0_i64.to_ne_bytes())?;
-        Ok(WallClock { library, ahead })
+        Ok(WallClock { shim, ahead })
     }
 
     /// Sets it that many seconds ahead of the machine's, or behind.
@@ -41,6 +41,6 @@ impl WallClock {
 
     /// What a daemon that goes by this clock has in its environment.
     pub fn environment(&self) -> [(&str, &OsStr); 2] {
-        [("LD_PRELOAD", self.library.as_os_str()), ("SANDPIPER_TEST_CLOCK", self.ahead.as_os_str())]
+        [("LD_PRELOAD", self.shim.as_os_str()), ("SANDPIPER_TEST_CLOCK", self.ahead.as_os_str())]
     }
 }
