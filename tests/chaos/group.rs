@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 crate::tests![rebalances_in_a_row, workers_that_stop_leave_their_group, two_daemons_of_the_same_instance];
 
@@ -29,27 +29,36 @@ fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
     stage.verdict(&mut [&mut a], &format!("{rebalances} rebalances"))
 }
 
-/// Also in the middle of the rebalance that the first of them begins: whoever stays a member is waited for by all others.
+/// While they ask to join, in the middle of the rebalance that the first of them begins, and once all are at rest, when some
+/// own no partition: whoever stays a member is waited for by all others.
 fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
     let stops = times(8, 40)?;
     let mut dice = Dice::new(&scene.name)?;
-    let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
+    let stage = Stage::direct(scene, "[limits]\nworkers = 3\n")?;
     let mut a = stage.daemon("a")?;
     stage.until_all_progress()?;
-    for _ in 0..stops {
+    let mut longest = Duration::ZERO;
+    for stop in 0..stops {
         let mut b = stage.scene.unready_daemon("b", &stage.pipeline)?;
         let of_b = || -> Result<Vec<String>> {
             Ok(members(scene)?.into_iter().filter(|id| id.starts_with("sandpiper.b.")).collect())
         };
-        until_true("it is a member", || b.check_alive().and_then(|()| Ok(!of_b()?.is_empty())))?;
-        std::thread::sleep(Duration::from_millis(dice.below(500)));
+        match stop % 3 {
+            0 => drop(b.address()?),
+            1 => until_true("it is a member", || b.check_alive().and_then(|()| Ok(!of_b()?.is_empty())))?,
+            _ => until_owns(&mut b, &scene.name, |owned| owned > 0)?,
+        }
+        // At a moment of chance.
+        std::thread::sleep(Duration::from_millis(dice.below(400)));
+        let asked = Instant::now();
         b.sigterm()?;
         let status = b.wait_exit()?;
+        longest = longest.max(asked.elapsed());
         ensure!(status.code() == Some(0), "{status}");
         let left = of_b()?;
         ensure!(left.is_empty(), "it has ended and is a member still: {left:?}");
     }
-    stage.verdict(&mut [&mut a], &format!("{stops} stops of two workers"))
+    stage.verdict(&mut [&mut a], &format!("{stops} stops of three workers, within {:.1} s", longest.as_secs_f64()))
 }
 
 /// Each fences the other's producer until one sees that it is not alone.

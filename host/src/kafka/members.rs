@@ -1,5 +1,4 @@
-//! Which daemons are members of a group: for a message that names those that stand in each other's way. And whether its
-//! members are being told anew what they own.
+//! Which daemons are members of a group: for a message that names those that stand in each other's way.
 //!
 //! Kafka tells of a member its client id and its host. So a daemon's clients call themselves by its instance and its
 //! process, unless the user gave them a name.
@@ -19,8 +18,6 @@ use crate::plan::Properties;
 
 /// Time for the brokers' answers, and for another daemon to become a member: it takes an id over before it joins.
 const REQUEST: Duration = Duration::from_secs(5);
-/// Time for them where little depends on it.
-const QUICK: Duration = Duration::from_secs(1);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,7 +46,7 @@ fn look(properties: &Properties, group: &str, id: &str) -> Result<Vec<String>, F
     let client = Client::new(Kind::Producer, properties, 0)?;
     let deadline = Instant::now() + REQUEST;
     loop {
-        let named = of_instance(id, &members(&client, group, REQUEST)?.1);
+        let named = of_instance(id, &members(&client, group)?);
         if named.len() > 1 || Instant::now() >= deadline {
             return Ok(named);
         }
@@ -84,27 +81,18 @@ impl Member {
     }
 }
 
-/// Whether a rebalance is under way.
-///
-/// # Errors
-/// When no broker answers soon.
-pub fn is_rebalancing(client: &Client, group: &str) -> Result<bool, Fault> {
-    let (state, _) = members(client, group, QUICK)?;
-    Ok(["PreparingRebalance", "CompletingRebalance"].contains(&state.as_str()))
-}
-
-/// The group's state and its members. A daemon has as many members as workers: each daemon stands here once.
-fn members(client: &Client, group: &str, wait: Duration) -> Result<(String, BTreeSet<Member>), Fault> {
+/// A daemon has as many members as workers: each daemon stands here once.
+fn members(client: &Client, group: &str) -> Result<BTreeSet<Member>, Fault> {
     let name = CString::new(group).map_err(|_| Fault::Configuration(format!("group {group:?} holds a NUL byte")))?;
     let mut list = ptr::null();
     // SAFETY: client and name are alive; the list is freed below, when everything is copied out of it.
     let code =
-        unsafe { rd::rd_kafka_list_groups(client.ptr(), name.as_ptr(), &raw mut list, wait.as_millis() as c_int) };
+        unsafe { rd::rd_kafka_list_groups(client.ptr(), name.as_ptr(), &raw mut list, REQUEST.as_millis() as c_int) };
     if list.is_null() {
         return Err(Fault::Unknown(describe(code)));
     }
     // SAFETY: the list is alive until the last line; counts and pointers belong together, and strings are terminated.
-    let (state, members, error) = unsafe {
+    let (members, error) = unsafe {
         let groups = slice((*list).groups, (*list).group_cnt);
         let members: BTreeSet<Member> = (groups.iter())
             .flat_map(|group| slice(group.members, group.member_cnt))
@@ -114,13 +102,12 @@ fn members(client: &Client, group: &str, wait: Duration) -> Result<(String, BTre
             })
             .collect();
         let error = groups.iter().map(|group| group.err).find(|error| *error != Code::RD_KAFKA_RESP_ERR_NO_ERROR);
-        let state = groups.first().map(|group| text(group.state)).unwrap_or_default();
         rd::rd_kafka_group_list_destroy(list);
-        (state, members, error)
+        (members, error)
     };
     match error {
         Some(error) if members.is_empty() => Err(Fault::Unknown(describe(error))),
-        _ => Ok((state, members)),
+        _ => Ok(members),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every assigned partition's queue is forwarded to it before the assignment starts: a record can then arrive
 //! nowhere else. Rebalances and errors come as events of the consumer's queue; the loop asks for them.
 
+mod leaving;
 mod reading;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -16,7 +17,6 @@ use rdkafka::bindings as rd;
 
 use reading::Message;
 
-use super::members;
 use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
 use crate::fault::Fault;
 use crate::plan::{Properties, Start};
@@ -24,8 +24,6 @@ use crate::source::{Committed, Event, Position, Source, TopicPartition};
 
 /// How often events are looked at while records flow, and at most how long the loop waits for a record.
 const EVENTS: Duration = Duration::from_millis(5);
-/// Others rejoin with their next heartbeat, 3 s apart by default.
-const SETTLE: Duration = Duration::from_millis(3_500);
 /// Time for one request about offsets.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -42,7 +40,6 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
-    group: String,
     topics: Arc<[String]>,
     names: Vec<CString>,
     /// librdkafka's topic handles as they were met, with our index.
@@ -55,11 +52,11 @@ pub struct KafkaSource {
     assigned: BTreeSet<TopicPartition>,
     /// Announced as assigned, and not answered yet.
     announced: Vec<TopicPartition>,
-    /// The group has yet to say what is ours: at first, and after it took something away.
-    joining: bool,
     /// What is said next.
     next: Option<Event>,
     looked: Instant,
+    /// How long a rebalance is waited for before this member leaves.
+    patience: Duration,
     closed: bool,
 }
 
@@ -93,7 +90,6 @@ impl KafkaSource {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
-            group: properties.0.get("group.id").cloned().unwrap_or_default(),
             topics,
             names,
             handles: Vec::new(),
@@ -103,9 +99,9 @@ impl KafkaSource {
             buffer: vec![ptr::null_mut(); limits.records.max(1)],
             assigned: BTreeSet::new(),
             announced: Vec::new(),
-            joining: true,
             next: None,
             looked: Instant::now(),
+            patience: leaving::patience(properties),
             closed: false,
         };
         // SAFETY: client and list are alive.
@@ -124,7 +120,6 @@ impl KafkaSource {
                 // SAFETY: the event is alive and owns the list.
                 let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
                 let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
-                self.joining = code != Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
                 if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
                     let before = std::mem::replace(&mut self.announced, partitions.clone());
                     if !before.is_empty() && !self.is_cooperative() {
@@ -146,27 +141,6 @@ impl KafkaSource {
             )))),
             rd::RD_KAFKA_EVENT_ERROR => Ok(Some(Event::Trouble(event.message()))),
             _ => Ok(None),
-        }
-    }
-
-    /// Waits until a rebalance that is under way has come to an assignment. A client that is closed while it joins does not
-    /// leave its group, and all others would wait out its session.
-    fn settle(&mut self) {
-        let deadline = Instant::now() + SETTLE;
-        let mut stable = 0;
-        while (self.joining || stable < 2) && Instant::now() < deadline {
-            match members::is_rebalancing(&self.client, &self.group) {
-                Ok(true) => stable = 0,
-                Ok(false) => stable += 1,
-                // Nobody is there to be told.
-                Err(_) => return,
-            }
-            match self.event(EVENTS) {
-                Ok(Some(Event::Assigned(_))) => return,
-                // Left to the next owner at once.
-                Ok(Some(Event::Revoked { partitions, .. })) => drop(self.unassign(&partitions)),
-                _ => {}
-            }
         }
     }
 
@@ -423,34 +397,13 @@ impl Source for KafkaSource {
     }
 
     fn close(&mut self) {
-        self.held.clear();
-        if std::mem::replace(&mut self.closed, true) {
-            return;
-        }
-        self.settle();
-        // SAFETY: the client and its queue are alive; an error means that there is nothing to close.
-        let error = unsafe { rd::rd_kafka_consumer_close_queue(self.client.ptr(), self.events.ptr()) };
-        if super::raw::verdict(error).is_some() {
-            return;
-        }
-        let deadline = Instant::now() + REQUEST;
-        loop {
-            // Whatever the group asked of this member and asks of it while it leaves, assignments too, waits for an answer,
-            // and the client could not be destroyed without one. From here on every answer means: nothing.
-            // SAFETY: the client is alive; a null list is the empty assignment.
-            unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) };
-            // SAFETY: the client is alive.
-            if unsafe { rd::rd_kafka_consumer_closed(self.client.ptr()) } != 0 || Instant::now() >= deadline {
-                return;
-            }
-            self.events.poll(Duration::from_millis(50));
-        }
+        self.shut_down();
     }
 }
 
 impl Drop for KafkaSource {
     fn drop(&mut self) {
-        self.close();
+        self.shut_down();
     }
 }
 
