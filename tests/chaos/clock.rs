@@ -1,6 +1,5 @@
 //! The wall clock is set while the daemon runs: by hand, by NTP, or since a machine was moved.
 
-use crate::group::members;
 use crate::stage::{AGAIN, SESSION, Stage};
 use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
@@ -41,7 +40,7 @@ fn clock_steps_back_while_idle(scene: &Scene) -> Result<()> {
     let mut daemon = stage.daemon_with("a", &clock.environment())?;
     stage.until_all_progress()?;
     stage.rest(&mut [&mut daemon])?;
-    let before = members(scene)?;
+    let before = scene.members()?;
     ensure!(before.len() == 1, "the only member: {before:?}");
     let stepped = Instant::now();
     clock.set(-HOUR)?;
@@ -49,7 +48,7 @@ fn clock_steps_back_while_idle(scene: &Scene) -> Result<()> {
     let took = stepped.elapsed();
     // A member that sends no heartbeats would be missed by then.
     std::thread::sleep(2 * SESSION);
-    ensure!(members(scene)? == before, "it left its group");
+    ensure!(scene.members()? == before, "it left its group");
     ensure!(is_live(&mut daemon)?, "a step of the clock is no stuck worker");
     let model = scene.model_of("virginica")?;
     daemon.deploy(&scene.name, &["--model", &model.to_string_lossy()])?;

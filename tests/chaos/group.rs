@@ -1,14 +1,11 @@
 //! Members come and go.
 
 use crate::course::{Dice, times};
-use crate::stage::{AGAIN, Stage, until_owns, until_says};
+use crate::stage::{Stage, until_owns, until_says};
 use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
 use crate::support::{until, until_true};
 use anyhow::{Result, ensure};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 crate::tests![rebalances_in_a_row, workers_that_stop_leave_their_group, two_daemons_of_the_same_instance];
@@ -41,7 +38,7 @@ fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
     for stop in 0..stops {
         let mut b = stage.scene.unready_daemon("b", &stage.pipeline)?;
         let of_b = || -> Result<Vec<String>> {
-            Ok(members(scene)?.into_iter().filter(|id| id.starts_with("sandpiper.b.")).collect())
+            Ok(scene.members()?.into_iter().filter(|id| id.starts_with("sandpiper.b.")).collect())
         };
         match stop % 3 {
             0 => drop(b.address()?),
@@ -87,12 +84,4 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
     let runs = if stopped == 0 { other } else { one };
     ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
     stage.verdict(&mut [runs], "one stopped and named the id and both holders")
-}
-
-/// The ids of the members of the pipeline's group; each begins with its client's.
-pub fn members(scene: &Scene) -> Result<BTreeSet<String>> {
-    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).create()?;
-    let groups = consumer.fetch_group_list(Some(&scene.group()), AGAIN)?;
-    let members = groups.groups().iter().flat_map(|group| group.members());
-    Ok(members.map(|member| member.id().to_owned()).collect())
 }

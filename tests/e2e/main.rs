@@ -23,6 +23,7 @@ mod dlq;
 mod feedback;
 mod flowers;
 mod harness;
+mod membership;
 mod passthrough;
 mod pause;
 mod records;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ("sandbox", sandbox::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
+        ("membership", membership::TESTS),
         ("swap", swap::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),

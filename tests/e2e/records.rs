@@ -12,6 +12,7 @@ crate::tests![
     a_record_without_its_id_is_a_dead_letter,
     an_output_that_is_too_large_becomes_a_dead_letter,
     a_dead_letter_that_is_too_large_goes_without_its_value,
+    a_dead_letter_of_a_time_that_its_topic_refuses_goes_without_it,
     a_null_key_for_a_compacted_topic_becomes_a_dead_letter,
 ];
 
@@ -134,6 +135,20 @@ fn a_dead_letter_that_is_too_large_goes_without_its_value(scene: &Scene) -> Resu
     assert_eq!(letter.dead_letter_origin()?, (0, 1));
     assert_eq!(letter.error("value-size")?, large.len().to_string());
     assert!(!letter.error("value-digest")?.is_empty());
+    Ok(())
+}
+
+fn a_dead_letter_of_a_time_that_its_topic_refuses_goes_without_it(scene: &Scene) -> Result<()> {
+    let old = record::value("no row").key("old").at(1_000_000_000_000);
+    let records = [record::value(ROW).key("a"), old, record::value(ROW).key("b")];
+    run(scene, "", &records, &[], &[("message.timestamp.before.max.ms", "86400000")])?;
+    assert_eq!(predicted(scene)?, [0, 2]);
+    assert_eq!(buried(scene)?, [(1, "refused-by-broker".to_owned())]);
+    let letters = scene.read("dead")?;
+    let letter = letters.first().context("no dead letter")?;
+    assert_eq!(letter.error("timestamp")?, "1000000000000");
+    assert_eq!(letter.error("value-size")?, "6");
+    assert!(letter.timestamp.is_some_and(|written| written > 1_700_000_000_000), "{:?}", letter.timestamp);
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use super::topic::{self, Commit, Isolation};
 use super::until_true;
 use crate::kafka::{Kafka, Topic};
 use anyhow::{Context, Result};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -62,6 +63,11 @@ impl Scene<'_> {
 
     pub fn read(&self, short: &str) -> Result<Vec<Record>> {
         topic::read(&self.bootstrap(), &self.topic(short), Isolation::Committed)
+    }
+
+    /// The ids of the members of the pipeline's group; each begins with its client's.
+    pub fn members(&self) -> Result<BTreeSet<String>> {
+        topic::members(&self.bootstrap(), &self.group())
     }
 
     pub fn commits(&self) -> Result<Vec<Commit>> {

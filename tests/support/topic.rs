@@ -286,3 +286,10 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
     commits.sort_by_key(|(partition, _)| *partition);
     Ok(commits.into_iter().map(|(_, commit)| commit).collect())
 }
+
+/// The ids of a group's members.
+pub fn members(bootstrap: &str, group: &str) -> Result<BTreeSet<String>> {
+    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let groups = consumer.fetch_group_list(Some(group), CALL)?;
+    Ok(groups.groups().iter().flat_map(|group| group.members()).map(|member| member.id().to_owned()).collect())
+}

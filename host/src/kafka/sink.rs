@@ -258,3 +258,34 @@ impl Sink for KafkaSink {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nobody else would ask for it: what is assigned cannot be started, and so nothing begins.
+    #[test]
+    fn a_check_without_a_producer_makes_one_anew() {
+        let settings = SinkSettings {
+            properties: crate::plan::Properties([("no.such.property".into(), "1".into())].into()),
+            transactional_id: None,
+            topics: Vec::new(),
+            inputs: Vec::new(),
+            group: "g".into(),
+        };
+        let mut sink = KafkaSink {
+            producer: None,
+            settings,
+            sent: Vec::new(),
+            suspects: HashSet::new(),
+            in_transaction: false,
+            ended: Instant::now(),
+            resting: Vec::new(),
+            spare: Vec::new(),
+            fenced: None,
+        };
+        // The attempt is seen by what it is told.
+        let fault = sink.check(&[]).unwrap_err();
+        assert!(matches!(&fault, Fault::Configuration(message) if message.contains("no.such.property")), "{fault}");
+    }
+}

@@ -50,10 +50,6 @@ pub struct KafkaSource {
     held: VecDeque<Message>,
     buffer: Vec<*mut rd::rd_kafka_message_t>,
     assigned: BTreeSet<TopicPartition>,
-    /// Announced as assigned, and not answered yet.
-    announced: Vec<TopicPartition>,
-    /// What is said next.
-    next: Option<Event>,
     looked: Instant,
     /// How long a rebalance is waited for before this member leaves.
     patience: Duration,
@@ -98,8 +94,6 @@ impl KafkaSource {
             held: VecDeque::new(),
             buffer: vec![ptr::null_mut(); limits.records.max(1)],
             assigned: BTreeSet::new(),
-            announced: Vec::new(),
-            next: None,
             looked: Instant::now(),
             patience: leaving::patience(properties),
             closed: false,
@@ -121,12 +115,8 @@ impl KafkaSource {
                 let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
                 let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
                 if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-                    let before = std::mem::replace(&mut self.announced, partitions.clone());
-                    if !before.is_empty() && !self.is_cooperative() {
-                        // The eager protocol takes an assignment back without a word when it was not answered yet.
-                        self.next = Some(Event::Assigned(partitions));
-                        return Ok(Some(Event::Revoked { partitions: before, lost: true }));
-                    }
+                    // The group is answered at once, or all its members would wait until these can be started.
+                    self.assign(&[])?;
                     return Ok(Some(Event::Assigned(partitions)));
                 }
                 // SAFETY: the client is alive.
@@ -186,9 +176,6 @@ impl Source for KafkaSource {
     type Group = Group;
 
     fn next(&mut self, wait: Duration) -> Result<Event, Fault> {
-        if let Some(next) = self.next.take() {
-            return Ok(next);
-        }
         if self.looked.elapsed() >= EVENTS
             && let Some(event) = self.event(Duration::ZERO)?
         {
@@ -229,7 +216,6 @@ impl Source for KafkaSource {
             result("assign", unsafe { rd::rd_kafka_assign(self.client.ptr(), list.ptr()) })?;
         }
         self.assigned.extend(positions.iter().map(|position| position.partition));
-        self.announced.clear();
         Ok(())
     }
 
@@ -244,7 +230,6 @@ impl Source for KafkaSource {
                 self.held.push_back(message);
             }
         }
-        self.announced.retain(|partition| !gone(*partition));
         // A topic's handle may go with its last partition, and its address come back as another's.
         self.handles.clear();
         if self.is_cooperative() {

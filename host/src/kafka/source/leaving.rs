@@ -61,8 +61,6 @@ impl KafkaSource {
 
     fn leave(&mut self) {
         let began = Instant::now();
-        // An assignment may have been announced and not answered yet.
-        drop(self.assign(&[]));
         while !self.is_member() && began.elapsed() < JOIN {
             self.answer();
         }
@@ -74,13 +72,11 @@ impl KafkaSource {
         }
     }
 
-    /// Answers an event, if one comes: whatever is given is not taken, whatever is taken is let go. Nobody is there to be told
-    /// of errors.
+    /// Answers an event, if one comes: whatever is given is not started, whatever is taken is let go. Nobody is there to be
+    /// told of errors.
     fn answer(&mut self) {
-        match self.event(EVENTS) {
-            Ok(Some(Event::Assigned(_))) => drop(self.assign(&[])),
-            Ok(Some(Event::Revoked { partitions, .. })) => drop(self.unassign(&partitions)),
-            _ => {}
+        if let Ok(Some(Event::Revoked { partitions, .. })) = self.event(EVENTS) {
+            drop(self.unassign(&partitions));
         }
     }
 
