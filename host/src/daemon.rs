@@ -19,13 +19,14 @@ use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::kafka::source::BatchLimits;
 use crate::kafka::{KafkaSink, KafkaSource, members, topics};
 use crate::plan::{Guarantee, Plan, Properties, Start};
+use crate::process::Process;
 use crate::report::{Publisher, WorkerState};
 use crate::slot::Slot;
 use crate::stage::WasmScorer;
 use crate::staging::{Stager, limits, sink_topics};
 use crate::state::State;
 use crate::wasm::Engine;
-use crate::worker::{Control, Process, Worker};
+use crate::worker::{Control, Worker};
 
 /// Between two attempts to start a worker, doubling.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);

@@ -25,6 +25,7 @@ pub mod output;
 pub mod pipeline;
 pub mod plan;
 pub mod prediction;
+pub mod process;
 pub mod record;
 pub mod report;
 pub mod sink;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::brake::Pause;
 use crate::controller::Controller;
 use crate::daemon::Daemon;
-use crate::feedback::Release;
+use crate::feedback::tally::Release;
 use crate::plan::Guarantee;
 use crate::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
 

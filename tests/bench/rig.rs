@@ -22,6 +22,7 @@ use sandpiper::kafka::{KafkaSink, KafkaSource};
 use sandpiper::output::Outputs;
 use sandpiper::pipeline::{Forced, Pipeline, Settings};
 use sandpiper::plan::{Plan, Stamp, Timestamp};
+use sandpiper::process::Process;
 use sandpiper::record::Batch;
 use sandpiper::report::Publisher;
 use sandpiper::slot::Slot;
@@ -30,7 +31,7 @@ use sandpiper::state::State;
 use sandpiper::stock;
 use sandpiper::transaction::Bounds;
 use sandpiper::wasm::Engine;
-use sandpiper::worker::{Control, Process, Worker};
+use sandpiper::worker::{Control, Worker};
 
 use crate::Options;
 use crate::kafka::{Kafka, Life};

@@ -17,8 +17,8 @@ use crate::dead_letter::PREFIX;
 use crate::output::{Output, Outputs};
 use crate::pipeline::{DEAD_LETTERS, Forced, Pipeline};
 use crate::plan::Plan;
+use crate::process::Process;
 use crate::record::{Batch, BatchBuilder, Origin};
-use crate::worker::Process;
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -5,7 +5,7 @@
 
 mod join;
 pub mod message;
-mod tally;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -14,19 +14,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use join::{Bounds, Join, Kind};
-pub use tally::{Release, Tally};
 
 use crate::dead_letter::{Blame, Letterhead, Reason};
 use crate::isolate::isolate;
 use crate::output::{Output, Outputs};
 use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT};
 use crate::plan::{Feedback as Plan, RecordId};
+use crate::process::Process;
 use crate::record::Batch;
 use crate::source::TopicPartition;
 use crate::stage::Score;
 use crate::wasm::bindings::{Judgement, Outcome};
-use crate::worker::Process;
 use join::{Arrival, Joined};
+use tally::Tally;
 
 /// Index of the predictions among the loop's input topics; the labels are the other one.
 const PREDICTIONS: u16 = 0;

@@ -57,9 +57,14 @@ impl KafkaSink {
     /// `Configuration` when librdkafka or the broker refuses the settings or a topic is missing, `Unknown` when no
     /// broker answers in time.
     pub fn new(settings: SinkSettings) -> Result<Self, Fault> {
-        let producer = Producer::new(&settings)?;
-        Ok(Self {
-            producer: Some(producer),
+        let mut sink = Self::unconnected(settings);
+        sink.recover()?;
+        Ok(sink)
+    }
+
+    fn unconnected(settings: SinkSettings) -> Self {
+        Self {
+            producer: None,
             settings,
             sent: Vec::new(),
             suspects: HashSet::new(),
@@ -68,7 +73,7 @@ impl KafkaSink {
             resting: Vec::new(),
             spare: Vec::new(),
             fenced: None,
-        })
+        }
     }
 
     /// The same call until it is done, failed or out of time.
@@ -273,19 +278,8 @@ mod tests {
             inputs: Vec::new(),
             group: "g".into(),
         };
-        let mut sink = KafkaSink {
-            producer: None,
-            settings,
-            sent: Vec::new(),
-            suspects: HashSet::new(),
-            in_transaction: false,
-            ended: Instant::now(),
-            resting: Vec::new(),
-            spare: Vec::new(),
-            fenced: None,
-        };
         // The attempt is seen by what it is told.
-        let fault = sink.check(&[]).unwrap_err();
+        let fault = KafkaSink::unconnected(settings).check(&[]).unwrap_err();
         assert!(matches!(&fault, Fault::Configuration(message) if message.contains("no.such.property")), "{fault}");
     }
 }

@@ -11,7 +11,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::bindings;
-use super::instance::State;
+use super::state::State;
 
 /// How often running guests look whether their time is up.
 pub const TICK: Duration = Duration::from_millis(10);

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use wasmtime::component::{HasData, InstancePre, ResourceTable};
-use wasmtime::{ResourceLimiter, Store, Trap};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::component::InstancePre;
+use wasmtime::{Store, Trap};
 
-use super::bindings::{classifier, learner, log, parser, record_context, scorer, transform};
+use super::bindings::{classifier, learner, parser, scorer, transform};
 use super::engine::TICK;
 use super::plugin::{Interface, Plugin};
-use super::stdio::Voice;
-use crate::record::{Row, Rows};
+use super::state::State;
+use crate::record::Rows;
 
 /// What an instance may use.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,8 +32,6 @@ impl Default for Limits {
     }
 }
 
-/// Elements of all tables of an instance: far above what a language's function table needs.
-const TABLE_ELEMENTS: usize = 100_000;
 /// Time for `open`, which may read a large model.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -82,109 +79,6 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
-
-/// What a store holds besides the guest.
-pub struct State {
-    wasi: WasiCtx,
-    resources: ResourceTable,
-    limiter: Limiter,
-    voice: Voice,
-    /// The rows of the call that runs.
-    rows: Option<Arc<Rows>>,
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
-    }
-}
-
-impl HasData for State {
-    type Data<'a> = &'a mut State;
-}
-
-impl log::Host for State {
-    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.voice.line(level, &message);
-        Ok(())
-    }
-}
-
-impl State {
-    fn row(&self, row: u32) -> wasmtime::Result<(&Rows, &Row)> {
-        let rows =
-            self.rows.as_deref().ok_or_else(|| wasmtime::format_err!("record-context was asked outside of a call"))?;
-        let found = rows.get(row as usize).ok_or_else(|| {
-            wasmtime::format_err!("record-context was asked for row {row}, which this batch does not have")
-        })?;
-        Ok((rows, found))
-    }
-}
-
-impl record_context::Host for State {
-    fn key(&mut self, row: u32) -> wasmtime::Result<Option<Vec<u8>>> {
-        let (rows, row) = self.row(row)?;
-        Ok(rows.key(row).map(<[u8]>::to_vec))
-    }
-
-    fn header(&mut self, row: u32, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        let (_, row) = self.row(row)?;
-        let headers = row.headers.iter().flat_map(|headers| headers.iter());
-        Ok(headers.rev().find(|(header, _)| *header == name).and_then(|(_, value)| value.clone()))
-    }
-
-    fn timestamp(&mut self, row: u32) -> wasmtime::Result<Option<i64>> {
-        Ok(self.row(row)?.1.timestamp)
-    }
-
-    fn origin(&mut self, row: u32) -> wasmtime::Result<record_context::Position> {
-        let (rows, row) = self.row(row)?;
-        let origin = row.origin;
-        Ok(record_context::Position {
-            topic: rows.topic(origin).to_owned(),
-            partition: origin.partition,
-            offset: origin.offset,
-        })
-    }
-
-    fn is_null(&mut self, row: u32) -> wasmtime::Result<bool> {
-        Ok(self.row(row)?.1.null)
-    }
-}
-
-/// Grants memory up to the limit and remembers when it did not.
-struct Limiter {
-    memory: usize,
-    used: usize,
-    denied: bool,
-}
-
-impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let used = self.used.saturating_add(desired.saturating_sub(current));
-        self.denied = used > self.memory;
-        if !self.denied {
-            self.used = used;
-        }
-        Ok(!self.denied)
-    }
-
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS)
-    }
-
-    fn instances(&self) -> usize {
-        32
-    }
-
-    fn tables(&self) -> usize {
-        64
-    }
-
-    fn memories(&self) -> usize {
-        4
-    }
-}
 
 /// An interface that the host calls: how it is instantiated and what `open` takes and answers.
 pub trait World: Sized + Send + 'static {
@@ -296,10 +190,7 @@ impl<W: World> Instance<W> {
     }
 
     fn instantiate(&self) -> Result<(Store<State>, W)> {
-        let voice = Voice::new(&self.plugin.name);
-        let wasi = WasiCtx::builder().stdout(voice.clone()).stderr(voice.clone()).insecure_random_seed(0).build();
-        let limiter = Limiter { memory: self.limits.memory, used: 0, denied: false };
-        let state = State { wasi, resources: ResourceTable::new(), limiter, voice, rows: None };
+        let state = State::new(&self.plugin.name, self.limits.memory);
         let mut store = Store::new(&self.plugin.engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(self.limits.answer);

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod instance;
 pub mod plugin;
 mod shape;
+mod state;
 mod stdio;
 
 pub use engine::Engine;

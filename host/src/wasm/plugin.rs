@@ -5,8 +5,8 @@ use wasmtime::component::{Component, InstancePre};
 
 use super::bindings::{PACKAGE, VERSION};
 use super::engine::Engine;
-use super::instance::State;
 use super::shape;
+use super::state::State;
 use crate::digest::Digest;
 
 /// What a plugin can be.

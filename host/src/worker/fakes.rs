@@ -13,12 +13,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
-use super::{Control, Process, Step, Worker};
+use super::{Control, Step, Worker};
 use crate::brake::{Brake, Word};
 use crate::clock::Clock;
 use crate::fault::{Fault, Refused};
 use crate::output::Outputs;
 use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT, Pipeline, fakes};
+use crate::process::Process;
 use crate::record::{Batch, BatchBuilder, Headers, Origin};
 use crate::report::{Publisher, WorkerReport};
 use crate::sink::Sink;

@@ -21,9 +21,9 @@ use crate::breaker::Breaker;
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::fault::Fault;
-use crate::feedback::Tally;
 use crate::output::{Halt, Outputs};
-use crate::pipeline::{Forced, Pipeline, Trial};
+use crate::pipeline::Forced;
+use crate::process::Process;
 use crate::record::Batch;
 use crate::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 use crate::sink::Sink;
@@ -44,37 +44,6 @@ const PAUSES: usize = 1_000;
 pub const PROBATION: u64 = 10_000;
 /// One failed record of so many is the release's failure.
 const ONE_IN: u64 = 20;
-
-/// What a loop does with its records.
-pub trait Process: Send + 'static {
-    /// `outputs` is cleared first. Effects in memory are staged until one of the next two.
-    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs);
-    fn committed(&mut self) {}
-    fn aborted(&mut self) {}
-    /// These partitions are another member's now.
-    fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
-    fn revision(&self) -> u64;
-    fn trial(&self) -> Trial {
-        Trial::Proven
-    }
-    fn tally(&self) -> Option<Arc<Tally>> {
-        None
-    }
-}
-
-impl Process for Pipeline {
-    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
-        Pipeline::process(self, batch, forced, now, outputs);
-    }
-
-    fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    fn trial(&self) -> Trial {
-        self.trial
-    }
-}
 
 /// Whatever a worker shares with the control plane.
 pub struct Control<P> {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::{Process, Worker};
+use super::Worker;
 use crate::brake::Cause;
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::fault::{Fault, Refused};
 use crate::output::Halt;
 use crate::pipeline::Refusal;
+use crate::process::Process;
 use crate::record::Origin;
 use crate::report::WorkerState;
 use crate::sink::Sink;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{ONE_IN, PROBATION, Process, Worker};
+use super::{ONE_IN, PROBATION, Worker};
 use crate::brake::{Cause, Pause};
 use crate::breaker::FEW;
 use crate::clock::Clock;
 use crate::fault::Fault;
 use crate::output::Counts;
 use crate::pipeline::Trial;
+use crate::process::Process;
 use crate::sink::Sink;
 use crate::source::{Position, Source, TopicPartition};
 
