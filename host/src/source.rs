@@ -36,7 +36,7 @@ pub struct Committed {
 #[derive(Debug)]
 pub enum Event {
     Batch(Batch),
-    /// The loop must answer with `assign`.
+    /// The loop starts them with `assign` as soon as it can. The group has its answer already: nobody waits for that.
     Assigned(Vec<TopicPartition>),
     /// The loop must finish what it has of them and answer with `unassign`; when they are `lost`, another
     /// member may own them already, and what it has must be aborted.
