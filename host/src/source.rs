@@ -1,6 +1,6 @@
 //! Where records come from: a consumer group's member, as the worker sees it.
 //!
-//! Nothing happens behind the loop's back: an assignment is an event, and the loop answers it.
+//! Nothing happens behind the loop's back: an assignment is an event, and the loop starts what it was given.
 
 use std::time::Duration;
 

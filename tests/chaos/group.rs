@@ -26,8 +26,8 @@ fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
     stage.verdict(&mut [&mut a], &format!("{rebalances} rebalances"))
 }
 
-/// While they ask to join, in the middle of the rebalance that the first of them begins, and once all are at rest, when some
-/// own no partition: whoever stays a member is waited for by all others.
+/// While they ask to join, in the middle of the rebalance that the first of them begins, and once one of them owns a partition and
+/// the others none: whoever stays a member is waited for by all others.
 fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
     let stops = times(8, 40)?;
     let mut dice = Dice::new(&scene.name)?;

@@ -1,7 +1,7 @@
 //! A source as a member of its group, without the worker around it.
 
 use crate::support::scene::Scene;
-use crate::support::until_true;
+use crate::support::{topic, until, until_true};
 use anyhow::{Result, ensure};
 use sandpiper::kafka::KafkaSource;
 use sandpiper::kafka::source::BatchLimits;
@@ -10,7 +10,11 @@ use sandpiper::source::{Event, Source, TopicPartition};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-crate::tests![a_member_that_owns_nothing_leaves_when_it_is_closed, partitions_that_are_not_started_yet_hold_nobody_up,];
+crate::tests![
+    a_member_that_owns_nothing_leaves_when_it_is_closed,
+    partitions_that_are_not_started_yet_hold_nobody_up,
+    an_assignment_that_is_taken_back_without_a_word_is_taken_back_here,
+];
 
 const ASSIGNORS: [&str; 2] = ["cooperative-sticky", "range"];
 
@@ -22,6 +26,7 @@ fn source(scene: &Scene, assignor: &str) -> Result<KafkaSource> {
         ("group.id", &scene.group()),
         ("partition.assignment.strategy", assignor),
         ("heartbeat.interval.ms", "300"),
+        ("topic.metadata.refresh.interval.ms", "300"),
         ("enable.auto.commit", "false"),
     ] {
         properties.0.insert(name.into(), value.into());
@@ -97,5 +102,35 @@ fn partitions_that_are_not_started_yet_hold_nobody_up(scene: &Scene) -> Result<(
             Ok(one.owned.len() == 1 && other.owned.len() == 1 && one.owned.is_disjoint(&other.owned))
         })?;
     }
+    Ok(())
+}
+
+/// With the eager protocol, where a topic grows before anybody heard of the first assignment. Who kept its partitions would read
+/// what may be another's.
+fn an_assignment_that_is_taken_back_without_a_word_is_taken_back_here(scene: &Scene) -> Result<()> {
+    scene.create(&[("in", 1, &[])])?;
+    let mut source = source(scene, "range")?;
+    let assignment = |longer_than: usize| {
+        until("the group gives more", || {
+            let members = topic::members(&scene.bootstrap(), &scene.group())?;
+            Ok(members.into_values().map(|given| given.len()).max().filter(|given| *given > longer_than))
+        })
+    };
+    let first = assignment(0)?;
+    scene.kafka.grow_topic(&scene.topic("in"), 2)?;
+    assignment(first)?;
+    let mut heard = Vec::new();
+    until_true("it hears of both partitions", || {
+        match source.next(Duration::from_millis(10))? {
+            Event::Assigned(partitions) => heard.push(("given", partitions.len())),
+            Event::Revoked { partitions, lost } => {
+                source.unassign(&partitions)?;
+                heard.push((if lost { "lost" } else { "revoked" }, partitions.len()));
+            }
+            _ => {}
+        }
+        Ok(heard.last() == Some(&("given", 2)))
+    })?;
+    ensure!(heard == [("given", 1), ("lost", 1), ("given", 2)], "{heard:?}");
     Ok(())
 }

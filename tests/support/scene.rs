@@ -67,7 +67,7 @@ impl Scene<'_> {
 
     /// The ids of the members of the pipeline's group; each begins with its client's.
     pub fn members(&self) -> Result<BTreeSet<String>> {
-        topic::members(&self.bootstrap(), &self.group())
+        Ok(topic::members(&self.bootstrap(), &self.group())?.into_keys().collect())
     }
 
     pub fn commits(&self) -> Result<Vec<Commit>> {

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -287,9 +287,10 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
     Ok(commits.into_iter().map(|(_, commit)| commit).collect())
 }
 
-/// The ids of a group's members.
-pub fn members(bootstrap: &str, group: &str) -> Result<BTreeSet<String>> {
+/// The ids of a group's members, each with what it was given, as Kafka encodes it.
+pub fn members(bootstrap: &str, group: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
     let groups = consumer.fetch_group_list(Some(group), CALL)?;
-    Ok(groups.groups().iter().flat_map(|group| group.members()).map(|member| member.id().to_owned()).collect())
+    let members = groups.groups().iter().flat_map(|group| group.members());
+    Ok(members.map(|member| (member.id().to_owned(), member.assignment().unwrap_or_default().to_vec())).collect())
 }

@@ -24,7 +24,10 @@ use crate::source::{Committed, Event, Position, Source, TopicPartition};
 
 /// How often events are looked at while records flow, and at most how long the loop waits for a record.
 const EVENTS: Duration = Duration::from_millis(5);
-/// Time for one request about offsets.
+/// Time to read committed offsets. While the last owner's transaction is open they are asked for again until it is over: the
+/// loop does that, and hears of its group in between.
+const COMMITTED: Duration = Duration::from_secs(1);
+/// Time for another request about offsets.
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// A batch's bounds.
@@ -50,6 +53,10 @@ pub struct KafkaSource {
     held: VecDeque<Message>,
     buffer: Vec<*mut rd::rd_kafka_message_t>,
     assigned: BTreeSet<TopicPartition>,
+    /// What the group gave and has not taken back.
+    given: BTreeSet<TopicPartition>,
+    /// What is said next.
+    next: Option<Event>,
     looked: Instant,
     /// How long a rebalance is waited for before this member leaves.
     patience: Duration,
@@ -94,6 +101,8 @@ impl KafkaSource {
             held: VecDeque::new(),
             buffer: vec![ptr::null_mut(); limits.records.max(1)],
             assigned: BTreeSet::new(),
+            given: BTreeSet::new(),
+            next: None,
             looked: Instant::now(),
             patience: leaving::patience(properties),
             closed: false,
@@ -115,10 +124,9 @@ impl KafkaSource {
                 let list = view(unsafe { rd::rd_kafka_event_topic_partition_list(event.ptr()) });
                 let partitions = self.ours(list.iter().map(|element| (element.topic.as_str(), element.partition)));
                 if code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-                    // The group is answered at once, or all its members would wait until these can be started.
-                    self.assign(&[])?;
-                    return Ok(Some(Event::Assigned(partitions)));
+                    return Ok(Some(self.given(partitions)));
                 }
+                self.given.retain(|partition| !partitions.contains(partition));
                 // SAFETY: the client is alive.
                 let lost = unsafe { rd::rd_kafka_assignment_lost(self.client.ptr()) } != 0;
                 Ok(Some(Event::Revoked { partitions, lost }))
@@ -132,6 +140,23 @@ impl KafkaSource {
             rd::RD_KAFKA_EVENT_ERROR => Ok(Some(Event::Trouble(event.message()))),
             _ => Ok(None),
         }
+    }
+
+    /// What to say of an assignment. The group is answered at once, or all its members would wait until the partitions can be
+    /// started.
+    fn given(&mut self, partitions: Vec<TopicPartition>) -> Event {
+        if let Err(fault) = self.assign(&[]) {
+            tracing::warn!(%fault, "the group could not be answered");
+        }
+        let before = if self.is_cooperative() { BTreeSet::new() } else { std::mem::take(&mut self.given) };
+        self.given.extend(&partitions);
+        if before.is_empty() {
+            return Event::Assigned(partitions);
+        }
+        // With the eager protocol this is all there is, and what came before is taken back without a word where a topic has
+        // grown before anybody heard of it.
+        self.next = Some(Event::Assigned(partitions));
+        Event::Revoked { partitions: before.into_iter().collect(), lost: true }
     }
 
     fn ours<'a>(&self, partitions: impl Iterator<Item = (&'a str, i32)>) -> Vec<TopicPartition> {
@@ -176,6 +201,9 @@ impl Source for KafkaSource {
     type Group = Group;
 
     fn next(&mut self, wait: Duration) -> Result<Event, Fault> {
+        if let Some(next) = self.next.take() {
+            return Ok(next);
+        }
         if self.looked.elapsed() >= EVENTS
             && let Some(event) = self.event(Duration::ZERO)?
         {
@@ -288,7 +316,7 @@ impl Source for KafkaSource {
 
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, Fault> {
         let list = self.plain(partitions);
-        let deadline = Instant::now() + REQUEST;
+        let deadline = Instant::now() + COMMITTED;
         // SAFETY: client and list are alive; the answer is written into the list.
         result("read the committed offsets", unsafe {
             rd::rd_kafka_committed(self.client.ptr(), list.ptr(), millis_until(deadline))
@@ -349,6 +377,7 @@ impl Source for KafkaSource {
     }
 
     fn group(&mut self) -> Result<Group, Fault> {
+        // The first of these is forgotten when partitions are started meanwhile; then the others or the broker refuse.
         // SAFETY: the client is alive; the metadata is owned by Group from here on.
         unsafe {
             if rd::rd_kafka_assignment_lost(self.client.ptr()) != 0 {

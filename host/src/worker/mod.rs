@@ -312,6 +312,10 @@ where
     }
 
     fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        if partitions.is_empty() && !self.pending.is_empty() {
+            // They are tried again in their time.
+            return Ok(());
+        }
         self.pending.extend(partitions);
         self.start_pending()
     }

@@ -22,9 +22,11 @@ const HEARTBEAT: Duration = Duration::from_secs(3);
 /// What a rebalance takes when all others have heard of it.
 const REBALANCE: Duration = Duration::from_millis(1_500);
 /// Time to leave, whatever the heartbeats.
-const LEAVE: Duration = Duration::from_secs(5);
+const LEAVE: Duration = Duration::from_secs(4);
 /// Time for all of it.
 const CLOSE: Duration = Duration::from_secs(8);
+/// Between two looks at a client that closes.
+const CLOSING: Duration = Duration::from_millis(20);
 
 /// How long a rebalance that is under way may take: the others join again with their next heartbeat.
 pub(super) fn patience(properties: &Properties) -> Duration {
@@ -47,15 +49,16 @@ impl KafkaSource {
             return;
         }
         loop {
-            // Whatever the group asked of this member and asks of it while it leaves, assignments too, waits for an answer,
-            // and the client could not be destroyed without one. From here on every answer means: nothing.
-            // SAFETY: the client is alive; a null list is the empty assignment.
-            unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) };
+            // First: a client that is closed just now would never answer what comes below.
+            self.events.poll(CLOSING);
             // SAFETY: the client is alive.
             if unsafe { rd::rd_kafka_consumer_closed(self.client.ptr()) } != 0 || Instant::now() >= deadline {
                 return;
             }
-            self.events.poll(Duration::from_millis(50));
+            // Whatever the group asked of this member and asks of it while it leaves, assignments too, waits for an answer,
+            // and the client could not be destroyed without one. From here on every answer means: nothing.
+            // SAFETY: the client is alive; a null list is the empty assignment.
+            unsafe { rd::rd_kafka_assign(self.client.ptr(), ptr::null()) };
         }
     }
 
@@ -99,8 +102,7 @@ mod tests {
     #[test]
     fn a_rebalance_takes_as_long_as_the_heartbeats_of_the_others() {
         let of = |millis: &str| patience(&Properties([("heartbeat.interval.ms".into(), millis.into())].into()));
-        assert_eq!(patience(&Properties::default()), Duration::from_millis(4_500));
+        assert_eq!(patience(&Properties::default()), LEAVE);
         assert_eq!(of("500"), Duration::from_secs(2));
-        assert_eq!(of("20000"), LEAVE);
     }
 }
