@@ -58,6 +58,8 @@ impl Producer {
             .set("queue.buffering.max.messages", "1000000")
             .set("partitioner", "murmur2_random")
             .set("reconnect.backoff.max.ms", "200")
+            // What a test waits for must not wait for the test.
+            .set("socket.timeout.ms", "5000")
             .create_with_context(failures.clone())?;
         Ok(Producer { producer, failures })
     }

@@ -8,6 +8,10 @@ use crate::plan::{Guarantee, Plan, Properties};
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 
+/// A broker that keeps its connections and answers nothing is left after that long, as producers leave it within a
+/// transaction's time; librdkafka's own default is a minute.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Bytes below which a record's own size is not what it costs to keep.
 const SMALL_RECORD: usize = 128;
 
@@ -55,6 +59,7 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     }
     // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
     properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
+    properties.0.entry("socket.timeout.ms".into()).or_insert_with(|| SILENCE.as_millis().to_string());
     properties
         .0
         .entry("session.timeout.ms".into())
