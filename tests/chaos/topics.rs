@@ -2,7 +2,7 @@
 
 use crate::course::{Dice, note, times};
 use crate::stage::{PARTITIONS, Stage, until_says};
-use crate::support::daemon::dead_letters;
+use crate::support::daemon::{Daemon, dead_letters};
 use crate::support::flowers::ROW;
 use crate::support::record;
 use crate::support::scene::Scene;
@@ -13,6 +13,7 @@ crate::tests![
     missing_topic,
     deleted_output_topic,
     deleted_input_topic,
+    deleted_input_topic_of_an_idle_daemon,
     grown_input_topic,
     outputs_that_the_broker_refuses,
 ];
@@ -44,10 +45,23 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
 
 fn deleted_input_topic(scene: &Scene) -> Result<()> {
     let stage = Stage::direct(scene, "")?;
-    let mut daemon = stage.daemon("a")?;
+    let daemon = stage.daemon("a")?;
     stage.until_all_progress()?;
     // Its feeder, too.
     drop(stage);
+    names_the_topic_and_waits(scene, daemon)
+}
+
+/// No transaction fails that would tell of it.
+fn deleted_input_topic_of_an_idle_daemon(scene: &Scene) -> Result<()> {
+    let mut stage = Stage::direct(scene, "")?;
+    let mut daemon = stage.daemon("a")?;
+    stage.until_all_progress()?;
+    stage.rest(&mut [&mut daemon])?;
+    names_the_topic_and_waits(scene, daemon)
+}
+
+fn names_the_topic_and_waits(scene: &Scene, mut daemon: Daemon) -> Result<()> {
     scene.kafka.delete_topic(&scene.topic("in"))?;
     let gone = format!("topic {} does not exist any more; create it again", scene.topic("in"));
     // A transaction that was open could not commit, and is recovered from.

@@ -2,7 +2,8 @@
 //!
 //! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster; `members`
 //! names who is in a group. `strays`, `offsets` and `waits` stand between us and what librdkafka does not keep.
-//! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's loop.
+//! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's
+//! loop, and complaints of partitions come to it while it reads.
 
 pub(crate) mod members;
 mod offsets;

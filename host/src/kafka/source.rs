@@ -3,6 +3,7 @@
 //! Every assigned partition's queue is forwarded to it before the assignment starts: a record can then arrive
 //! nowhere else. Rebalances and errors come as events of the consumer's queue; the loop asks for them.
 
+mod complaints;
 mod leaving;
 mod reading;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use complaints::Complaints;
 use reading::Message;
 
 use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
@@ -43,6 +45,7 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
+    complaints: Complaints,
     topics: Arc<[String]>,
     names: Vec<CString>,
     /// librdkafka's topic handles as they were met, with our index.
@@ -78,7 +81,9 @@ impl KafkaSource {
         limits: BatchLimits,
     ) -> Result<Self, Fault> {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
-        let client = Client::new(Kind::Consumer, properties, events)?;
+        let complaints = Complaints::default();
+        // SAFETY: the configuration is alive; the fields of a source are dropped in their order.
+        let client = Client::with(Kind::Consumer, properties, events, |conf| unsafe { complaints.listen(conf) })?;
         let mut names = Vec::new();
         let mut subscription = List::default();
         for topic in topics.iter() {
@@ -93,6 +98,7 @@ impl KafkaSource {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
+            complaints,
             topics,
             names,
             handles: Vec::new(),
@@ -207,6 +213,9 @@ impl Source for KafkaSource {
         if self.looked.elapsed() >= EVENTS
             && let Some(event) = self.event(Duration::ZERO)?
         {
+            return Ok(event);
+        }
+        if let Some(event) = self.complaints.take(&self.topics) {
             return Ok(event);
         }
         if self.held.is_empty() {
