@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use rdkafka::ClientConfig;
 use rdkafka::message::Message as _;
-use sandpiper::stock;
+use sandpiper_sandbox::stock;
 
 use crate::Options;
 use crate::daemon::Daemon;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sandpiper::config::plan::{Plan, Stamp};
 use sandpiper::pipeline::{ModelStage, Pipeline, Settings};
-use sandpiper::plan::{Plan, Stamp};
-use sandpiper::prediction::Writer;
-use sandpiper::transaction::Bounds;
+use sandpiper::record::prediction::Writer;
+use sandpiper::stream::transaction::Bounds;
 use sandpiper_csv::Csv;
 use sandpiper_logistic::Logistic;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use sandpiper::record::Batch;
-use sandpiper::stage::{Classify, Parse};
-use sandpiper::wasm::bindings::{Column, Kind, Matrix, Parsed, Predictions, Rejection, Signature};
-use sandpiper::wasm::{Failure, FailureKind};
+use sandpiper_sandbox::stage::{Classify, Parse};
+use sandpiper_sandbox::wit::latest::{Column, Kind, Matrix, Parsed, Predictions, Rejection, Signature};
+use sandpiper_sandbox::{Failure, FailureKind};
 use sandpiper_sdk::{Classifier, OpenClassifier, OpenParser, Parser};
 
 pub struct NativeParser<P>(pub OpenParser<P>);

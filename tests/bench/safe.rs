@@ -9,8 +9,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use sandpiper::config::plan::{Plan, Properties};
 use sandpiper::kafka::properties::{self, Assignor};
-use sandpiper::plan::{Plan, Properties};
 
 use crate::drain::{Drained, TRANSACTION};
 use crate::measure::process_cpu;

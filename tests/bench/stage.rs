@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use sandpiper::record::{Batch, BatchBuilder, Origin};
-use sandpiper::stage::{Classify, Parse, WasmClassifier, WasmParser};
-use sandpiper::stock;
-use sandpiper::wasm::bindings::Predictions;
-use sandpiper::wasm::instance::Opening;
-use sandpiper::wasm::{Engine, Failure, Limits, Plugin};
 use sandpiper_csv::Csv;
 use sandpiper_json::Json;
 use sandpiper_logistic::Logistic;
+use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::stage::{Classify, Parse, WasmClassifier, WasmParser};
+use sandpiper_sandbox::stock;
+use sandpiper_sandbox::wit::latest::Predictions;
+use sandpiper_sandbox::{Engine, Failure, Limits, Plugin};
 
 use crate::Options;
 use crate::measure::{median, ratio, take_turns, thread_cpu};

@@ -3,10 +3,10 @@
 use crate::support::scene::Scene;
 use crate::support::{topic, until, until_true};
 use anyhow::{Result, ensure};
+use sandpiper::config::plan::{Properties, Start};
 use sandpiper::kafka::KafkaSource;
 use sandpiper::kafka::source::BatchLimits;
-use sandpiper::plan::{Properties, Start};
-use sandpiper::source::{Event, Source, TopicPartition};
+use sandpiper::stream::source::{Event, Source, TopicPartition};
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use sandpiper::dlq::Found;
 use sandpiper::feedback::message;
-use sandpiper::plan::RecordId;
+use sandpiper::record::RecordId;
 use sandpiper::record::{Batch, BatchBuilder, Headers, Origin};
-use sandpiper::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
-use sandpiper::wasm::bindings::Matrix;
-use sandpiper::wasm::instance::Opening;
-use sandpiper::wasm::{Engine, Limits, Plugin};
+use sandpiper::replay::Found;
+use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
+use sandpiper_sandbox::wit::latest::Matrix;
+use sandpiper_sandbox::{Engine, Limits, Plugin};
 
 /// A pipeline file.
 pub fn config(data: &[u8]) {
@@ -22,7 +22,7 @@ pub fn config(data: &[u8]) {
         return;
     }
     let env = |name: &str| (name == "SET").then(|| "value".to_owned());
-    let read = sandpiper::config::parse(Path::new("pipeline.toml"), text, &sandpiper::stock::names(), &env);
+    let read = sandpiper::config::parse(Path::new("pipeline.toml"), text, &sandpiper_sandbox::stock::names(), &env);
     if let Err(mistakes) = read {
         assert!(!mistakes.is_empty(), "refused without a reason");
         for mistake in mistakes {
@@ -67,11 +67,11 @@ pub fn letter(data: &[u8]) {
 pub fn pointer(data: &[u8]) {
     let (pointer, value) = split(data);
     let batch = one(value);
-    let pointed = sandpiper::pipeline::pointed(pointer, value).ok();
-    let id = sandpiper::pipeline::id_of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
+    let pointed = sandpiper::record::id::pointed(pointer, value).ok();
+    let id = sandpiper::record::id::of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
     assert_eq!(pointed.as_deref(), id.as_deref());
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
-        let _ = sandpiper::pipeline::id_of(&id, &batch, 0);
+        let _ = sandpiper::record::id::of(&id, &batch, 0);
     }
 }
 

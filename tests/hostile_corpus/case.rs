@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sandpiper::wasm::{Limits, Plugin};
+use sandpiper_sandbox::{Limits, Plugin};
 
 use crate::scene::{Answer, Answers, ENGINE, Lane, POISON, POISON_VALUE, Place, ROWS, SPENT, batch, expected, told};
 

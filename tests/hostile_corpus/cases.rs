@@ -558,5 +558,5 @@ fn files() -> Vec<Case> {
 }
 
 pub fn stock(name: &str) -> Vec<u8> {
-    sandpiper::stock::component(name).unwrap().to_vec()
+    sandpiper_sandbox::stock::component(name).unwrap().to_vec()
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use sandpiper::stage::{Parse as _, WasmParser};
-use sandpiper::wasm::instance::Opening;
-use sandpiper::wasm::{Limits, Plugin};
+use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::stage::{Parse as _, WasmParser};
+use sandpiper_sandbox::{Limits, Plugin};
 
 use crate::cases::stock;
 use crate::scene::{ENGINE, ROWS, batch};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sandpiper::wasm::Limits;
+use sandpiper_sandbox::Limits;
 
 use crate::scene::{Lane, POISON, Place, batch, expected, told};
 

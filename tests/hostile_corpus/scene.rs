@@ -5,17 +5,17 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use sandpiper::dead_letter::{Letterhead, PREFIX};
-use sandpiper::isolate::isolate;
-use sandpiper::output::{Halt, Outputs};
+use sandpiper::config::plan::{Policy, Stamp, Timestamp, Tombstones};
+use sandpiper::pipeline::isolate::isolate;
 use sandpiper::pipeline::{DEAD_LETTERS, Forced, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
-use sandpiper::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
-use sandpiper::prediction::Writer;
-use sandpiper::record::{Batch, BatchBuilder, Origin};
-use sandpiper::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
-use sandpiper::wasm::bindings::Outcome;
-use sandpiper::wasm::instance::Opening;
-use sandpiper::wasm::{Engine, Limits, Plugin};
+use sandpiper::record::dead_letter::{Letterhead, PREFIX};
+use sandpiper::record::output::{Halt, Outputs};
+use sandpiper::record::prediction::Writer;
+use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId};
+use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
+use sandpiper_sandbox::wit::latest::Outcome;
+use sandpiper_sandbox::{Engine, Limits, Plugin};
 
 use crate::hostile;
 
@@ -98,7 +98,7 @@ impl Lane {
                 parser_release: "parser".into(),
                 classifier: Box::new(classifier),
                 classifier_release: "classifier".into(),
-                gather: sandpiper::staging::gather("parser", &columns, "classifier", &signature)?,
+                gather: sandpiper::control::staging::gather("parser", &columns, "classifier", &signature)?,
                 columns: signature.columns.len(),
                 classes: signature.classes.len(),
                 writer: Writer::new(&signature, 0.0, 1, true),
@@ -162,7 +162,7 @@ fn settings(limits: Limits) -> Arc<Settings> {
 }
 
 fn answers(outputs: &Outputs) -> Result<Answers> {
-    let answer = |output: &sandpiper::output::Output| {
+    let answer = |output: &sandpiper::record::output::Output| {
         let value = String::from_utf8(output.value.map(|span| outputs.bytes(span).to_vec()).unwrap_or_default())?;
         if output.topic != OUTPUT {
             let reason = format!("{PREFIX}reason");

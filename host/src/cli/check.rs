@@ -12,15 +12,15 @@ use serde::Serialize;
 use toml::de::{DeTable, DeValue};
 
 use super::{Failure, Global, Outcome, Output};
+use crate::config::plan::{self, Plan};
 use crate::config::{self, Mistake};
-use crate::deployment::Release;
+use crate::control::deployment::Release;
+use crate::control::staging::{self, Stager};
+use crate::control::state::State;
 use crate::kafka::topics;
-use crate::plan::{self, Plan};
-use crate::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
-use crate::staging::{self, Stager};
-use crate::state::State;
-use crate::stock;
-use crate::wasm::Engine;
+use sandpiper_sandbox::Engine;
+use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
+use sandpiper_sandbox::stock;
 
 /// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
 #[derive(Args)]

@@ -7,11 +7,11 @@ use clap::{Args, Subcommand};
 
 use super::client::Client;
 use super::{Global, Outcome, Output};
-use crate::admin::Kept;
-use crate::controller::{Change, Deployed, PluginChange, StageChange};
-use crate::digest::Digest;
-use crate::plan::PluginRef;
-use crate::staging::component;
+use crate::api::routes::Kept;
+use crate::config::plan::PluginRef;
+use crate::control::controller::{Change, Deployed, PluginChange, StageChange};
+use crate::control::staging::component;
+use sandpiper_sandbox::Digest;
 
 /// Swap a plugin, a model or a configuration of a running pipeline.
 #[derive(Args)]

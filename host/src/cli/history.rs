@@ -8,7 +8,7 @@ use clap::Args;
 use super::client::Client;
 use super::table::Table;
 use super::{Global, Outcome, Output};
-use crate::deployment::{Deployment, Releases};
+use crate::control::deployment::{Deployment, Releases};
 
 /// Every revision of a pipeline: when, why, and what it runs. The last is the current one.
 #[derive(Args)]
@@ -62,8 +62,8 @@ pub(super) fn time(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deployment::Release;
-    use crate::digest::Digest;
+    use crate::control::deployment::Release;
+    use sandpiper_sandbox::Digest;
 
     #[test]
     fn a_revision_is_a_line_with_time_releases_and_reason() {

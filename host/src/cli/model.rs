@@ -10,11 +10,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Subcommand};
 
 use super::{Global, Outcome, Output, plugin};
-use crate::digest::Digest;
-use crate::staging;
-use crate::train::{self, Examples};
-use crate::wasm::bindings::{Column, Kind, Signature};
-use crate::wasm::{Engine, Plugin};
+use crate::authoring::train::{self, Examples};
+use crate::control::staging;
+use sandpiper_sandbox::Digest;
+use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
+use sandpiper_sandbox::{Engine, Plugin};
 
 /// Models, made without a pipeline.
 #[derive(Args)]
@@ -315,7 +315,7 @@ mod tests {
         let table = Table { label: "class", columns: &[], categories: &[], weights: None };
         let (signature, examples) = table.read(File::open(data).unwrap()).unwrap();
         assert_eq!((signature.columns.len(), signature.classes.len(), examples.labels.len()), (4, 3, 150));
-        let component = crate::stock::component("logistic").unwrap();
+        let component = sandpiper_sandbox::stock::component("logistic").unwrap();
         let plugin = Arc::new(Plugin::load(&Engine::new(None).unwrap(), "logistic", component).unwrap());
         let model =
             train::train(plugin.clone(), train::limits(), &serde_json::json!({}), &signature, &examples).unwrap();

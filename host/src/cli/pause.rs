@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::client::Client;
 use super::{Global, Outcome, Output, print_json};
-use crate::brake;
+use crate::stream::brake;
 
 /// Hold a pipeline between two transactions.
 ///

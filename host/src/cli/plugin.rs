@@ -5,12 +5,13 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, Global, Outcome, Output};
-use crate::digest::Digest;
-use crate::plan::PluginRef;
-use crate::wasm::bindings::{PACKAGE, VERSION};
-use crate::wasm::plugin::is_granted;
-use crate::wasm::{Described, Engine, Interface};
-use crate::{staging, stock};
+use crate::config::plan::PluginRef;
+use crate::control::staging;
+use sandpiper_sandbox::Digest;
+use sandpiper_sandbox::plugin::is_granted;
+use sandpiper_sandbox::stock;
+use sandpiper_sandbox::wit::latest::{PACKAGE, VERSION};
+use sandpiper_sandbox::{Described, Engine, Interface};
 
 /// Components, looked at without a pipeline.
 #[derive(Args)]

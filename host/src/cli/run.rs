@@ -9,10 +9,11 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Global, Outcome};
+use crate::api::routes;
 use crate::config;
+use crate::config::plan::Plan;
 use crate::daemon::{Daemon, Options};
-use crate::plan::Plan;
-use crate::{admin, stock};
+use sandpiper_sandbox::stock;
 
 /// Run pipelines until SIGTERM or Ctrl-C.
 #[derive(Args)]
@@ -36,7 +37,7 @@ pub struct Run {
 impl Run {
     pub fn run(self, global: &Global) -> Outcome {
         super::logging();
-        crate::failpoint::set_up().map_err(Failure::Usage)?;
+        crate::stream::failpoint::set_up().map_err(Failure::Usage)?;
         let listen = listen_address(&global.admin)?;
         let plans = load(&self.files)?;
         let runtime =
@@ -46,16 +47,16 @@ impl Run {
 
     async fn serve(self, plans: Vec<Plan>, listen: SocketAddr) -> Result<()> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let listener = admin::bind(listen).await?;
+        let listener = routes::bind(listen).await?;
         let address = listener.local_addr()?;
         let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance };
         let daemon = tokio::task::spawn_blocking(move || Daemon::start(plans, &options)).await??;
         std::fs::write(daemon.state.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
         tracing::info!(%address, instance = daemon.state.instance(), "the admin API listens");
         let daemon = Arc::new(daemon);
-        let watcher = self.dev.then(|| crate::dev::watch(&daemon)).transpose()?;
+        let watcher = self.dev.then(|| crate::authoring::dev::watch(&daemon)).transpose()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(admin::serve(listener, daemon.clone(), async {
+        let serving = tokio::spawn(routes::serve(listener, daemon.clone(), async {
             let _ = stopped.await;
         }));
         tokio::select! {

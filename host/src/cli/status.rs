@@ -13,9 +13,9 @@ use super::client::Client;
 use super::history::time;
 use super::table::{Table, grouped};
 use super::{Global, Outcome, Output};
-use crate::plan::Guarantee;
-use crate::report::{PartitionReport, WorkerState};
-use crate::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
+use crate::api::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
+use crate::config::plan::Guarantee;
+use crate::stream::report::{PartitionReport, WorkerState};
 
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
@@ -101,7 +101,8 @@ fn only(mut answer: Value, name: Option<&str>) -> Result<Value> {
 }
 
 fn render(answer: Value) -> Result<String> {
-    let status: crate::status::Status = serde_json::from_value(answer).context("the daemon is not of this version")?;
+    let status: crate::api::status::Status =
+        serde_json::from_value(answer).context("the daemon is not of this version")?;
     let mut text = format!("sandpiper {}, instance {}\n", status.version, status.instance);
     for each in &status.pipelines {
         text.push('\n');
@@ -379,14 +380,14 @@ mod tests {
     /// What the daemon writes is what this reads: both are the same types, fields that are left out included.
     #[test]
     fn the_daemons_json_survives_reading_and_writing() {
-        let status: crate::status::Status = serde_json::from_value(answer()).unwrap();
+        let status: crate::api::status::Status = serde_json::from_value(answer()).unwrap();
         assert_eq!(serde_json::to_value(status).unwrap(), answer());
     }
 
     #[test]
     fn many_classes_are_left_to_json() {
         let row: BTreeMap<String, u64> = (0..20).map(|class| (format!("c{class:02}"), 1)).collect();
-        let mut status: crate::status::Status = serde_json::from_value(answer()).unwrap();
+        let mut status: crate::api::status::Status = serde_json::from_value(answer()).unwrap();
         let release = status.pipelines[0].releases.last_mut().unwrap();
         release.confusion = BTreeMap::from([("c00".to_owned(), row)]);
         assert!(matrix(release).contains("20 classes"));

@@ -18,9 +18,9 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use super::{Failure, Global, Outcome, Output};
-use crate::dead_letter::PREFIX;
+use crate::config::plan::Plan;
 use crate::kafka::properties;
-use crate::plan::Plan;
+use crate::record::dead_letter::PREFIX;
 
 /// Time for one question to the brokers.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -319,7 +319,7 @@ mod tests {
 
     fn plan(name: &str) -> Plan {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data").join(name);
-        crate::config::load(&file, &crate::stock::names()).unwrap()
+        crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap()
     }
 
     #[test]

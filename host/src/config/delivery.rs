@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::{Delivery, Guarantee};
+use crate::config::plan::{Delivery, Guarantee};
 
 use super::section::Section;
 use super::unit::{GIB, KIB, MIB};

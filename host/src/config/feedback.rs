@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::plan::{Feedback, RecordId, Stage};
+use crate::config::plan::{Feedback, Stage};
+use crate::record::RecordId;
 
 use super::file::File;
 use super::section::Section;

@@ -1,6 +1,7 @@
 //! `[input]`: what the pipeline reads.
 
-use crate::plan::{Input, RecordId, Start, Tombstones};
+use crate::config::plan::{Input, Start, Tombstones};
+use crate::record::RecordId;
 
 use toml::de::DeValue;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use crate::plan::{Guarantee, Properties};
+use crate::config::plan::{Guarantee, Properties};
 
 use super::delivery;
 use super::section::Section;

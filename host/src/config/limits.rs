@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::plan::Limits;
+use crate::config::plan::Limits;
 
 use super::delivery;
 use super::section::Section;

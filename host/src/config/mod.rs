@@ -12,6 +12,7 @@ mod limits;
 mod mistake;
 mod name;
 mod output;
+pub mod plan;
 mod plugin_config;
 mod scalar;
 mod secret;
@@ -30,7 +31,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use crate::plan::Plan;
+use crate::config::plan::Plan;
 use file::File;
 use section::Section;
 

@@ -2,7 +2,7 @@
 //!
 //! An error completes a sentence that begins with the value as found, and so does not repeat it.
 
-use crate::plan::RecordId;
+use crate::record::RecordId;
 
 /// Topics of the control plane: a pipeline neither reads nor writes them.
 const CONTROL_TOPICS: [&str; 3] = ["sandpiper.commands", "sandpiper.deployments", "sandpiper.artifacts"];

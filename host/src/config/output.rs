@@ -1,6 +1,6 @@
 //! `[output]` and `[errors]`: what the pipeline writes, and how.
 
-use crate::plan::{Errors, Output, Partition, Policy, Stamp, Timestamp};
+use crate::config::plan::{Errors, Output, Partition, Policy, Stamp, Timestamp};
 
 use super::name;
 use super::section::Section;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
-use crate::plan::{PluginRef, Stage, Transform};
+use crate::config::plan::{PluginRef, Stage, Transform};
 
 use super::section::Section;
 use super::value::{self, Found, Written};

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::plan::Plan;
+use crate::config::plan::Plan;
 
 use super::mistake::Mistake;
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 
 use super::flowers::{CLASSES, COLUMNS, Flower};
-use crate::stock;
-use crate::train::{self, Examples};
-use crate::wasm::bindings::{Column, Kind, Signature};
-use crate::wasm::{Engine, Plugin};
+use crate::authoring::train::{self, Examples};
+use sandpiper_sandbox::stock;
+use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
+use sandpiper_sandbox::{Engine, Plugin};
 
 /// A plugin and what it learned.
 pub struct Model {

@@ -6,8 +6,9 @@ use anyhow::{Result, anyhow};
 
 use super::broker::Broker;
 use super::flowers::COLUMNS;
-use crate::plan::Plan;
-use crate::{config, stock};
+use crate::config;
+use crate::config::plan::Plan;
+use sandpiper_sandbox::stock;
 
 /// The first model's file.
 pub const MODEL: &str = "sepals.json";

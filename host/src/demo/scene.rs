@@ -12,10 +12,10 @@ use super::models::Model;
 use super::summary::scored;
 use super::traffic::Traffic;
 use super::view::View;
-use crate::controller::{Change, Controller, PluginChange, StageChange};
+use crate::api::status::{PipelineStatus, WorkerStatus};
+use crate::control::controller::{Change, Controller, PluginChange, StageChange};
 use crate::daemon::Daemon;
-use crate::report::WorkerState;
-use crate::status::{PipelineStatus, WorkerStatus};
+use crate::stream::report::WorkerState;
 
 /// Without any progress for so long, it is given up. At the start a new broker makes its own topics first.
 const START: Duration = Duration::from_secs(40);

@@ -6,8 +6,8 @@ use std::fmt;
 use indicatif::HumanCount;
 use serde::Serialize;
 
-use crate::plan::Guarantee;
-use crate::status::{PipelineStatus, ReleaseStatus};
+use crate::api::status::{PipelineStatus, ReleaseStatus};
+use crate::config::plan::Guarantee;
 
 #[derive(Debug, Serialize)]
 pub struct Summary {

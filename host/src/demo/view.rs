@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::summary::{Revision, table};
-use crate::status::{PipelineStatus, ReleaseStatus};
+use crate::api::status::{PipelineStatus, ReleaseStatus};
 
 /// Between two plain lines.
 const LINES: Duration = Duration::from_secs(2);

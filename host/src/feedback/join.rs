@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
-use crate::wasm::bindings::Outcome;
+use sandpiper_sandbox::wit::latest::Outcome;
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]

@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::join::{Joined, Label, Prediction};
-use crate::pipeline::pointed;
 use crate::record::Batch;
-use crate::wasm::bindings::Judgement;
+use crate::record::id::pointed;
+use sandpiper_sandbox::wit::latest::Judgement;
 
 #[derive(Deserialize)]
 struct Written<'a> {

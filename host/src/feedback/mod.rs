@@ -15,17 +15,17 @@ use std::time::Duration;
 
 pub use join::{Bounds, Join, Kind};
 
-use crate::dead_letter::{Blame, Letterhead, Reason};
-use crate::isolate::isolate;
-use crate::output::{Output, Outputs};
+use crate::config::plan::Feedback as Plan;
+use crate::pipeline::isolate::isolate;
 use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT};
-use crate::plan::{Feedback as Plan, RecordId};
-use crate::process::Process;
-use crate::record::Batch;
-use crate::source::TopicPartition;
-use crate::stage::Score;
-use crate::wasm::bindings::{Judgement, Outcome};
+use crate::record::dead_letter::{Blame, Letterhead, Reason};
+use crate::record::output::{Output, Outputs};
+use crate::record::{Batch, RecordId};
+use crate::stream::process::Process;
+use crate::stream::source::TopicPartition;
 use join::{Arrival, Joined};
+use sandpiper_sandbox::stage::Score;
+use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 use tally::Tally;
 
 /// Index of the predictions among the loop's input topics; the labels are the other one.
@@ -45,7 +45,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(plan: &Plan, pipeline: &crate::plan::Plan, instance: &str, release: String) -> Self {
+    pub fn new(plan: &Plan, pipeline: &crate::config::plan::Plan, instance: &str, release: String) -> Self {
         Self {
             labels_id: plan.id.clone(),
             class: plan.class.clone(),
@@ -100,7 +100,7 @@ impl Feedback {
                 None => Arrival::Counted(Kind::Foreign),
             }
         } else {
-            let id = crate::pipeline::id_of(&self.settings.labels_id, batch, row)
+            let id = crate::record::id::of(&self.settings.labels_id, batch, row)
                 .map_err(|message| wrong("no-id", message))?;
             let label = message::label(batch, row, self.settings.class.as_deref())
                 .map_err(|message| wrong("malformed-label", message))?;

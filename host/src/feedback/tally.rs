@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::join::{Joined, Kind};
-use crate::wasm::bindings::Judgement;
+use sandpiper_sandbox::wit::latest::Judgement;
 
 /// One revision's record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

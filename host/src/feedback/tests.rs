@@ -1,10 +1,10 @@
 //! Predictions and labels through the loop's process: scores, tallies, dead letters.
 
 use super::*;
-use crate::output::Span;
 use crate::pipeline::Refusal;
+use crate::record::output::Span;
 use crate::record::{BatchBuilder, Origin};
-use crate::wasm::{Failure, FailureKind};
+use sandpiper_sandbox::{Failure, FailureKind};
 
 const LABELS: u16 = 1;
 

@@ -13,8 +13,8 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::raw::{Client, Kind, describe};
-use crate::fault::Fault;
-use crate::plan::Properties;
+use crate::config::plan::Properties;
+use crate::stream::fault::Fault;
 
 /// Time for the brokers' answers, and for another daemon to become a member: it takes an id over before it joins.
 const REQUEST: Duration = Duration::from_secs(5);

@@ -15,8 +15,8 @@ use rdkafka::bindings as rd;
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::Group;
 use super::strays::Link;
-use crate::failpoint;
-use crate::fault::Fault;
+use crate::stream::failpoint;
+use crate::stream::fault::Fault;
 
 /// Beyond its deadline, for a call that does keep it.
 const GRACE: Duration = Duration::from_millis(500);

@@ -12,10 +12,10 @@ use super::offsets::{Courier, Offsets};
 use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
 use super::strays::{Link, Strays};
 use super::topics;
-use crate::fault::{Fault, Refused};
-use crate::output::Output;
-use crate::plan::Properties;
+use crate::config::plan::Properties;
 use crate::record::Origin;
+use crate::record::output::Output;
+use crate::stream::fault::{Fault, Refused};
 
 /// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
 const INIT: Duration = Duration::from_secs(10);

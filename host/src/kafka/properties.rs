@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::failpoint;
-use crate::plan::{Guarantee, Plan, Properties};
+use crate::config::plan::{Guarantee, Plan, Properties};
+use crate::stream::failpoint;
 
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use crate::fault::Fault;
-use crate::plan::Properties;
+use crate::config::plan::Properties;
+use crate::stream::fault::Fault;
 
 /// An error string of librdkafka, which is static.
 pub fn describe(code: rd::rd_kafka_resp_err_t) -> String {

@@ -16,12 +16,12 @@ pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::{Group, vanished};
-use crate::failpoint;
-use crate::fault::Fault;
-use crate::output::Outputs;
 use crate::record::Origin;
-use crate::sink::Sink;
-use crate::source::{Position, TopicPartition};
+use crate::record::output::Outputs;
+use crate::stream::failpoint;
+use crate::stream::fault::Fault;
+use crate::stream::sink::Sink;
+use crate::stream::source::{Position, TopicPartition};
 
 /// Fenced again within this time, without a timeout of our own, means two holders of one id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_check_without_a_producer_makes_one_anew() {
         let settings = SinkSettings {
-            properties: crate::plan::Properties([("no.such.property".into(), "1".into())].into()),
+            properties: crate::config::plan::Properties([("no.such.property".into(), "1".into())].into()),
             transactional_id: None,
             topics: Vec::new(),
             inputs: Vec::new(),

@@ -20,9 +20,9 @@ use complaints::Complaints;
 use reading::Message;
 
 use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
-use crate::fault::Fault;
-use crate::plan::{Properties, Start};
-use crate::source::{Committed, Event, Position, Source, TopicPartition};
+use crate::config::plan::{Properties, Start};
+use crate::stream::fault::Fault;
+use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
 
 /// How often events are looked at while records flow, and at most how long the loop waits for a record.
 const EVENTS: Duration = Duration::from_millis(5);

@@ -10,8 +10,8 @@ use rdkafka::bindings as rd;
 
 use super::properties;
 use super::raw::{Client, Kind, describe, is_configuration};
-use crate::fault::Fault;
-use crate::plan::{Partition, Plan, Properties};
+use crate::config::plan::{Partition, Plan, Properties};
+use crate::stream::fault::Fault;
 
 /// Time for one look at the cluster.
 const REQUEST: Duration = Duration::from_secs(5);

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{DEAD_LETTERS, ModelStage, Pipeline, Settings, TransformStage};
-use crate::dead_letter::Letterhead;
-use crate::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
-use crate::prediction::Writer;
+use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::Batch;
-use crate::stage::{Classify, Parse, Transform};
-use crate::wasm::bindings::{
+use crate::record::RecordId;
+use crate::record::dead_letter::Letterhead;
+use crate::record::prediction::Writer;
+use sandpiper_sandbox::stage::{Classify, Parse, Transform};
+use sandpiper_sandbox::wit::latest::{
     Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed,
 };
-use crate::wasm::{Failure, FailureKind};
+use sandpiper_sandbox::{Failure, FailureKind};
 
 /// Bytes of the largest value that the fake pipelines take.
 pub(crate) const MAX_VALUE: usize = 1_000;
@@ -152,7 +153,7 @@ struct ByText<F>(F);
 
 impl<F: FnMut(&str) -> Fate + Send> Transform for ByText<F> {
     fn transform(&mut self, batch: &Batch, _deadline: Duration) -> Result<Transformed, Failure> {
-        use crate::wasm::bindings::transform::exports::sandpiper::plugin::transform::Header;
+        use sandpiper_sandbox::wit::latest::transform::exports::sandpiper::plugin::transform::Header;
         let mut answer = Transformed {
             payload: Vec::new(),
             offsets: vec![0],

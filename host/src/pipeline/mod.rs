@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fakes;
-pub(crate) mod id;
+pub mod isolate;
 mod model;
 #[cfg(test)]
 mod tests;
@@ -15,16 +15,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use id::{of as id_of, pointed};
 pub use model::ModelStage;
 pub use transform::TransformStage;
 
-use crate::dead_letter::{Blame, Letterhead, Reason};
-use crate::output::{Halt, Output, Outputs, Span};
-use crate::plan::{Plan, Policy, RecordId, Stamp, Timestamp, Tombstones};
-use crate::prediction;
-use crate::record::{Batch, Headers, Origin};
-use crate::wasm::bindings::Rejection;
+use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
+use crate::record::dead_letter::{Blame, Letterhead, Reason};
+use crate::record::output::{Halt, Output, Outputs, Span};
+use crate::record::prediction;
+use crate::record::{Batch, Headers, Origin, RecordId, id};
+use sandpiper_sandbox::wit::latest::Rejection;
 
 /// Index of the output topic among the sink's topics.
 pub const OUTPUT: u16 = 0;
@@ -264,7 +263,7 @@ impl Run<'_> {
     }
 
     /// More rows failed than could be tried alone: that is the release's failure, and nobody's dead letter.
-    fn release_failed(&mut self, failures: &[(usize, crate::wasm::Failure)], stage: &str, release: &str) {
+    fn release_failed(&mut self, failures: &[(usize, sandpiper_sandbox::Failure)], stage: &str, release: &str) {
         if let Some((_, failure)) = failures.first() {
             let why = format!(
                 "{stage} {release} failed on too many rows for each to be tried alone; the last failure: {failure}"
@@ -359,7 +358,7 @@ fn with_headers(
     if all.is_empty() { None } else { Some(Box::new(all)) }
 }
 
-fn reason_of(failure: &crate::wasm::Failure, stage: &str, release: &str) -> Reason {
+fn reason_of(failure: &sandpiper_sandbox::Failure, stage: &str, release: &str) -> Reason {
     Reason {
         blame: Blame::Failed,
         code: failure.kind.code().into(),

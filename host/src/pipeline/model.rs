@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
-use super::{OUTPUT, Run, Work, id, reason_of, reason_of_rejection};
-use crate::dead_letter::Reason;
-use crate::isolate::isolate;
-use crate::plan::{Stamp, Tombstones};
-use crate::prediction::{Answer, Writer};
-use crate::stage::{Classify, Parse};
-use crate::wasm::bindings::{Matrix, Parsed, Rejection};
+use super::{OUTPUT, Run, Work, reason_of, reason_of_rejection};
+use crate::config::plan::{Stamp, Tombstones};
+use crate::pipeline::isolate::isolate;
+use crate::record::dead_letter::Reason;
+use crate::record::id;
+use crate::record::prediction::{Answer, Writer};
+use sandpiper_sandbox::stage::{Classify, Parse};
+use sandpiper_sandbox::wit::latest::{Matrix, Parsed, Rejection};
 
 /// A parser and a classifier, opened and matched.
 pub struct ModelStage {

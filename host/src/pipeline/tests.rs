@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};
 use super::*;
-use crate::plan::{Policy, RecordId, Stamp, Timestamp, Tombstones};
+use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::BatchBuilder;
-use crate::wasm::bindings::EmittedKey;
+use crate::record::RecordId;
+use sandpiper_sandbox::wit::latest::EmittedKey;
 
 /// The columns that the fake classifier wants.
 const WANTED: [&str; 2] = ["class", "size"];
@@ -76,7 +77,7 @@ impl Out {
     }
 
     fn error(&self, name: &str) -> Option<String> {
-        self.says(&format!("{}{name}", crate::dead_letter::PREFIX))
+        self.says(&format!("{}{name}", crate::record::dead_letter::PREFIX))
     }
 }
 
@@ -250,7 +251,7 @@ fn a_record_whose_letter_was_refused_too_goes_without_its_value_and_is_the_last_
     let letter = &came.letters()[0];
     assert_eq!((&letter.value, &letter.key), (&None, &Some(b"k".to_vec())));
     assert_eq!(letter.error("value-size").as_deref(), Some("1"));
-    assert_eq!(letter.error("value-digest"), Some(crate::digest::Digest::of(b"a").to_string()));
+    assert_eq!(letter.error("value-digest"), Some(sandpiper_sandbox::Digest::of(b"a").to_string()));
     assert!(came.outputs.records[0].last_resort);
 }
 

@@ -1,10 +1,10 @@
 //! A transform in its place: its named outputs go to topics or on to the next stage.
 
 use super::{Run, Work, reason_of, reason_of_rejection, with_headers};
-use crate::isolate::{Isolated, isolate};
+use crate::pipeline::isolate::{Isolated, isolate};
 use crate::record::BatchBuilder;
-use crate::stage::Transform;
-use crate::wasm::bindings::{EmittedKey, Transformed};
+use sandpiper_sandbox::stage::Transform;
+use sandpiper_sandbox::wit::latest::{EmittedKey, Transformed};
 
 /// A transform, opened.
 pub struct TransformStage {

@@ -9,8 +9,8 @@ use super::super::table::{Table, grouped};
 use super::super::tap::shown;
 use super::super::{Global, Outcome, Output, print, print_json};
 use super::place;
-use crate::dlq::{Facts, Found, Selection, scan};
-use crate::plan::Plan;
+use crate::config::plan::Plan;
+use crate::replay::{Facts, Found, Selection, scan};
 
 /// Letters of one stage, reason and release.
 #[derive(Serialize)]

@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::{Failure, Global, Outcome};
-use crate::clock::{Clock as _, SystemClock};
-use crate::dlq::replay::Request;
-use crate::dlq::{Range, Selection};
-use crate::plan::Plan;
+use crate::config::plan::Plan;
+use crate::replay::process::Request;
+use crate::replay::{Range, Selection};
+use crate::stream::clock::{Clock as _, SystemClock};
 
 /// Dead letters: what is there, one of them, or all of them once more.
 #[derive(Args)]
@@ -122,7 +122,7 @@ fn place((partition, offset): (i32, i64)) -> String {
 
 #[cfg(test)]
 mod fixture {
-    use crate::dlq::Facts;
+    use crate::replay::Facts;
 
     pub fn facts(reason: &str, time: i64) -> Facts {
         Facts {

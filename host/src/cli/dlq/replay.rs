@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::client::Client;
 use super::super::table::grouped;
 use super::super::{Global, Outcome, Output, interrupted, print, print_json};
-use crate::dlq::replay::{Progress, Request};
+use crate::replay::process::{Progress, Request};
 
 /// Between two looks at a replay that runs.
 const LOOK: Duration = Duration::from_millis(200);

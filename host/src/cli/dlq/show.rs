@@ -6,8 +6,8 @@ use super::super::history::time;
 use super::super::tap::{bytes, shown};
 use super::super::{Global, Outcome, Output, print, print_json};
 use super::place;
-use crate::dlq::{Found, Letter, Range, scan};
-use crate::plan::Plan;
+use crate::config::plan::Plan;
+use crate::replay::{Found, Letter, Range, scan};
 
 pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -> Outcome {
     let (mut found, mut replayed) = (None, false);
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_test_holds_bytes_and_configuration_and_a_letter_of_the_host_is_none() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/iris.toml");
-        let plan = crate::config::load(&file, &crate::stock::names()).unwrap();
+        let plan = crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap();
         let text = test(&plan, &letter(b"5.1,\xff\"")).unwrap();
         for part in [r#"let value = b"5.1,\xff\"";"#, "fn bad_at_0_7()", "sepal_length", "Some(\"bad\")"] {
             assert!(text.contains(part), "no {part} in {text}");

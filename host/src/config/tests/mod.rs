@@ -11,7 +11,7 @@ mod whole;
 
 use std::path::Path;
 
-use crate::plan::Plan;
+use crate::config::plan::Plan;
 
 use super::{Mistake, parse};
 

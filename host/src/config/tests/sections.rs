@@ -1,7 +1,7 @@
 //! `[input]`, `[output]`, `[errors]` and `[feedback]`.
 
 use super::*;
-use crate::plan::RecordId;
+use crate::record::RecordId;
 
 #[test]
 fn an_unknown_key_is_told_with_the_nearest_and_the_allowed() {

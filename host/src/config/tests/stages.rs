@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::plan::PluginRef;
+use crate::config::plan::PluginRef;
 
 #[test]
 fn a_pipeline_has_a_stage_and_no_half_of_a_pair() {

@@ -5,7 +5,8 @@ use serde_json::json;
 
 use super::*;
 use crate::config::load;
-use crate::plan::*;
+use crate::config::plan::*;
+use crate::record::RecordId;
 
 #[test]
 fn a_short_file_becomes_a_plan_with_every_default() {

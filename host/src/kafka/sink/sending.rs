@@ -10,10 +10,10 @@ use rdkafka::bindings as rd;
 
 use super::super::producer::{Placement, Producer, SLICE, Sent, refused};
 use super::KafkaSink;
-use crate::failpoint;
-use crate::fault::{Fault, Refused};
-use crate::output::{Output, Outputs, Span};
 use crate::record::Headers;
+use crate::record::output::{Output, Outputs, Span};
+use crate::stream::failpoint;
+use crate::stream::fault::{Fault, Refused};
 
 impl KafkaSink {
     /// Where a record goes.

@@ -8,7 +8,7 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::vanished;
-use crate::source::Event;
+use crate::stream::source::Event;
 
 type Last = Mutex<Option<(c_int, String)>>;
 

@@ -12,8 +12,8 @@ use rdkafka::bindings as rd;
 
 use super::super::raw::verdict;
 use super::{EVENTS, KafkaSource};
-use crate::plan::Properties;
-use crate::source::{Event, Source};
+use crate::config::plan::Properties;
+use crate::stream::source::{Event, Source};
 
 /// Time to be told an id.
 const JOIN: Duration = Duration::from_secs(1);

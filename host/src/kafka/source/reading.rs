@@ -9,9 +9,9 @@ use rdkafka::bindings as rd;
 
 use super::super::raw::{describe, is_configuration};
 use super::{KafkaSource, is_missing, vanished};
-use crate::fault::Fault;
 use crate::record::{BatchBuilder, Headers, Origin};
-use crate::source::{Event, TopicPartition};
+use crate::stream::fault::Fault;
+use crate::stream::source::{Event, TopicPartition};
 
 /// A message, destroyed when dropped.
 pub(super) struct Message(*mut rd::rd_kafka_message_t);

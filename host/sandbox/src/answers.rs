@@ -1,0 +1,166 @@
+//! The rules that an answer must keep before any of it is used. The message says which one it broke.
+
+use crate::wit::latest::{
+    Column, Emitted, Judgement, Kind, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Bytes of a rejection's message; a longer one breaks the rules.
+const MESSAGE: usize = 1_024;
+/// Classes or columns of one plugin, at most.
+const NAMES: usize = 10_000;
+
+type Check = Result<(), String>;
+
+fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(message()) }
+}
+
+/// `batch` has `rows` rows, `columns` were named by open.
+pub fn parsed(answer: &Parsed, rows: usize, columns: usize) -> Check {
+    matrix(&answer.rows, rows, columns)?;
+    rejections(&answer.rejected, &answer.dropped, rows)
+}
+
+pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
+    ensure(answer.labels.len() == rows, || format!("{} labels for {rows} rows", answer.labels.len()))?;
+    ensure(answer.scores.len() == rows * classes, || {
+        format!("{} scores for {rows} rows of {classes} classes", answer.scores.len())
+    })?;
+    rejections(&answer.rejected, &[], rows)?;
+    let rejected = |row: usize| answer.rejected.iter().any(|rejection| rejection.row as usize == row);
+    if let Some((row, label)) =
+        answer.labels.iter().enumerate().find(|(row, label)| **label as usize >= classes && !rejected(*row))
+    {
+        return Err(format!("row {row} has label {label}, and there are {classes} classes"));
+    }
+    match answer.scores.iter().position(|score| !score.is_finite()) {
+        Some(at) if !rejected(at / classes.max(1)) => {
+            Err(format!("row {} has a score that is not finite", at / classes.max(1)))
+        }
+        // A rejected row's scores are ignored, so look on only in this rare case.
+        Some(_) => match answer
+            .scores
+            .iter()
+            .enumerate()
+            .find(|(at, score)| !score.is_finite() && !rejected(at / classes.max(1)))
+        {
+            Some((at, _)) => Err(format!("row {} has a score that is not finite", at / classes.max(1))),
+            None => Ok(()),
+        },
+        None => Ok(()),
+    }
+}
+
+pub fn transformed(answer: &Transformed, rows: usize, outputs: usize) -> Check {
+    ensure(answer.offsets.len() == answer.emitted.len() + 1, || {
+        format!("{} offsets for {} emitted records", answer.offsets.len(), answer.emitted.len())
+    })?;
+    offsets(&answer.offsets, answer.payload.len())?;
+    rejections(&answer.rejected, &answer.dropped, rows)?;
+    let mut previous = 0;
+    for Emitted { source_row, output, .. } in &answer.emitted {
+        ensure((*source_row as usize) < rows, || format!("it emitted for row {source_row} of {rows}"))?;
+        ensure((*output as usize) < outputs, || format!("it emitted to output {output} of {outputs}"))?;
+        ensure(*source_row >= previous, || format!("it emitted for row {source_row} after row {previous}"))?;
+        previous = *source_row;
+    }
+    let emitted_for = |row: u32| answer.emitted.binary_search_by_key(&row, |emitted| emitted.source_row).is_ok();
+    let ended = answer.rejected.iter().map(|rejection| rejection.row).chain(answer.dropped.iter().copied());
+    for row in ended {
+        ensure(!emitted_for(row), || format!("it emitted for row {row}, which it also rejected or dropped"))?;
+    }
+    Ok(())
+}
+
+pub fn judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
+    let mut seen = vec![false; outcomes.len()];
+    for judgement in answer {
+        let row = judgement.row;
+        let seen = seen.get_mut(row as usize).ok_or_else(|| format!("it judged row {row} of {}", outcomes.len()))?;
+        ensure(!std::mem::replace(seen, true), || format!("it judged row {row} twice"))?;
+        ensure(judgement.loss.is_finite(), || format!("row {row}'s loss is not finite"))?;
+        ensure(judgement.weight.is_finite() && judgement.weight >= 0.0, || {
+            format!("row {row}'s weight {} is not a finite number of at least 0", judgement.weight)
+        })?;
+    }
+    Ok(())
+}
+
+/// What a parser's open answered.
+pub fn columns(columns: &[Column]) -> Check {
+    ensure(!columns.is_empty(), || "it names no column".into())?;
+    unique("column", columns.iter().map(|column| column.name.as_str()))?;
+    for column in columns {
+        if let Kind::Category(categories) = &column.kind {
+            unique(&format!("category of column {:?}", column.name), categories.iter().map(String::as_str))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a classifier's open answered.
+pub fn signature(signature: &Signature) -> Check {
+    columns(&signature.columns)?;
+    ensure(signature.classes.len() >= 2, || {
+        format!("it names {} class, and at least two are needed", signature.classes.len())
+    })?;
+    unique("class", signature.classes.iter().map(String::as_str))
+}
+
+/// What a transform's open answered.
+pub fn outputs(outputs: &[String]) -> Check {
+    ensure(!outputs.is_empty(), || "it names no output".into())?;
+    unique("output", outputs.iter().map(String::as_str))
+}
+
+fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Check {
+    let mut seen = std::collections::HashSet::new();
+    for name in names {
+        ensure(seen.insert(name), || format!("it names {what} {name:?} twice"))?;
+        ensure(seen.len() <= NAMES, || format!("it names more than {NAMES} of {what}"))?;
+    }
+    Ok(())
+}
+
+fn matrix(matrix: &Matrix, rows: usize, columns: usize) -> Check {
+    ensure(matrix.columns as usize == columns, || format!("{} columns instead of {columns}", matrix.columns))?;
+    ensure(matrix.values.len() == rows * columns, || {
+        format!("{} values for {rows} rows of {columns} columns", matrix.values.len())
+    })
+}
+
+fn rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
+    if rejected.is_empty() && dropped.is_empty() {
+        return Ok(());
+    }
+    let mut seen = vec![false; rows];
+    for row in rejected.iter().map(|rejection| rejection.row).chain(dropped.iter().copied()) {
+        let seen = seen.get_mut(row as usize).ok_or_else(|| format!("it rejected or dropped row {row} of {rows}"))?;
+        ensure(!std::mem::replace(seen, true), || format!("it rejected or dropped row {row} twice"))?;
+    }
+    for Rejection { row, code, message } in rejected {
+        let stable =
+            (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        ensure(stable, || {
+            format!(
+                "row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}",
+                code.chars().take(80).collect::<String>()
+            )
+        })?;
+        ensure(message.len() <= MESSAGE, || {
+            format!("row {row}'s rejection message has {} bytes, more than {MESSAGE}", message.len())
+        })?;
+    }
+    Ok(())
+}
+
+fn offsets(offsets: &[u32], payload: usize) -> Check {
+    ensure(offsets.first() == Some(&0), || "offsets do not start at 0".into())?;
+    ensure(offsets.is_sorted(), || "offsets decrease".into())?;
+    ensure(offsets.last().is_some_and(|last| *last as usize == payload), || {
+        format!("offsets end at {:?}, and the payload has {payload} bytes", offsets.last())
+    })
+}

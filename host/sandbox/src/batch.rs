@@ -1,0 +1,160 @@
+//! Records as they came: bytes kept exactly, null told apart from empty, laid out flat by the batch.
+
+use std::sync::Arc;
+
+pub use crate::wit::latest::RawBatch;
+
+/// A record's headers, in order; names may repeat and a value may be null.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// Where a record was consumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// Index into the names of the loop's input topics.
+    pub topic: u16,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+/// Everything about a record but its value.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub origin: Origin,
+    /// Milliseconds since the Unix epoch, where the record carries one.
+    pub timestamp: Option<i64>,
+    /// A span of the rows' key buffer; `None` is a null key.
+    key: Option<(u32, u32)>,
+    /// The value is null rather than empty.
+    pub null: bool,
+    /// `None` where the record has no header: most have none, and then nothing is allocated.
+    pub headers: Option<Box<Headers>>,
+}
+
+/// The rows of a batch; shared with the plugin's store while a call runs, for its record-context.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    /// Names of the loop's input topics.
+    pub topics: Arc<[String]>,
+    rows: Vec<Row>,
+    keys: Vec<u8>,
+}
+
+impl Rows {
+    pub fn get(&self, row: usize) -> Option<&Row> {
+        self.rows.get(row)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    /// The key's bytes; `None` is a null key.
+    pub fn key(&self, row: &Row) -> Option<&[u8]> {
+        let (start, end) = row.key?;
+        self.keys.get(start as usize..end as usize)
+    }
+
+    pub fn topic(&self, origin: Origin) -> &str {
+        self.topics.get(usize::from(origin.topic)).map_or("", String::as_str)
+    }
+}
+
+/// Up to 1,024 records, laid out flat: the unit of one plugin call.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The values, as a plugin receives them; a null value is an empty row.
+    pub raw: RawBatch,
+    pub rows: Arc<Rows>,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        self.rows.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.rows.is_empty()
+    }
+
+    /// The value's bytes; `None` is a null value.
+    pub fn value(&self, row: usize) -> Option<&[u8]> {
+        if self.rows.get(row)?.null { None } else { self.bytes(row) }
+    }
+
+    /// The value's bytes, null as empty.
+    pub fn bytes(&self, row: usize) -> Option<&[u8]> {
+        let start = *self.raw.offsets.get(row)? as usize;
+        let end = *self.raw.offsets.get(row + 1)? as usize;
+        self.raw.payload.get(start..end)
+    }
+
+    /// The rows at those indices, as a batch of their own.
+    pub fn select(&self, rows: impl IntoIterator<Item = usize>) -> Batch {
+        let mut builder = BatchBuilder::new(self.rows.topics.clone());
+        for index in rows {
+            if let Some(row) = self.rows.get(index) {
+                builder.push(row.origin, row.timestamp, self.rows.key(row), self.value(index), row.headers.clone());
+            }
+        }
+        builder.finish()
+    }
+}
+
+/// Lays records out flat.
+pub struct BatchBuilder {
+    raw: RawBatch,
+    rows: Rows,
+}
+
+impl BatchBuilder {
+    pub fn new(topics: Arc<[String]>) -> Self {
+        Self {
+            raw: RawBatch { payload: Vec::new(), offsets: vec![0] },
+            rows: Rows { topics, rows: Vec::new(), keys: Vec::new() },
+        }
+    }
+
+    pub fn with_capacity(topics: Arc<[String]>, records: usize, bytes: usize) -> Self {
+        let mut offsets = Vec::with_capacity(records + 1);
+        offsets.push(0);
+        Self {
+            raw: RawBatch { payload: Vec::with_capacity(bytes), offsets },
+            rows: Rows { topics, rows: Vec::with_capacity(records), keys: Vec::with_capacity(records * 16) },
+        }
+    }
+
+    pub fn push(
+        &mut self,
+        origin: Origin,
+        timestamp: Option<i64>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: Option<Box<Headers>>,
+    ) {
+        let key = key.map(|key| {
+            let start = self.rows.keys.len() as u32;
+            self.rows.keys.extend_from_slice(key);
+            (start, self.rows.keys.len() as u32)
+        });
+        self.raw.payload.extend_from_slice(value.unwrap_or_default());
+        self.raw.offsets.push(self.raw.payload.len() as u32);
+        self.rows.rows.push(Row { origin, timestamp, key, null: value.is_none(), headers });
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.rows.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rows.rows.is_empty()
+    }
+
+    /// Bytes of values so far.
+    pub fn bytes(&self) -> usize {
+        self.raw.payload.len()
+    }
+
+    pub fn finish(self) -> Batch {
+        Batch { raw: self.raw, rows: Arc::new(self.rows) }
+    }
+}

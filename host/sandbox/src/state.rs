@@ -1,0 +1,125 @@
+//! What a store holds besides the guest, and what it answers: the rows of a call, log lines, how much memory it grants.
+
+use std::sync::Arc;
+
+use wasmtime::ResourceLimiter;
+use wasmtime::component::{HasData, ResourceTable};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::batch::{Row, Rows};
+use crate::stdio::Voice;
+use crate::wit::latest::{log, record_context};
+
+/// Elements of all tables of an instance: far above what a language's function table needs.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// What a store holds besides the guest.
+pub struct State {
+    wasi: WasiCtx,
+    resources: ResourceTable,
+    pub(super) limiter: Limiter,
+    pub(super) voice: Voice,
+    /// The rows of the call that runs.
+    pub(super) rows: Option<Arc<Rows>>,
+}
+
+impl State {
+    /// For an instance of the plugin of that name, which may have so much memory, bytes.
+    pub(super) fn new(plugin: &str, memory: usize) -> Self {
+        let voice = Voice::new(plugin);
+        let wasi = WasiCtx::builder().stdout(voice.clone()).stderr(voice.clone()).insecure_random_seed(0).build();
+        let limiter = Limiter { memory, used: 0, denied: false };
+        Self { wasi, resources: ResourceTable::new(), limiter, voice, rows: None }
+    }
+
+    fn row(&self, row: u32) -> wasmtime::Result<(&Rows, &Row)> {
+        let rows =
+            self.rows.as_deref().ok_or_else(|| wasmtime::format_err!("record-context was asked outside of a call"))?;
+        let found = rows.get(row as usize).ok_or_else(|| {
+            wasmtime::format_err!("record-context was asked for row {row}, which this batch does not have")
+        })?;
+        Ok((rows, found))
+    }
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.resources }
+    }
+}
+
+impl HasData for State {
+    type Data<'a> = &'a mut State;
+}
+
+impl log::Host for State {
+    fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
+        self.voice.line(level, &message);
+        Ok(())
+    }
+}
+
+impl record_context::Host for State {
+    fn key(&mut self, row: u32) -> wasmtime::Result<Option<Vec<u8>>> {
+        let (rows, row) = self.row(row)?;
+        Ok(rows.key(row).map(<[u8]>::to_vec))
+    }
+
+    fn header(&mut self, row: u32, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
+        let (_, row) = self.row(row)?;
+        let headers = row.headers.iter().flat_map(|headers| headers.iter());
+        Ok(headers.rev().find(|(header, _)| *header == name).and_then(|(_, value)| value.clone()))
+    }
+
+    fn timestamp(&mut self, row: u32) -> wasmtime::Result<Option<i64>> {
+        Ok(self.row(row)?.1.timestamp)
+    }
+
+    fn origin(&mut self, row: u32) -> wasmtime::Result<record_context::Position> {
+        let (rows, row) = self.row(row)?;
+        let origin = row.origin;
+        Ok(record_context::Position {
+            topic: rows.topic(origin).to_owned(),
+            partition: origin.partition,
+            offset: origin.offset,
+        })
+    }
+
+    fn is_null(&mut self, row: u32) -> wasmtime::Result<bool> {
+        Ok(self.row(row)?.1.null)
+    }
+}
+
+/// Grants memory up to the limit and remembers when it did not.
+pub(super) struct Limiter {
+    memory: usize,
+    used: usize,
+    pub(super) denied: bool,
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        self.denied = used > self.memory;
+        if !self.denied {
+            self.used = used;
+        }
+        Ok(!self.denied)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        32
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}

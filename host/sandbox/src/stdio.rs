@@ -1,0 +1,132 @@
+//! What a plugin says: `log` calls, stdout and stderr, as rate-limited lines of the daemon's log.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use crate::wit::latest::log::Level;
+
+/// Lines that one instance may write in each window; the rest are counted.
+const LINES: u32 = 50;
+const WINDOW: Duration = Duration::from_secs(10);
+/// A longer line is cut.
+const LINE: usize = 1_024;
+/// Last lines kept for a dead letter's `log` header.
+const KEPT: usize = 10;
+
+/// One instance's voice. Clones share it: stdout, stderr and `log` are one stream of lines.
+#[derive(Clone)]
+pub struct Voice(Arc<Mutex<Inner>>);
+
+struct Inner {
+    plugin: String,
+    /// Bytes of an unfinished line.
+    partial: Vec<u8>,
+    last: VecDeque<String>,
+    window: Instant,
+    written: u32,
+    suppressed: u64,
+}
+
+impl Voice {
+    pub fn new(plugin: &str) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            plugin: plugin.to_owned(),
+            partial: Vec::new(),
+            last: VecDeque::new(),
+            window: Instant::now(),
+            written: 0,
+            suppressed: 0,
+        })))
+    }
+
+    pub fn line(&self, level: Level, line: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).line(level, line);
+    }
+
+    /// The last lines, oldest first, joined by newlines.
+    pub fn last_lines(&self) -> String {
+        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Inner {
+    fn line(&mut self, level: Level, line: &str) {
+        let line = line.get(..line.floor_char_boundary(LINE)).unwrap_or_default();
+        if self.last.len() == KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.to_owned());
+        if self.window.elapsed() >= WINDOW {
+            if self.suppressed > 0 {
+                tracing::warn!(plugin = self.plugin, lines = self.suppressed, "lines of this plugin were left out");
+            }
+            (self.window, self.written, self.suppressed) = (Instant::now(), 0, 0);
+        }
+        if self.written == LINES {
+            self.suppressed += 1;
+            return;
+        }
+        self.written += 1;
+        match level {
+            Level::Debug => tracing::debug!(plugin = self.plugin, "{line}"),
+            Level::Info => tracing::info!(plugin = self.plugin, "{line}"),
+            Level::Warn => tracing::warn!(plugin = self.plugin, "{line}"),
+            Level::Error => tracing::error!(plugin = self.plugin, "{line}"),
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte == b'\n' || self.partial.len() == LINE {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();
+                self.line(Level::Info, &line);
+            }
+            if *byte != b'\n' {
+                self.partial.push(*byte);
+            }
+        }
+    }
+}
+
+impl IsTerminal for Voice {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Voice {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this form, and no plugin is linked against it.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Voice {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Voice {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(64 << 10)
+    }
+}

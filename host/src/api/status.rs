@@ -1,0 +1,239 @@
+//! What a daemon says of itself: the workers' reports put together, for people and programs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::plan::Guarantee;
+use crate::control::controller::Controller;
+use crate::daemon::Daemon;
+use crate::feedback::tally::Release;
+use crate::stream::brake::Pause;
+use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub instance: String,
+    pub pipelines: Vec<PipelineStatus>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PipelineStatus {
+    pub name: String,
+    pub state: WorkerState,
+    pub delivery: Guarantee,
+    /// The revision that is deployed; a worker may be about to take it.
+    pub revision: u64,
+    /// Records whose outcome is committed, since the daemon started, all workers.
+    pub records: u64,
+    pub emitted: u64,
+    pub dropped: u64,
+    /// By reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    /// Records behind the end of the partitions of this daemon, as last heard.
+    pub lag: i64,
+    pub releases: Vec<ReleaseStatus>,
+    pub workers: Vec<WorkerStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<FeedbackStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<PauseStatus>,
+}
+
+/// Since when and why nothing is processed, and what to do about it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PauseStatus {
+    #[serde(flatten)]
+    pub pause: Pause,
+    pub advice: String,
+}
+
+/// A revision that processed records or was labelled since the daemon started, or is the current one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReleaseStatus {
+    pub revision: u64,
+    /// Stage → release.
+    pub releases: BTreeMap<String, String>,
+    pub records: u64,
+    /// Whether it has yet to pass its first records; when it fails before, it is taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_probation: bool,
+    /// Why it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scored: Option<u64>,
+    /// Prequential: the share of correct predictions so far, each judged once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// Mean, nats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<f64>,
+    /// Mean of the scorer's loss, weighted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// Truth → predicted → count.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    pub slot: usize,
+    pub state: WorkerState,
+    pub revision: u64,
+    pub partitions: Vec<PartitionReport>,
+    pub records: u64,
+    pub emitted: u64,
+    pub dropped: u64,
+    pub dead_letters: BTreeMap<String, u64>,
+    pub transactions: u64,
+    pub aborted: u64,
+    pub recoveries: u64,
+    #[serde(default, skip_serializing_if = "Durations::is_empty")]
+    pub commits: Durations,
+    pub swap_pauses_us: Vec<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it said so, milliseconds since the Unix epoch.
+    pub at: i64,
+    /// How long ago that was, whatever was done to the machine's clock since.
+    pub silent_ms: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FeedbackStatus {
+    /// Labels by what became of them.
+    pub labels: BTreeMap<String, u64>,
+    /// Ids that wait for their other half or are remembered against duplicates.
+    pub waiting: u64,
+    pub worker: WorkerStatus,
+}
+
+impl Status {
+    pub fn of(daemon: &Daemon) -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            instance: daemon.state.instance().to_owned(),
+            pipelines: daemon.pipelines.iter().map(|controller| PipelineStatus::of(controller)).collect(),
+        }
+    }
+}
+
+impl PipelineStatus {
+    pub fn of(controller: &Controller) -> Self {
+        let reports: Vec<Arc<WorkerReport>> = controller.reports.iter().map(Publisher::latest).collect();
+        let workers: Vec<WorkerStatus> =
+            reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
+        let feedback = controller.feedback.as_ref().map(Publisher::latest);
+        let all = || reports.iter().chain(&feedback);
+        let mut counts = crate::record::output::Counts::default();
+        let mut by_revision: BTreeMap<u64, u64> = BTreeMap::new();
+        for report in &reports {
+            counts.add(&report.counts);
+            for (revision, records) in &report.records_by_revision {
+                *by_revision.entry(*revision).or_default() += records;
+            }
+        }
+        Self {
+            name: controller.plan.name.clone(),
+            state: state(all().map(|report| report.state)),
+            delivery: controller.plan.delivery.guarantee,
+            revision: controller.revision(),
+            records: counts.records,
+            emitted: counts.emitted,
+            dropped: counts.dropped,
+            dead_letters: counts.dead_letters,
+            lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
+            releases: releases(controller, &by_revision, feedback.as_deref()),
+            paused: controller
+                .brake
+                .paused()
+                .map(|pause| PauseStatus { advice: pause.advice(&controller.plan.name), pause }),
+            last_error: all()
+                .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
+                .find_map(|report| report.last_error.clone()),
+            feedback: feedback.as_deref().map(|report| {
+                let tally = report.tally.clone().unwrap_or_default();
+                FeedbackStatus {
+                    labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
+                    waiting: tally.waiting,
+                    worker: WorkerStatus::of(0, report),
+                }
+            }),
+            workers,
+        }
+    }
+}
+
+fn releases(
+    controller: &Controller,
+    records: &BTreeMap<u64, u64>,
+    feedback: Option<&WorkerReport>,
+) -> Vec<ReleaseStatus> {
+    let history = controller.history();
+    let tally = feedback.and_then(|report| report.tally.clone()).unwrap_or_default();
+    let current = history.current().map(|deployment| deployment.revision);
+    let mut revisions: Vec<u64> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
+    revisions.sort_unstable();
+    revisions.dedup();
+    let status = |revision: u64| {
+        let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
+        let judged = tally.by_revision.get(&revision);
+        ReleaseStatus {
+            revision,
+            releases: deployment
+                .map(|deployment| deployment.releases.iter().map(|(stage, release)| (stage, release.label())).collect())
+                .unwrap_or_default(),
+            records: records.get(&revision).copied().unwrap_or_default(),
+            on_probation: deployment.is_some_and(|deployment| deployment.on_probation),
+            failed: deployment.and_then(|deployment| deployment.failed.clone()),
+            scored: judged.map(|judged| judged.scored),
+            accuracy: judged.and_then(Release::accuracy),
+            log_loss: judged.and_then(Release::log_loss),
+            loss: judged.and_then(Release::loss),
+            confusion: judged.map(|judged| judged.confusion.clone()).unwrap_or_default(),
+        }
+    };
+    revisions.into_iter().map(status).collect()
+}
+
+impl WorkerStatus {
+    fn of(slot: usize, report: &WorkerReport) -> Self {
+        Self {
+            slot,
+            state: report.state,
+            revision: report.revision,
+            partitions: report.partitions.clone(),
+            records: report.counts.records,
+            emitted: report.counts.emitted,
+            dropped: report.counts.dropped,
+            dead_letters: report.counts.dead_letters.clone(),
+            transactions: report.transactions,
+            aborted: report.aborted,
+            recoveries: report.recoveries,
+            commits: report.commits.clone(),
+            swap_pauses_us: report.swap_pauses_us.clone(),
+            last_error: report.last_error.clone(),
+            at: report.at,
+            silent_ms: report.heard.map_or(0, |heard| heard.elapsed().as_millis() as u64),
+        }
+    }
+}
+
+/// A pipeline is as well as its worst loop.
+fn state(workers: impl Iterator<Item = WorkerState>) -> WorkerState {
+    let badness = |state: &WorkerState| match state {
+        WorkerState::Running => 0,
+        WorkerState::Stopped => 1,
+        WorkerState::Starting => 2,
+        WorkerState::Paused => 3,
+        WorkerState::Recovering => 4,
+        WorkerState::Failed => 5,
+    };
+    workers.max_by_key(badness).unwrap_or_default()
+}

@@ -1,0 +1,74 @@
+//! What a pipeline runs: releases, named by their digests, and deployments, numbered by a revision that only grows.
+
+use serde::{Deserialize, Serialize};
+
+use sandpiper_sandbox::Digest;
+
+/// What a stage runs: plugin, model and configuration; immutable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Release {
+    /// For people: a stock name, or the file's stem.
+    pub name: String,
+    pub plugin: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
+    /// A JSON object.
+    pub config: serde_json::Value,
+}
+
+impl Release {
+    /// Named by what it runs, not by what it is called.
+    pub fn digest(&self) -> Digest {
+        let model = self.model.map(|model| model.to_string()).unwrap_or_default();
+        Digest::of(format!("{}\n{model}\n{}", self.plugin, self.config).as_bytes())
+    }
+
+    /// `logistic@3fa2c4d5e6f7`: in messages, metrics and dead letters.
+    pub fn label(&self) -> String {
+        format!("{}@{}", self.name, self.digest().short())
+    }
+}
+
+/// The releases of a pipeline's stages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Releases {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<Release>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parse: Option<Release>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classify: Option<Release>,
+}
+
+impl Releases {
+    /// Stage and release, in the order of a record's path.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &Release)> {
+        let transforms = self.transforms.iter().enumerate().map(|(at, release)| (format!("transform[{at}]"), release));
+        let parse = self.parse.iter().map(|release| ("parse".to_owned(), release));
+        let classify = self.classify.iter().map(|release| ("classify".to_owned(), release));
+        transforms.chain(parse).chain(classify)
+    }
+
+    pub fn digest(&self) -> Digest {
+        let parts: Vec<String> = self.iter().map(|(stage, release)| format!("{stage} {}", release.digest())).collect();
+        Digest::of(parts.join("\n").as_bytes())
+    }
+}
+
+/// What a pipeline runs from one moment on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Deployment {
+    /// Grows by one with each deployment of this pipeline; the first is 1.
+    pub revision: u64,
+    pub releases: Releases,
+    /// Why, in somebody's words.
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub at: i64,
+    /// Whether it has yet to pass its first records.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_probation: bool,
+    /// Why it was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}

@@ -1,0 +1,240 @@
+//! From releases to an opened pipeline: everything that can be wrong with a deployment is found here, while the
+//! old one goes on serving.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
+use crate::control::deployment::{Release, Releases};
+use crate::control::state::State;
+use crate::kafka::sink::{Placement, SinkTopic};
+use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
+use crate::record::prediction::Writer;
+use sandpiper_sandbox::Digest;
+use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
+use sandpiper_sandbox::stock;
+use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
+use sandpiper_sandbox::{Engine, Limits, Plugin};
+
+/// Compiles and opens releases. One for the process; plugins are compiled once each.
+pub struct Stager {
+    engine: Engine,
+    state: Arc<State>,
+    plugins: Mutex<HashMap<Digest, Arc<Plugin>>>,
+}
+
+impl Stager {
+    pub fn new(engine: Engine, state: Arc<State>) -> Self {
+        Self { engine, state, plugins: Mutex::default() }
+    }
+
+    /// What a stage of a pipeline's file asks for, its plugin and model kept.
+    ///
+    /// # Errors
+    /// When a file cannot be read or kept.
+    pub fn release(&self, stage: &plan::Stage) -> Result<Release> {
+        let (name, component) = component(&stage.plugin)?;
+        let plugin = self.state.keep(&component)?;
+        let model = stage.model.as_deref().map(|path| self.state.keep(&read(path, "the model")?)).transpose()?;
+        Ok(Release { name, plugin, model, config: stage.config.clone() })
+    }
+
+    /// What a pipeline's file asks for.
+    ///
+    /// # Errors
+    /// When a file cannot be read or kept.
+    pub fn releases(&self, plan: &Plan) -> Result<Releases> {
+        let release = |stage: &Option<plan::Stage>| stage.as_ref().map(|stage| self.release(stage)).transpose();
+        Ok(Releases {
+            transforms: plan
+                .transforms
+                .iter()
+                .map(|transform| self.release(&transform.stage))
+                .collect::<Result<_>>()?,
+            parse: release(&plan.parse)?,
+            classify: release(&plan.classify)?,
+        })
+    }
+
+    /// Compiled, and kept for the next time.
+    ///
+    /// # Errors
+    /// When it is not a component that this host can run.
+    pub fn plugin(&self, release: &Release) -> Result<Arc<Plugin>> {
+        let lock = || self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(plugin) = lock().get(&release.plugin) {
+            return Ok(plugin.clone());
+        }
+        // Compiled outside of the lock: it takes a while.
+        let plugin = Arc::new(Plugin::load(&self.engine, &release.name, &self.state.artifact(release.plugin)?)?);
+        lock().insert(release.plugin, plugin.clone());
+        Ok(plugin)
+    }
+
+    /// What `open` is given.
+    ///
+    /// # Errors
+    /// When the model cannot be read.
+    pub fn opening(&self, release: &Release) -> Result<Opening> {
+        let model = release.model.map(|model| self.state.artifact(model)).transpose()?;
+        Ok(Opening { config: release.config.to_string(), model: Arc::new(model.unwrap_or_default()), signature: None })
+    }
+
+    /// Opens everything for one worker.
+    ///
+    /// # Errors
+    /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
+    pub fn open(&self, plan: &Plan, releases: &Releases, revision: u64) -> Result<Pipeline> {
+        let limits = limits(plan);
+        let topics = sink_topics(plan);
+        let mut transforms = Vec::new();
+        for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
+            let name = format!("transform[{at}]");
+            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(release)?);
+            let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
+            let routes = routes(&transform.outputs, &outputs, &topics)
+                .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
+            transforms.push(TransformStage { stage: Box::new(stage), name, release: release.label(), routes });
+        }
+        let model = match (&releases.parse, &releases.classify) {
+            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, revision)?),
+            _ => None,
+        };
+        let settings = Arc::new(Settings::new(plan, self.state.instance()));
+        Ok(Pipeline::new(revision, settings, transforms, model))
+    }
+
+    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: u64) -> Result<ModelStage> {
+        let limits = limits(plan);
+        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(parse)?)
+            .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
+        let (classifier, signature) = WasmClassifier::open(self.plugin(classify)?, limits, self.opening(classify)?)
+            .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
+        let gather = gather(&parse.name, &columns, &classify.name, &signature)
+            .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
+        let stamped = plan.output.stamp == Stamp::Value;
+        Ok(ModelStage {
+            parser: Box::new(parser),
+            parser_release: parse.label(),
+            classifier: Box::new(classifier),
+            classifier_release: classify.label(),
+            gather,
+            columns: signature.columns.len(),
+            classes: signature.classes.len(),
+            writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
+        })
+    }
+}
+
+pub fn limits(plan: &Plan) -> Limits {
+    Limits { memory: plan.limits.plugin_memory, deadline: plan.limits.deadline, ..Limits::default() }
+}
+
+/// A plugin's name for people, and its bytes.
+///
+/// # Errors
+/// When there is no such stock plugin, or the file cannot be read.
+pub fn component(plugin: &PluginRef) -> Result<(String, Cow<'static, [u8]>)> {
+    match plugin {
+        PluginRef::Stock(name) => {
+            let bytes = stock::component(name)
+                .with_context(|| format!("{name:?} is no stock plugin; there are {}", stock::names().join(", ")))?;
+            Ok((name.clone(), Cow::Borrowed(bytes)))
+        }
+        PluginRef::Path(path) => {
+            let name = path.file_stem().map_or_else(|| "plugin".into(), |stem| stem.to_string_lossy().into_owned());
+            Ok((name, Cow::Owned(read(path, "the plugin")?)))
+        }
+    }
+}
+
+fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
+    std::fs::read(path).with_context(|| format!("{what} {} cannot be read", path.display()))
+}
+
+/// The sink's topics of the main loop: output, dead letters, then the transforms' named outputs.
+pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
+    let placement = match plan.output.partition {
+        Partition::Input => Placement::Input,
+        Partition::Key => Placement::Key,
+    };
+    let mut topics = vec![
+        SinkTopic { name: plan.output.topic.clone(), placement },
+        SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
+    ];
+    for name in plan.transforms.iter().flat_map(|transform| transform.outputs.values()) {
+        if !topics.iter().any(|topic| topic.name == *name) {
+            topics.push(SinkTopic { name: name.clone(), placement });
+        }
+    }
+    topics
+}
+
+/// Where each output of a transform goes.
+///
+/// # Errors
+/// When a name is configured that the plugin does not have.
+pub fn routes(
+    configured: &std::collections::BTreeMap<String, String>,
+    outputs: &[String],
+    topics: &[SinkTopic],
+) -> Result<Vec<Option<u16>>> {
+    if let Some(unknown) = configured.keys().find(|name| !outputs.contains(name)) {
+        bail!("outputs.{unknown} names an output that the plugin does not have; it has {}", outputs.join(", "));
+    }
+    let index = |name: &String| topics.iter().position(|topic| topic.name == *name).map(|at| at as u16);
+    Ok(outputs.iter().map(|output| configured.get(output).and_then(index)).collect())
+}
+
+/// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.
+///
+/// # Errors
+/// When a column is missing or of another kind; the message names both sides and the fix.
+pub fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
+    let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+    let mut places = Vec::new();
+    for wanted in &signature.columns {
+        let Some(at) = columns.iter().position(|column| column.name == wanted.name) else {
+            bail!(
+                "classifier {classifier} needs column {:?}, which parser {parser} does not supply; the parser has [{}], the \
+                 classifier needs [{}]: add the column to the parser's configuration, or deploy both together",
+                wanted.name,
+                names(columns),
+                names(&signature.columns)
+            );
+        };
+        let supplied = columns.get(at).map(|column| &column.kind);
+        if supplied.is_none_or(|supplied| !same(supplied, &wanted.kind)) {
+            bail!(
+                "column {:?} is {} for parser {parser} and {} for classifier {classifier}: make them equal in the parser's \
+                 configuration, or train the model anew",
+                wanted.name,
+                supplied.map(describe).unwrap_or_default(),
+                describe(&wanted.kind)
+            );
+        }
+        places.push(at);
+    }
+    let identical = columns.len() == places.len() && places.iter().enumerate().all(|(at, place)| at == *place);
+    Ok(if identical { None } else { Some(places) })
+}
+
+fn same(one: &Kind, other: &Kind) -> bool {
+    match (one, other) {
+        (Kind::Number, Kind::Number) => true,
+        (Kind::Category(one), Kind::Category(other)) => one == other,
+        _ => false,
+    }
+}
+
+fn describe(kind: &Kind) -> String {
+    match kind {
+        Kind::Number => "a number".into(),
+        Kind::Category(names) => format!("a category of [{}]", names.join(", ")),
+    }
+}

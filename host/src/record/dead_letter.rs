@@ -1,0 +1,123 @@
+//! A record that a stage could not take, with everything that is needed to understand and replay it.
+//!
+//! The original's key, value and headers stand byte for byte; what we say about it stands in headers behind them.
+
+use crate::record::Batch;
+use crate::record::output::{Output, Outputs};
+use sandpiper_sandbox::Digest;
+
+/// What all our headers' names start with.
+pub const PREFIX: &str = "__sandpiper.errors.";
+
+/// Characters of an id: one from inside a value may be of any length.
+const ID: usize = 1_024;
+
+/// Who did not take a record: `[errors]` says for each plugin's case what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Blame {
+    Host,
+    /// A plugin rejected it.
+    Rejected,
+    /// A plugin failed on it.
+    Failed,
+}
+
+/// Why a record is a dead letter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reason {
+    pub blame: Blame,
+    /// Stable and short: a metric's label.
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The plugin's last log lines, where a plugin failed.
+    pub log: String,
+    /// `input`, `parse`, `classify`, `transform[0]` or `output`.
+    pub stage: String,
+    /// The release of that stage, where there is one.
+    pub release: Option<String>,
+}
+
+impl Reason {
+    /// The host's own verdict, outside of any plugin.
+    pub fn of_host(stage: &str, code: &str, message: impl Into<String>) -> Self {
+        let (code, message, stage) = (code.into(), message.into(), stage.into());
+        Self { blame: Blame::Host, code, message, log: String::new(), stage, release: None }
+    }
+}
+
+/// What is the same for all dead letters of one worker.
+#[derive(Clone, Debug)]
+pub struct Letterhead {
+    pub pipeline: String,
+    /// Who wrote it.
+    pub instance: String,
+    /// Index of the dead-letter topic among the sink's topics.
+    pub topic: u16,
+}
+
+impl Letterhead {
+    /// Adds the dead letter for one row. `with_value` is false when the broker refused it for its size: then
+    /// size and digest stand for the value, and the record's own headers are left out, so that a dead letter can
+    /// always be delivered.
+    #[expect(clippy::too_many_arguments, reason = "a letter has this many facts")]
+    pub fn write(
+        &self,
+        outputs: &mut Outputs,
+        batch: &Batch,
+        row: usize,
+        id: Option<&str>,
+        revision: u64,
+        reason: &Reason,
+        with_value: bool,
+        now: i64,
+    ) {
+        let Some(facts) = batch.rows.get(row) else { return };
+        let origin = facts.origin;
+        // The last resort must fit: the record's own headers may be what is too large.
+        let own = facts.headers.as_deref().filter(|_| with_value);
+        let mut headers = own.cloned().unwrap_or_default();
+        let mut say = |name: &str, value: String| headers.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
+        say("topic", batch.rows.topic(origin).to_owned());
+        say("partition", origin.partition.to_string());
+        say("offset", origin.offset.to_string());
+        if let Some(timestamp) = facts.timestamp {
+            say("timestamp", timestamp.to_string());
+        }
+        if let Some(id) = id {
+            say("id", id.chars().take(ID).collect());
+        }
+        say("pipeline", self.pipeline.clone());
+        say("stage", reason.stage.clone());
+        if let Some(release) = &reason.release {
+            say("release", release.clone());
+        }
+        say("revision", revision.to_string());
+        say("reason", reason.code.clone());
+        say("message", reason.message.clone());
+        if !reason.log.is_empty() {
+            say("log", reason.log.clone());
+        }
+        say("attempts", "1".into());
+        say("instance", self.instance.clone());
+        say("time", now.to_string());
+        let value = batch.value(row);
+        if !with_value && let Some(value) = value {
+            say("value-size", value.len().to_string());
+            say("value-digest", Digest::of(value).to_string());
+        }
+        let key = batch.rows.key(facts).map(|key| outputs.put(key));
+        let value = value.filter(|_| with_value).map(|value| outputs.put(value));
+        outputs.records.push(Output {
+            origin,
+            topic: self.topic,
+            key,
+            value,
+            // A time that its topic refuses is left out with the value.
+            timestamp: facts.timestamp.filter(|_| with_value),
+            headers: Some(Box::new(headers)),
+            last_resort: !with_value,
+        });
+        outputs.counts.dead_letter(&reason.code);
+    }
+}

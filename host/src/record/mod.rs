@@ -1,0 +1,11 @@
+//! What flows: records as they came, what names one of them, and what is written for it.
+//!
+//! The batch itself is the sandbox's: it is laid out once, as a plugin's call takes it.
+
+pub mod dead_letter;
+pub mod id;
+pub mod output;
+pub mod prediction;
+
+pub use id::RecordId;
+pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows};

@@ -1,0 +1,183 @@
+//! The JSON of a prediction, written straight into the output buffer: names are escaped once, when the
+//! deployment is opened, and a record costs only its numbers.
+
+use crate::record::Origin;
+use sandpiper_sandbox::wit::latest::{Kind, Signature};
+
+/// The parts of a prediction that do not change from record to record.
+pub struct Writer {
+    /// `"setosa"`, quoted and escaped, by class.
+    classes: Vec<String>,
+    /// `,"setosa":`, by class; the first without its comma.
+    probabilities: Vec<String>,
+    features: Vec<Feature>,
+    min_confidence: f32,
+    /// `,"revision":17,"role":"champion"}`, or the closing brace alone where no stamp is wanted.
+    tail: String,
+    stamped: bool,
+}
+
+/// What a classifier says of a row.
+pub struct Answer<'a> {
+    /// Index into the signature's classes.
+    pub label: u32,
+    /// One finite number a class.
+    pub scores: &'a [f32],
+    /// One a column, NaN where it is missing.
+    pub features: &'a [f32],
+}
+
+struct Feature {
+    /// `,"sepal_length":`; the first without its comma.
+    name: String,
+    /// Quoted and escaped; empty for a number.
+    categories: Vec<String>,
+}
+
+impl Writer {
+    /// `stamped` puts origin, revision and role into the value.
+    pub fn new(signature: &Signature, min_confidence: f32, revision: u64, stamped: bool) -> Self {
+        let comma = |at: usize| if at == 0 { "" } else { "," };
+        let tail = if stamped { format!(",\"revision\":{revision},\"role\":\"champion\"}}") } else { "}".into() };
+        Self {
+            classes: signature.classes.iter().map(|class| quoted(class)).collect(),
+            probabilities: (signature.classes.iter().enumerate())
+                .map(|(at, class)| format!("{}{}:", comma(at), quoted(class)))
+                .collect(),
+            features: (signature.columns.iter().enumerate())
+                .map(|(at, column)| Feature {
+                    name: format!("{}{}:", comma(at), quoted(&column.name)),
+                    categories: match &column.kind {
+                        Kind::Number => Vec::new(),
+                        Kind::Category(names) => names.iter().map(|name| quoted(name)).collect(),
+                    },
+                })
+                .collect(),
+            min_confidence,
+            tail,
+            stamped,
+        }
+    }
+
+    /// Appends one prediction.
+    pub fn write(&self, out: &mut Vec<u8>, id: &str, answer: &Answer<'_>, topic: &str, origin: Origin) {
+        let Answer { label, scores, features } = *answer;
+        let label = label as usize;
+        let confidence = scores.get(label).copied().unwrap_or_default();
+        out.extend_from_slice(b"{\"id\":");
+        escape(out, id);
+        out.extend_from_slice(b",\"class\":");
+        out.extend_from_slice(self.classes.get(label).map_or(b"null", |class| class.as_bytes()));
+        out.extend_from_slice(if confidence >= self.min_confidence {
+            b",\"decision\":\"accept\""
+        } else {
+            b",\"decision\":\"review\""
+        });
+        out.extend_from_slice(b",\"confidence\":");
+        number(out, confidence);
+        out.extend_from_slice(b",\"probabilities\":{");
+        for (name, score) in self.probabilities.iter().zip(scores) {
+            out.extend_from_slice(name.as_bytes());
+            number(out, *score);
+        }
+        out.extend_from_slice(b"},\"features\":{");
+        for (feature, value) in self.features.iter().zip(features) {
+            out.extend_from_slice(feature.name.as_bytes());
+            match feature.categories.get(*value as usize) {
+                // Only a code: the cast would take -1 for 0, and 1.7 for 1.
+                Some(category) if *value >= 0.0 && value.fract() == 0.0 => out.extend_from_slice(category.as_bytes()),
+                _ => number(out, *value),
+            }
+        }
+        out.push(b'}');
+        if self.stamped {
+            out.extend_from_slice(b",\"origin\":\"");
+            // A topic's name needs no escape: Kafka allows letters, digits, dot, dash and underscore.
+            position(out, topic, origin);
+            out.push(b'"');
+        }
+        out.extend_from_slice(self.tail.as_bytes());
+    }
+}
+
+/// `iris.measurements/3@1842`.
+pub fn position(out: &mut Vec<u8>, topic: &str, origin: Origin) {
+    out.extend_from_slice(topic.as_bytes());
+    out.push(b'/');
+    out.extend_from_slice(itoa::Buffer::new().format(origin.partition).as_bytes());
+    out.push(b'@');
+    out.extend_from_slice(itoa::Buffer::new().format(origin.offset).as_bytes());
+}
+
+/// The shortest decimal that reads back as the same `f32`; `null` where JSON has no such number.
+fn number(out: &mut Vec<u8>, value: f32) {
+    if value.is_finite() {
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+    } else {
+        out.extend_from_slice(b"null");
+    }
+}
+
+fn escape(out: &mut Vec<u8>, text: &str) {
+    let plain = text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    if plain {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(quoted(text).as_bytes());
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandpiper_sandbox::wit::latest::Column;
+
+    const ORIGIN: Origin = Origin { topic: 0, partition: 3, offset: 1842 };
+
+    fn signature() -> Signature {
+        let column = |name: &str, kind| Column { name: name.into(), kind };
+        Signature {
+            columns: vec![
+                column("size", Kind::Number),
+                column("hue", Kind::Category(vec!["red".into(), "b\"lue".into()])),
+            ],
+            classes: vec!["cat".into(), "d\\og".into()],
+        }
+    }
+
+    fn write(min_confidence: f32, stamped: bool, id: &str, scores: [f32; 2], features: [f32; 2]) -> String {
+        let mut out = Vec::new();
+        Writer::new(&signature(), min_confidence, 17, stamped).write(
+            &mut out,
+            id,
+            &Answer { label: 1, scores: &scores, features: &features },
+            "pets",
+            ORIGIN,
+        );
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_prediction_reads_as_documented() {
+        assert_eq!(
+            write(0.5, true, "a", [0.25, 0.75], [1.5, 1.0]),
+            r#"{"id":"a","class":"d\\og","decision":"accept","confidence":0.75,"probabilities":{"cat":0.25,"d\\og":0.75},"features":{"size":1.5,"hue":"b\"lue"},"origin":"pets/3@1842","revision":17,"role":"champion"}"#
+        );
+    }
+
+    #[test]
+    fn a_low_confidence_asks_for_review_and_a_missing_feature_is_null() {
+        let value: serde_json::Value =
+            serde_json::from_str(&write(0.8, false, "x\n\"", [0.25, 0.75], [f32::NAN, f32::NAN])).unwrap();
+        assert_eq!(value["decision"], "review");
+        assert_eq!(value["id"], "x\n\"");
+        assert!(value["features"]["size"].is_null() && value["features"]["hue"].is_null());
+        assert!(value.get("origin").is_none() && value.get("revision").is_none());
+    }
+}

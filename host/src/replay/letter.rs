@@ -1,0 +1,191 @@
+//! A dead letter, told apart into the record as it was and what is said about it.
+
+use crate::record::Headers;
+use crate::record::dead_letter::PREFIX;
+
+/// The header of the note that a letter was replayed; its value is the letter's place, `3@1842`.
+pub const REPLAYED: &str = "__sandpiper.replayed";
+
+/// A record of a dead-letter topic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    Letter(Box<Letter>),
+    /// The letter at that partition and offset was replayed.
+    Replayed((i32, i64)),
+    /// Written by another program, or by a version that this one does not understand: why.
+    Foreign(String),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// Partition and offset in the dead-letter topic.
+    pub at: (i32, i64),
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    /// The record's own.
+    pub headers: Headers,
+    pub facts: Facts,
+}
+
+/// What the headers say: docs/operations.md.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct Facts {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    pub pipeline: String,
+    pub stage: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    pub revision: u64,
+    pub reason: String,
+    pub message: String,
+    pub log: String,
+    pub attempts: u32,
+    pub instance: String,
+    /// Milliseconds since the Unix epoch.
+    pub time: i64,
+    /// Bytes of the value, where it was left out since the letter would have been too large.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
+}
+
+impl Found {
+    pub fn read(at: (i32, i64), key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> Self {
+        if let Some((_, place)) = headers.iter().rev().find(|(name, _)| name == REPLAYED) {
+            let place = place.as_deref().and_then(|bytes| std::str::from_utf8(bytes).ok()).and_then(place_of);
+            return place.map_or_else(|| Self::Foreign(format!("its {REPLAYED} is no place")), Self::Replayed);
+        }
+        match facts(headers) {
+            Ok((facts, own)) => Self::Letter(Box::new(Letter {
+                at,
+                key: key.map(<[u8]>::to_vec),
+                value: value.map(<[u8]>::to_vec),
+                headers: headers.get(..own).unwrap_or_default().to_vec(),
+                facts,
+            })),
+            Err(why) => Self::Foreign(why),
+        }
+    }
+}
+
+/// `3@1842`.
+pub(super) fn place_of(text: &str) -> Option<(i32, i64)> {
+    let (partition, offset) = text.split_once('@')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
+}
+
+/// What is ours, and how many headers are not. A record that was a dead letter before carries older ones in front.
+fn facts(headers: &Headers) -> Result<(Facts, usize), String> {
+    let first = format!("{PREFIX}topic");
+    let own =
+        headers.iter().rposition(|(name, _)| *name == first).ok_or_else(|| format!("it has no header {first}"))?;
+    let ours = headers.get(own..).unwrap_or_default();
+    let text = |name: &str| {
+        let found = ours.iter().find(|(header, _)| header.strip_prefix(PREFIX) == Some(name));
+        found.and_then(|(_, value)| Some(String::from_utf8_lossy(value.as_deref()?).into_owned()))
+    };
+    let needed = |name: &str| text(name).ok_or_else(|| format!("it has no header {PREFIX}{name}"));
+    fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, String> {
+        text.parse().map_err(|_| format!("its header {PREFIX}{name} is {text:?} and no number"))
+    }
+    let numbered = |name: &str| text(name).map(|text| number(name, &text)).transpose();
+    let facts = Facts {
+        topic: needed("topic")?,
+        partition: number("partition", &needed("partition")?)?,
+        offset: number("offset", &needed("offset")?)?,
+        timestamp: numbered("timestamp")?,
+        id: text("id"),
+        pipeline: needed("pipeline")?,
+        stage: needed("stage")?,
+        release: text("release"),
+        revision: number("revision", &needed("revision")?)?,
+        reason: needed("reason")?,
+        message: needed("message")?,
+        log: text("log").unwrap_or_default(),
+        attempts: number("attempts", &needed("attempts")?)?,
+        instance: text("instance").unwrap_or_default(),
+        time: number("time", &needed("time")?)?,
+        left_out: text("value-size").map(|text| number("value-size", &text)).transpose()?,
+    };
+    Ok((facts, own))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::dead_letter::{Blame, Letterhead, Reason};
+    use crate::record::output::Outputs;
+    use crate::record::{BatchBuilder, Origin};
+
+    /// The headers of a letter as the pipeline writes it, for a record with those headers of its own.
+    pub fn written(own: Headers, stage: &str, with_value: bool) -> Headers {
+        let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+        let headers = if own.is_empty() { None } else { Some(Box::new(own)) };
+        builder.push(Origin { topic: 0, partition: 2, offset: 40 }, Some(7), Some(b"k"), Some(b"value"), headers);
+        let mut outputs = Outputs::default();
+        let reason = Reason {
+            blame: Blame::Rejected,
+            code: "bad-number".into(),
+            message: "x is no number".into(),
+            log: "a line".into(),
+            stage: stage.into(),
+            release: Some("csv@0c1d".into()),
+        };
+        let head = Letterhead { pipeline: "iris".into(), instance: "here".into(), topic: 1 };
+        head.write(&mut outputs, &builder.finish(), 0, Some("k"), 17, &reason, with_value, 99);
+        *outputs.records.remove(0).headers.unwrap()
+    }
+
+    #[test]
+    fn a_letter_reads_back_as_it_was_written() {
+        let own = vec![("h".to_owned(), None), ("h".into(), Some(b"1".to_vec()))];
+        let headers = written(own.clone(), "parse", true);
+        let Found::Letter(letter) = Found::read((3, 9), Some(b"k"), Some(b"value"), &headers) else { panic!() };
+        assert_eq!((letter.at, &letter.headers, letter.value.as_deref()), ((3, 9), &own, Some(b"value".as_slice())));
+        let facts = &letter.facts;
+        assert_eq!((facts.topic.as_str(), facts.partition, facts.offset, facts.timestamp), ("in", 2, 40, Some(7)));
+        assert_eq!((facts.stage.as_str(), facts.reason.as_str(), facts.revision), ("parse", "bad-number", 17));
+        assert_eq!((facts.attempts, facts.time, facts.left_out, facts.log.as_str()), (1, 99, None, "a line"));
+    }
+
+    #[test]
+    fn the_last_letter_counts_and_an_older_ones_headers_are_the_records_own() {
+        let older = written(Vec::new(), "classify", true);
+        let Found::Letter(letter) = Found::read((0, 0), None, None, &written(older.clone(), "parse", true)) else {
+            panic!()
+        };
+        assert_eq!((letter.facts.stage.as_str(), &letter.headers), ("parse", &older));
+    }
+
+    #[test]
+    fn a_value_that_was_left_out_is_known() {
+        let Found::Letter(letter) = Found::read((0, 0), None, None, &written(Vec::new(), "parse", false)) else {
+            panic!()
+        };
+        assert_eq!(letter.facts.left_out, Some(5));
+    }
+
+    #[test]
+    fn a_note_of_a_replay_names_its_letter() {
+        let note = |place: &str| vec![(REPLAYED.to_owned(), Some(place.as_bytes().to_vec()))];
+        assert_eq!(Found::read((0, 0), None, None, &note("3@1842")), Found::Replayed((3, 1842)));
+        assert!(matches!(Found::read((0, 0), None, None, &note("there")), Found::Foreign(_)));
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_says_what_it_lacks() {
+        let Found::Foreign(why) = Found::read((0, 0), None, Some(b"x"), &Vec::new()) else { panic!() };
+        assert_eq!(why, "it has no header __sandpiper.errors.topic");
+        let mut headers = written(Vec::new(), "parse", true);
+        headers.retain(|(name, _)| !name.ends_with(".attempts"));
+        let Found::Foreign(why) = Found::read((0, 0), None, Some(b"x"), &headers) else { panic!() };
+        assert_eq!(why, "it has no header __sandpiper.errors.attempts");
+    }
+}

@@ -1,0 +1,424 @@
+//! Dead letters through a pipeline once more: what was selected, each once, under the record's own id and origin.
+//!
+//! A replay is a worker whose input is the dead-letter topic. What becomes of a letter and a note that it was replayed are
+//! one transaction, so that no later replay takes it again; it is never written back into the pipeline's input.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::letter::{Found, Letter, REPLAYED};
+use super::{Selection, scan};
+use crate::config::plan::Plan;
+use crate::pipeline::{DEAD_LETTERS, Forced, Pipeline};
+use crate::record::dead_letter::PREFIX;
+use crate::record::output::{Output, Outputs};
+use crate::record::{Batch, BatchBuilder, Origin};
+use crate::stream::process::Process;
+
+/// What is asked for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    #[serde(default)]
+    pub selection: Selection,
+    /// Only say what would become of them.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Letters a second, at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<u32>,
+    /// A letter that was tried as often is left alone.
+    pub max_attempts: u32,
+}
+
+/// How far a replay is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    pub running: bool,
+    /// Letters that were found to be meant, and are not replayed yet.
+    pub selected: u64,
+    /// Left alone: replayed before, tried too often, or without their value.
+    pub replayed_before: u64,
+    pub tried_too_often: u64,
+    pub without_value: u64,
+    /// Written by somebody else.
+    pub foreign: u64,
+    /// What became of those that are done.
+    pub emitted: u64,
+    pub dropped: u64,
+    /// By reason.
+    pub dead_letters: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Progress {
+    pub fn done(&self) -> u64 {
+        self.emitted + self.dropped + self.dead_letters.values().sum::<u64>()
+    }
+}
+
+/// A replay that runs or has run, as the control plane sees it.
+#[derive(Clone, Default)]
+pub struct Shared(Arc<Mutex<Progress>>);
+
+impl Shared {
+    pub fn look(&self) -> Progress {
+        self.locked().clone()
+    }
+
+    pub fn change(&self, change: impl FnOnce(&mut Progress)) {
+        change(&mut self.locked());
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a first look at the topic settled.
+pub struct Looked {
+    pub progress: Progress,
+    pub letters: Letters,
+}
+
+/// Which letters are taken.
+#[derive(Clone, Debug, Default)]
+pub struct Letters {
+    selection: Selection,
+    max_attempts: u32,
+    replayed: HashSet<(i32, i64)>,
+    /// By partition, the last letter that is taken: those behind were written since.
+    last: BTreeMap<i32, i64>,
+}
+
+impl Letters {
+    fn takes(&self, letter: &Letter) -> bool {
+        let (partition, offset) = letter.at;
+        self.selection.takes(letter)
+            && self.last.get(&partition).is_some_and(|last| offset <= *last)
+            && !self.replayed.contains(&letter.at)
+            && letter.facts.attempts < self.max_attempts
+            && letter.facts.left_out.is_none()
+    }
+}
+
+/// Looks through the topic: what is meant, and whether this pipeline can take it. `each` sees the letters that are.
+///
+/// # Errors
+/// When the topic cannot be read, or a letter is of a stage that the pipeline does not have.
+pub fn look(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Result<Looked> {
+    let mut letters =
+        Letters { selection: request.selection.clone(), max_attempts: request.max_attempts, ..Letters::default() };
+    let mut progress = Progress::default();
+    let mut meant = Vec::new();
+    scan(plan, |_, found| match found {
+        Found::Replayed(at) => drop(letters.replayed.insert(at)),
+        Found::Foreign(_) => progress.foreign += 1,
+        Found::Letter(mut letter) if letters.selection.takes(&letter) => {
+            if !request.dry_run {
+                // Where it stands is enough: the topic may hold more than there is memory.
+                (letter.key, letter.value, letter.headers) = (None, None, Vec::new());
+                (letter.facts.message, letter.facts.log) = (String::new(), String::new());
+            }
+            meant.push(*letter);
+        }
+        Found::Letter(_) => {}
+    })?;
+    for letter in meant {
+        if letters.replayed.contains(&letter.at) {
+            progress.replayed_before += 1;
+        } else if letter.facts.attempts >= request.max_attempts {
+            progress.tried_too_often += 1;
+        } else if letter.facts.left_out.is_some() {
+            progress.without_value += 1;
+        } else {
+            fits(plan, &letter)?;
+            progress.selected += 1;
+            let (partition, offset) = letter.at;
+            letters.last.insert(partition, offset);
+            each(letter);
+        }
+    }
+    Ok(Looked { progress, letters })
+}
+
+/// Whether the pipeline can take a letter.
+fn fits(plan: &Plan, letter: &Letter) -> Result<()> {
+    let ((partition, offset), facts) = (letter.at, &letter.facts);
+    if facts.pipeline != plan.name {
+        bail!(
+            "letter {partition}@{offset} is of pipeline {:?}, and this is {:?}; leave it out by --stage, --reason or --at",
+            facts.pipeline,
+            plan.name
+        );
+    }
+    let mut stages = vec!["input".to_owned(), "output".into()];
+    stages.extend((0..plan.transforms.len()).map(|at| format!("transform[{at}]")));
+    if plan.classify.is_some() {
+        stages.extend(["parse".into(), "classify".into()]);
+    }
+    if !stages.contains(&facts.stage) {
+        bail!(
+            "letter {partition}@{offset} is of stage {}, which a replay of pipeline {} does not have; it has {}; leave it \
+             out by --stage, --reason or --at",
+            facts.stage,
+            plan.name,
+            stages.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The process of a replay's worker.
+pub struct Replay {
+    pipeline: Pipeline,
+    letters: Letters,
+    topics: Topics,
+    progress: Shared,
+    /// Counts of the open transaction, and how far it goes by partition.
+    staged: Progress,
+    seen: BTreeMap<i32, i64>,
+    done: BTreeMap<i32, i64>,
+    stop: Arc<AtomicBool>,
+    rate: Option<u32>,
+}
+
+impl Replay {
+    pub fn new(
+        pipeline: Pipeline,
+        letters: Letters,
+        progress: Shared,
+        stop: Arc<AtomicBool>,
+        rate: Option<u32>,
+    ) -> Self {
+        Self {
+            pipeline,
+            letters,
+            topics: Topics::default(),
+            progress,
+            staged: Progress::default(),
+            seen: BTreeMap::new(),
+            done: BTreeMap::new(),
+            stop,
+            rate,
+        }
+    }
+}
+
+/// The original records' topics, numbered as they are met.
+#[derive(Default)]
+struct Topics(Vec<String>);
+
+impl Topics {
+    fn number(&mut self, topic: &str) -> u16 {
+        let at = self.0.iter().position(|known| known == topic).unwrap_or_else(|| {
+            self.0.push(topic.to_owned());
+            self.0.len() - 1
+        });
+        at as u16
+    }
+}
+
+/// Takes letters through a pipeline as the records that they were.
+fn process(
+    pipeline: &mut Pipeline,
+    topics: &mut Topics,
+    letters: &[Letter],
+    forced: &Forced,
+    now: i64,
+    outputs: &mut Outputs,
+) {
+    let origins: Vec<Origin> = letters
+        .iter()
+        .map(|letter| {
+            let facts = &letter.facts;
+            Origin { topic: topics.number(&facts.topic), partition: facts.partition, offset: facts.offset }
+        })
+        .collect();
+    let mut builder = BatchBuilder::new(topics.0.clone().into());
+    for (letter, origin) in letters.iter().zip(&origins) {
+        let headers = if letter.headers.is_empty() { None } else { Some(Box::new(letter.headers.clone())) };
+        builder.push(*origin, letter.facts.timestamp, letter.key.as_deref(), letter.value.as_deref(), headers);
+    }
+    pipeline.process(&builder.finish(), forced, now, outputs);
+    let attempts: HashMap<Origin, u32> =
+        origins.iter().zip(letters).map(|(origin, letter)| (*origin, letter.facts.attempts + 1)).collect();
+    let name = format!("{PREFIX}attempts");
+    for output in outputs.records.iter_mut().filter(|output| output.topic == DEAD_LETTERS) {
+        let Some(attempts) = attempts.get(&output.origin) else { continue };
+        let headers = output.headers.iter_mut().flat_map(|headers| headers.iter_mut());
+        if let Some((_, value)) = headers.rev().find(|(header, _)| *header == name) {
+            *value = Some(attempts.to_string().into_bytes());
+        }
+    }
+    // Behind all outcomes: the note that each letter has had its turn.
+    for (letter, origin) in letters.iter().zip(origins) {
+        let (partition, offset) = letter.at;
+        let key = letter.key.as_deref().map(|key| outputs.put(key));
+        let place = format!("{partition}@{offset}").into_bytes();
+        let headers = Some(Box::new(vec![(REPLAYED.to_owned(), Some(place))]));
+        outputs.records.push(Output {
+            origin,
+            topic: DEAD_LETTERS,
+            key,
+            value: None,
+            timestamp: None,
+            headers,
+            last_resort: false,
+        });
+    }
+}
+
+/// What would become of letters.
+pub fn rehearse(pipeline: &mut Pipeline, letters: &[Letter], progress: &mut Progress) {
+    let (mut topics, mut outputs) = (Topics::default(), Outputs::default());
+    for letters in letters.chunks(1_024) {
+        process(pipeline, &mut topics, letters, &Forced::new(), 0, &mut outputs);
+        count(progress, &outputs);
+        if let Some(halt) = &outputs.halt {
+            progress.error = Some(halt.to_string());
+            return;
+        }
+    }
+}
+
+fn count(progress: &mut Progress, outputs: &Outputs) {
+    progress.emitted += outputs.counts.emitted;
+    progress.dropped += outputs.counts.dropped;
+    for (reason, count) in &outputs.counts.dead_letters {
+        *progress.dead_letters.entry(reason.clone()).or_default() += count;
+    }
+}
+
+impl Process for Replay {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        let mut letters = Vec::new();
+        for (at, row) in batch.rows.iter().enumerate() {
+            let place = (row.origin.partition, row.origin.offset);
+            self.seen.insert(row.origin.partition, row.origin.offset);
+            let none = Vec::new();
+            let headers = row.headers.as_deref().unwrap_or(&none);
+            if let Found::Letter(letter) = Found::read(place, batch.rows.key(row), batch.value(at), headers)
+                && self.letters.takes(&letter)
+            {
+                letters.push(*letter);
+            }
+        }
+        process(&mut self.pipeline, &mut self.topics, &letters, forced, now, outputs);
+        count(&mut self.staged, outputs);
+        if let Some(rate) = self.rate {
+            // Batches hold a few letters then: docs/cli.md.
+            std::thread::sleep(Duration::from_secs_f64(letters.len() as f64 / f64::from(rate.max(1))));
+        }
+    }
+
+    fn committed(&mut self) {
+        let staged = std::mem::take(&mut self.staged);
+        self.progress.change(|progress| {
+            progress.emitted += staged.emitted;
+            progress.dropped += staged.dropped;
+            for (reason, count) in staged.dead_letters {
+                *progress.dead_letters.entry(reason).or_default() += count;
+            }
+        });
+        self.done.append(&mut self.seen);
+        let reached = |(partition, last): (&i32, &i64)| self.done.get(partition).is_some_and(|done| done >= last);
+        if self.letters.last.iter().all(reached) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn aborted(&mut self) {
+        self.staged = Progress::default();
+        self.seen.clear();
+    }
+
+    fn revision(&self) -> u64 {
+        // Of the letters' positions: they are nobody else's.
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::letter::tests::written;
+    use super::*;
+    use crate::pipeline::fakes;
+
+    /// A letter at that offset of partition 3, of the record 2@40.
+    fn letter(offset: i64, value: &str) -> Letter {
+        let headers = written(vec![("own".into(), None)], "parse", true);
+        match Found::read((3, offset), Some(b"k"), Some(value.as_bytes()), &headers) {
+            Found::Letter(letter) => *letter,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn pipeline() -> Pipeline {
+        let model = fakes::model(18, 1, &["x"], None);
+        Pipeline::new(18, fakes::settings().into(), Vec::new(), Some(model))
+    }
+
+    fn header<'a>(output: &'a Output, name: &str) -> Option<&'a str> {
+        let (_, value) = output.headers.as_ref()?.iter().rev().find(|(header, _)| header == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    }
+
+    #[test]
+    fn a_letter_goes_through_as_the_record_that_it_was_and_a_note_says_so() {
+        let mut outputs = Outputs::default();
+        process(&mut pipeline(), &mut Topics::default(), &[letter(9, "1")], &Forced::new(), 0, &mut outputs);
+        let [out, note] = outputs.records.as_slice() else { panic!("{:?}", outputs.records) };
+        assert_eq!((out.topic, out.origin.partition, out.origin.offset, out.timestamp), (0, 2, 40, Some(7)));
+        assert!(String::from_utf8_lossy(outputs.bytes(out.value.unwrap())).contains("in/2@40"));
+        assert_eq!(header(out, "__sandpiper.errors.topic"), None, "only the record's own headers go on");
+        assert_eq!((note.topic, header(note, REPLAYED)), (DEAD_LETTERS, Some("3@9")));
+    }
+
+    #[test]
+    fn a_letter_that_fails_again_is_a_new_letter_with_one_more_attempt() {
+        let mut outputs = Outputs::default();
+        process(&mut pipeline(), &mut Topics::default(), &[letter(9, "poison")], &Forced::new(), 0, &mut outputs);
+        let again = &outputs.records[0];
+        assert_eq!((again.topic, header(again, "__sandpiper.errors.attempts")), (DEAD_LETTERS, Some("2")));
+        assert_eq!(header(again, "__sandpiper.errors.offset"), Some("40"));
+        assert_eq!(header(&outputs.records[1], REPLAYED), Some("3@9"));
+    }
+
+    fn taken(last: i64) -> Letters {
+        Letters { max_attempts: 5, last: [(3, last)].into(), ..Letters::default() }
+    }
+
+    #[test]
+    fn a_letter_is_taken_once_and_only_up_to_where_the_replay_began() {
+        let mut letters = taken(9);
+        assert!(letters.takes(&letter(9, "1")));
+        assert!(!letters.takes(&letter(10, "1")), "written since");
+        letters.replayed.insert((3, 9));
+        assert!(!letters.takes(&letter(9, "1")));
+        assert!(!Letters { max_attempts: 1, ..taken(9) }.takes(&letter(9, "1")), "tried too often");
+    }
+
+    #[test]
+    fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
+        let (progress, stop) = (Shared::default(), Arc::<AtomicBool>::default());
+        let mut replay = Replay::new(pipeline(), taken(9), progress.clone(), stop.clone(), None);
+        let mut builder = BatchBuilder::new(Arc::from(["dead".to_owned()]));
+        let headers = Some(Box::new(written(Vec::new(), "parse", true)));
+        builder.push(Origin { topic: 0, partition: 3, offset: 9 }, None, Some(b"k"), Some(b"1"), headers);
+        let (batch, mut outputs) = (builder.finish(), Outputs::default());
+        replay.process(&batch, &Forced::new(), 0, &mut outputs);
+        replay.aborted();
+        replay.committed();
+        assert_eq!((progress.look().done(), stop.load(Ordering::Relaxed)), (0, false));
+        replay.process(&batch, &Forced::new(), 0, &mut outputs);
+        replay.committed();
+        assert_eq!((progress.look().emitted, stop.load(Ordering::Relaxed)), (1, true));
+    }
+}

@@ -1,0 +1,16 @@
+//! The loop: a source, a process and a sink, and between them a worker that owns every decision about a transaction.
+//!
+//! Nothing here knows Kafka's client or what a process does with its records.
+
+pub mod brake;
+pub mod breaker;
+pub mod clock;
+pub mod failpoint;
+pub mod fault;
+pub mod process;
+pub mod report;
+pub mod sink;
+pub mod slot;
+pub mod source;
+pub mod transaction;
+pub mod worker;

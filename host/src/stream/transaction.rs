@@ -1,0 +1,224 @@
+//! What one transaction holds until it commits or never happened: positions and counts.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::config::plan::Plan;
+use crate::record::Batch;
+use crate::record::output::{Counts, Outputs};
+use crate::stream::source::{Position, TopicPartition};
+
+/// When a transaction closes.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// From the start of one commit to the start of the next, at least.
+    pub interval: Duration,
+    pub records: usize,
+    pub bytes: usize,
+    /// From the first record to the end of the commit.
+    pub budget: Duration,
+    /// Share of a minute's records above which dead letters pause the pipeline.
+    pub pause_above: f64,
+}
+
+impl From<&Plan> for Bounds {
+    fn from(plan: &Plan) -> Self {
+        let delivery = &plan.delivery;
+        Self {
+            interval: delivery.commit_interval,
+            records: delivery.max_records,
+            bytes: delivery.max_bytes,
+            budget: delivery.budget,
+            pause_above: plan.errors.pause_above.into(),
+        }
+    }
+}
+
+/// An open transaction. Everything in it is staged: dropping it forgets it.
+#[derive(Debug)]
+pub struct Transaction {
+    opened: Instant,
+    due: Instant,
+    records: usize,
+    bytes: usize,
+    /// The next offset to be read, by partition.
+    positions: BTreeMap<TopicPartition, i64>,
+    pub counts: Counts,
+}
+
+impl Transaction {
+    /// `due` is when it closes, unless it is full before.
+    pub fn open(now: Instant, due: Instant) -> Self {
+        Self { opened: now, due, records: 0, bytes: 0, positions: BTreeMap::new(), counts: Counts::default() }
+    }
+
+    /// A batch whose outputs were handed to the sink.
+    pub fn add(&mut self, batch: &Batch, outputs: &Outputs) {
+        self.records += batch.len();
+        self.bytes += outputs.size();
+        self.counts.add(&outputs.counts);
+        let mut run: Option<(TopicPartition, i64)> = None;
+        for row in batch.rows.iter() {
+            let partition = TopicPartition { topic: row.origin.topic, partition: row.origin.partition };
+            match &mut run {
+                // Records come in runs of one partition: the map is touched once a run.
+                Some((current, next)) if *current == partition => *next = row.origin.offset + 1,
+                _ => {
+                    if let Some((partition, next)) = run.replace((partition, row.origin.offset + 1)) {
+                        self.positions.insert(partition, next);
+                    }
+                }
+            }
+        }
+        self.positions.extend(run);
+    }
+
+    pub fn is_due(&self, bounds: &Bounds, now: Instant) -> bool {
+        self.records >= bounds.records || self.bytes >= bounds.bytes || now >= self.due
+    }
+
+    /// Until it is due.
+    pub fn time_left(&self, now: Instant) -> Duration {
+        self.due.saturating_duration_since(now)
+    }
+
+    pub fn deadline(&self, bounds: &Bounds) -> Instant {
+        self.opened + bounds.budget
+    }
+
+    pub fn positions(&self) -> Vec<Position> {
+        let position =
+            |(partition, offset): (&TopicPartition, &i64)| Position { partition: *partition, offset: *offset };
+        self.positions.iter().map(position).collect()
+    }
+
+    /// Whether its commit moves past that record.
+    pub fn covers(&self, partition: TopicPartition, offset: i64) -> bool {
+        self.positions.get(&partition).is_some_and(|next| *next > offset)
+    }
+}
+
+/// What a committed offset says of the revision that processed the records before it.
+pub fn metadata(revision: u64) -> String {
+    format!("r{revision}")
+}
+
+/// The revision in a committed offset's metadata; 0 where somebody else wrote it.
+pub fn revision_in(metadata: &str) -> u64 {
+    metadata.strip_prefix('r').and_then(|revision| revision.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Origin};
+
+    const BOUNDS: Bounds = Bounds {
+        interval: Duration::from_millis(100),
+        records: 4,
+        bytes: 10,
+        budget: Duration::from_secs(3),
+        pause_above: 1.0,
+    };
+
+    fn partition(partition: i32) -> TopicPartition {
+        TopicPartition { topic: 0, partition }
+    }
+
+    fn open(now: Instant) -> Transaction {
+        Transaction::open(now, now + BOUNDS.interval)
+    }
+
+    fn batch(origins: &[(i32, i64)]) -> Batch {
+        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned()]));
+        for (partition, offset) in origins {
+            builder.push(Origin { topic: 0, partition: *partition, offset: *offset }, None, None, None, None);
+        }
+        builder.finish()
+    }
+
+    fn outputs(bytes: usize) -> Outputs {
+        let mut outputs = Outputs::default();
+        outputs.put(&vec![0; bytes]);
+        outputs.counts.emitted = 1;
+        outputs
+    }
+
+    fn positions(transaction: &Transaction) -> Vec<(i32, i64)> {
+        transaction.positions().iter().map(|position| (position.partition.partition, position.offset)).collect()
+    }
+
+    #[test]
+    fn a_position_is_behind_the_last_record_of_each_partition() {
+        let mut transaction = open(Instant::now());
+        transaction.add(&batch(&[(1, 4), (1, 5), (0, 7), (1, 9), (0, 8)]), &outputs(0));
+        assert_eq!(positions(&transaction), [(0, 9), (1, 10)]);
+        transaction.add(&batch(&[(2, 0), (1, 11)]), &outputs(0));
+        assert_eq!(positions(&transaction), [(0, 9), (1, 12), (2, 1)]);
+    }
+
+    #[test]
+    fn topics_keep_positions_of_their_own() {
+        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned(), "labels".into()]));
+        for (topic, offset) in [(0, 3), (1, 8), (0, 4)] {
+            builder.push(Origin { topic, partition: 0, offset }, None, None, None, None);
+        }
+        let mut transaction = open(Instant::now());
+        transaction.add(&builder.finish(), &outputs(0));
+        let read = |position: &Position| (position.partition.topic, position.offset);
+        assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(0, 5), (1, 9)]);
+    }
+
+    #[test]
+    fn it_covers_the_records_before_its_positions_and_no_other() {
+        let mut transaction = open(Instant::now());
+        transaction.add(&batch(&[(0, 7)]), &outputs(0));
+        assert!(transaction.covers(partition(0), 7));
+        assert!(!transaction.covers(partition(0), 8));
+        assert!(!transaction.covers(partition(1), 7));
+    }
+
+    #[test]
+    fn it_is_due_at_each_of_its_bounds_and_not_just_below() {
+        let now = Instant::now();
+        for (records, bytes, later, due) in
+            [(3, 9, 99, false), (4, 9, 99, true), (3, 10, 99, true), (3, 9, 100, true), (5, 11, 101, true)]
+        {
+            let mut transaction = open(now);
+            let origins: Vec<(i32, i64)> = (0..records).map(|offset| (0, offset)).collect();
+            transaction.add(&batch(&origins), &outputs(bytes));
+            let at = now + Duration::from_millis(later);
+            assert_eq!(transaction.is_due(&BOUNDS, at), due, "{records} records, {bytes} bytes, {later} ms");
+        }
+    }
+
+    #[test]
+    fn records_bytes_and_counts_add_up_over_batches() {
+        let now = Instant::now();
+        let mut transaction = open(now);
+        transaction.add(&batch(&[(0, 0), (0, 1)]), &outputs(4));
+        assert!(!transaction.is_due(&BOUNDS, now));
+        transaction.add(&batch(&[(0, 2)]), &outputs(6));
+        assert!(transaction.is_due(&BOUNDS, now), "4 + 6 bytes");
+        assert_eq!(transaction.counts.emitted, 2);
+    }
+
+    #[test]
+    fn time_left_ends_at_zero_and_the_deadline_is_the_budget() {
+        let now = Instant::now();
+        let transaction = open(now);
+        assert_eq!(transaction.time_left(now + Duration::from_millis(30)), Duration::from_millis(70));
+        assert_eq!(transaction.time_left(now + Duration::from_secs(9)), Duration::ZERO);
+        assert_eq!(transaction.deadline(&BOUNDS), now + BOUNDS.budget);
+    }
+
+    #[test]
+    fn a_revision_reads_back_from_the_metadata_and_foreign_metadata_is_no_revision() {
+        for revision in [0, 1, 17, u64::MAX] {
+            assert_eq!(revision_in(&metadata(revision)), revision);
+        }
+        for foreign in ["", "17", "r", "r-1", "r1.5", "revision 17", "r99999999999999999999"] {
+            assert_eq!(revision_in(foreign), 0, "{foreign:?}");
+        }
+    }
+}

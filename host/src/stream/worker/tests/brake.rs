@@ -1,0 +1,228 @@
+//! What holds a worker: a pause, a release that failed, too many dead letters; and that nothing is lost on the way.
+
+use crate::config::plan::Policy;
+use crate::pipeline::{Pipeline, Trial, fakes};
+use crate::record::output::Halt;
+use crate::stream::brake::{Cause, Pause, Word};
+use crate::stream::report::WorkerState;
+use crate::stream::transaction::Bounds;
+use crate::stream::worker::PROBATION;
+use crate::stream::worker::fakes::{BOUNDS, Journal, World, partition, world};
+
+fn pause() -> Pause {
+    Pause { at: 1, cause: Cause::Operator, why: "lunch".into(), reasons: Default::default() }
+}
+
+/// A pipeline that fails on the record `poison`, at that revision.
+fn fragile(revision: u64, trial: Trial) -> Pipeline {
+    let model = fakes::model(revision, 1, &["x"], None);
+    let mut pipeline = Pipeline::new(revision, fakes::settings().into(), Vec::new(), Some(model));
+    pipeline.trial = trial;
+    pipeline
+}
+
+fn trying(trial: Trial, bounds: Bounds) -> World<Pipeline> {
+    let mut world = World::of(fragile(7, trial), Journal::default(), bounds);
+    world.assign(0);
+    world
+}
+
+fn write(world: &mut World<Pipeline>, good: usize, poison: usize) {
+    for _ in 0..good {
+        world.record(partition(0), None, "1");
+    }
+    for _ in 0..poison {
+        world.record(partition(0), None, "poison");
+    }
+}
+
+#[test]
+fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..2);
+    world.step();
+    world.heard();
+    world.brake.pause(pause());
+    world.step();
+    assert_eq!(world.processed(0), [0, 1]);
+    assert_eq!(world.heard(), ["commit 0@2 r7", "pause 0", "seek 0@2"]);
+    assert_eq!(world.report().state, WorkerState::Paused);
+    world.records(0, 2..4);
+    world.interval();
+    world.interval();
+    assert_eq!(world.processed(0), [0, 1]);
+
+    world.brake.release();
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1, 2, 3]);
+    assert_eq!(world.report().state, WorkerState::Running);
+}
+
+#[test]
+fn a_partition_that_comes_during_a_pause_waits_too() {
+    let mut world = world();
+    world.brake.pause(pause());
+    world.step();
+    world.assign(0);
+    world.records(0, 0..2);
+    world.interval();
+    assert_eq!(world.processed(0), [0i64; 0]);
+    world.brake.release();
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1]);
+}
+
+#[test]
+fn a_partition_that_goes_during_a_pause_is_not_resumed() {
+    let mut world = world();
+    world.assign_all(&[partition(0), partition(1)]);
+    world.brake.pause(pause());
+    world.step();
+    world.revoke(1);
+    world.records(0, 0..1);
+    world.brake.release();
+    world.settle();
+    assert_eq!(world.processed(0), [0]);
+}
+
+#[test]
+fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_records() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    write(&mut world, 15, 1);
+    world.step();
+    world.interval();
+    let Some(Word::Failed { revision: 7, why }) = world.told().pop() else { panic!("the controller hears nothing") };
+    assert!(why.contains("1 of 16 records") && why.contains("plugin-trap"), "{why}");
+    world.interval();
+    assert!(world.letters().is_empty(), "nothing of a bad deploy reaches the dead letters");
+    assert_eq!(world.processed(0), [0i64; 0], "held until it is decided what runs next");
+
+    // Before the brake is taken off, as the controller does it.
+    world.offer(fakes::passing(8));
+    world.brake.decided();
+    world.settle();
+    assert_eq!(world.processed(0), (0..16).collect::<Vec<_>>());
+    assert_eq!(world.revisions(0), vec!["8"; 16]);
+}
+
+#[test]
+fn a_brake_that_is_taken_off_in_the_same_moment_lets_nothing_through_under_the_old_release() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    write(&mut world, 0, 1);
+    world.step();
+    world.interval();
+    world.step();
+    world.heard();
+    world.offer(fakes::passing(8));
+    world.brake.decided();
+    world.step();
+    world.settle();
+    assert_eq!(world.revisions(0), ["8"]);
+    assert!(world.letters().is_empty());
+}
+
+#[test]
+fn one_failed_record_of_twenty_is_the_records_fault() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    write(&mut world, 19, 1);
+    world.settle();
+    assert_eq!((world.processed(0).len(), world.letters().len()), (19, 1));
+    assert_eq!(world.told(), []);
+}
+
+#[test]
+fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
+    let mut world = trying(Trial::First, BOUNDS);
+    write(&mut world, 0, 9);
+    world.settle();
+    assert_eq!((world.letters().len(), world.told()), (9, vec![]));
+    write(&mut world, 0, 10);
+    world.step();
+    world.interval();
+    assert!(matches!(world.told().as_slice(), [Word::Failed { revision: 7, .. }]));
+    assert_eq!(world.letters().len(), 9);
+}
+
+#[test]
+fn a_release_that_is_trusted_is_not_judged_any_more() {
+    let mut world = trying(Trial::Proven, BOUNDS);
+    write(&mut world, 0, 20);
+    world.settle();
+    assert_eq!((world.letters().len(), world.told()), (20, vec![]));
+}
+
+#[test]
+fn a_release_passes_its_probation_once() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    write(&mut world, PROBATION as usize, 0);
+    world.settle();
+    write(&mut world, 10, 0);
+    world.settle();
+    assert_eq!(world.told(), [Word::Proven { revision: 7 }]);
+    write(&mut world, 0, 5);
+    world.settle();
+    assert_eq!((world.letters().len(), world.told()), (5, vec![]));
+}
+
+#[test]
+fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    world.brake.prove(7);
+    write(&mut world, 0, 1);
+    world.settle();
+    assert_eq!((world.letters().len(), world.told()), (1, vec![Word::Proven { revision: 7 }]));
+    let mut world = trying(Trial::Replaceable, BOUNDS);
+    world.brake.prove(6);
+    write(&mut world, 0, 1);
+    world.step();
+    world.interval();
+    assert!(matches!(world.told().last(), Some(Word::Failed { revision: 7, .. })), "an older one says nothing of it");
+}
+
+#[test]
+fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
+    let mut world = trying(Trial::Proven, Bounds { pause_above: 0.2, ..BOUNDS });
+    write(&mut world, 30, 10);
+    world.step();
+    world.interval();
+    assert_eq!(world.letters().len(), 10);
+    let pause = world.brake.paused().unwrap();
+    assert_eq!((pause.cause, pause.reasons.get("plugin-trap")), (Cause::Breaker, Some(&10)));
+    assert!(pause.why.contains("10 of the last minute's 40 records"), "{}", pause.why);
+    write(&mut world, 1, 0);
+    world.interval();
+    assert_eq!(world.processed(0).len(), 30);
+    world.brake.release();
+    world.settle();
+    assert_eq!(world.processed(0).len(), 31);
+}
+
+#[test]
+fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_written() {
+    let model = fakes::model(7, 1, &["x"], None);
+    let settings = crate::pipeline::Settings { rejected: Policy::Stop, ..fakes::settings() };
+    let pipeline = Pipeline::new(7, settings.into(), Vec::new(), Some(model));
+    let mut world = World::of(pipeline, Journal::default(), BOUNDS);
+    world.assign(0);
+    world.record(partition(0), None, "1");
+    world.record(partition(0), None, "reject");
+    world.step();
+    world.interval();
+    let pause = world.brake.paused().unwrap();
+    assert_eq!(pause.cause, Cause::Record);
+    assert!(pause.why.starts_with("in/0@1: parse says bad-number"), "{}", pause.why);
+    assert_eq!(world.group_offset(0).as_deref(), Some("0 r0"));
+    assert!(world.visible(0).is_empty() && world.letters().is_empty());
+
+    world.offer(fakes::passing(8));
+    world.step();
+    world.brake.release();
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1]);
+}
+
+#[test]
+fn a_halt_says_why() {
+    assert_eq!(Halt::Release("it traps".into()).to_string(), "it traps");
+}

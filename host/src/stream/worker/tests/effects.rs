@@ -1,0 +1,138 @@
+//! What a transaction does in memory: staged, applied once, or never done.
+
+use std::time::Duration;
+
+use crate::feedback::{self, Feedback, Kind};
+use crate::pipeline::DEAD_LETTERS;
+use crate::record::RecordId;
+use crate::record::dead_letter::Letterhead;
+use crate::stream::source::TopicPartition;
+use crate::stream::worker::fakes::{BOUNDS, Ending, Journal, World, diary};
+use sandpiper_sandbox::Failure;
+use sandpiper_sandbox::stage::Score;
+use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
+
+const PREDICTIONS: TopicPartition = TopicPartition { topic: 0, partition: 0 };
+const LABELS: TopicPartition = TopicPartition { topic: 1, partition: 0 };
+
+struct ZeroOne;
+
+impl Score for ZeroOne {
+    fn score(
+        &mut self,
+        _classes: &[String],
+        outcomes: &[Outcome],
+        _deadline: Duration,
+    ) -> Result<Vec<Judgement>, Failure> {
+        let judge = |(row, outcome): (usize, &Outcome)| {
+            let loss = if outcome.predicted == outcome.truth { 0.0 } else { 1.0 };
+            Judgement { row: row as u32, loss, weight: 1.0, accepted: true, reason: None }
+        };
+        Ok(outcomes.iter().enumerate().map(judge).collect())
+    }
+}
+
+fn feedback() -> World<Feedback> {
+    let settings = feedback::Settings {
+        labels_id: RecordId::Key,
+        class: None,
+        bounds: feedback::Bounds { wait_ms: 1_000, entries: 100 },
+        deadline: Duration::from_secs(3_600),
+        budget: Duration::from_secs(3_600),
+        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
+        release: "scorer-1".into(),
+    };
+    let mut world = World::of(Feedback::new(settings, Box::new(ZeroOne)), Journal::default(), BOUNDS);
+    world.assign_all(&[PREDICTIONS, LABELS]);
+    world
+}
+
+impl World<Feedback> {
+    fn predicted(&mut self, id: &str, class: &str) {
+        let value = format!(
+            r#"{{"id":"{id}","class":"{class}","probabilities":{{"cat":0.75,"dog":0.25}},"revision":7,"origin":"in/0@1","role":"champion"}}"#
+        );
+        self.record(PREDICTIONS, Some(id), &value);
+    }
+
+    fn labelled(&mut self, id: &str, class: &str) {
+        self.record(LABELS, Some(id), class);
+    }
+
+    fn labels(&self, kind: Kind) -> u64 {
+        self.report().tally.as_ref().and_then(|tally| tally.labels.get(&kind).copied()).unwrap_or_default()
+    }
+}
+
+#[test]
+fn effects_are_applied_once_after_the_commit() {
+    let mut world = diary().in_batches_of(2);
+    world.assign(0);
+    world.records(0, 0..4);
+    world.heard();
+    world.step();
+    world.step();
+    world.interval();
+    assert_eq!(
+        world.heard(),
+        ["begin", "process 2", "send 2", "process 2", "send 2", "commit 0@4 r7", "effects applied"]
+    );
+}
+
+#[test]
+fn effects_are_discarded_once_on_an_abort_and_the_replay_stages_them_anew() {
+    let mut world = diary();
+    world.assign(0);
+    world.records(0, 0..2);
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.interval();
+    world.settle();
+    let effects: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("effects")).collect();
+    assert_eq!(effects, ["effects discarded", "effects applied"]);
+}
+
+#[test]
+fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once() {
+    for ending in [Ending::Abortable, Ending::Unknown { took_effect: false }] {
+        let mut world = feedback();
+        world.predicted("a", "cat");
+        world.settle();
+        world.labelled("a", "cat");
+        world.step();
+        world.next_commit_ends(ending);
+        world.interval();
+        assert_eq!(world.labels(Kind::Matched), 0, "{ending:?}");
+        world.settle();
+        let tally = world.report().tally.clone().unwrap();
+        assert_eq!((world.labels(Kind::Matched), world.labels(Kind::Duplicate)), (1, 0), "{ending:?}");
+        assert_eq!((tally.by_revision[&7].scored, tally.by_revision[&7].correct), (1, 1));
+        assert_eq!(world.visible(crate::pipeline::OUTPUT).len(), 1, "one score: {ending:?}");
+    }
+}
+
+#[test]
+fn a_prediction_of_an_aborted_transaction_is_not_remembered() {
+    let mut world = feedback();
+    world.predicted("a", "cat");
+    world.labelled("b", "cat");
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.interval();
+    world.settle();
+    assert_eq!(world.labels(Kind::Repeated), 0, "its replay is its first appearance");
+    assert_eq!(world.labels(Kind::Duplicate), 0);
+    assert_eq!(world.report().tally.as_ref().unwrap().waiting, 2);
+}
+
+#[test]
+fn lost_partitions_take_their_join_with_them() {
+    let mut world = feedback();
+    world.predicted("a", "cat");
+    world.settle();
+    world.event(crate::stream::source::Event::Revoked { partitions: vec![PREDICTIONS, LABELS], lost: true });
+    world.assign_all(&[PREDICTIONS, LABELS]);
+    world.labelled("a", "cat");
+    world.settle();
+    assert_eq!(world.labels(Kind::Matched), 0, "the next owner may have joined it already");
+}

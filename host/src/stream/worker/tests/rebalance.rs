@@ -1,0 +1,389 @@
+//! Partitions that come and go.
+
+use crate::pipeline::fakes;
+use crate::stream::fault::Fault;
+use crate::stream::source::Event;
+use crate::stream::worker::fakes::{BOUNDS, Ending, Refusal, at, diary, partition, world};
+
+#[test]
+fn a_revoke_in_mid_transaction_commits_before_the_partition_is_given_up() {
+    let mut world = diary();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    assert!(world.processed(0).is_empty(), "nothing is visible before the commit");
+    world.heard();
+    world.revoke(0);
+    assert_eq!(world.heard(), ["commit 0@3 r7", "effects applied", "unassign 0", "forget 0"]);
+    assert_eq!(world.processed(0), [0, 1, 2]);
+    assert_eq!(world.report().partitions, []);
+}
+
+#[test]
+fn what_was_revoked_goes_on_where_it_was_committed() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.revoke(0);
+    world.records(0, 3..5);
+    world.assign(0);
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_revoke_takes_only_what_it_names() {
+    let mut world = world();
+    world.assign_all(&[partition(0), partition(1)]);
+    world.records(0, 0..2);
+    world.records(1, 0..2);
+    world.step();
+    world.revoke(0);
+    world.records(0, 2..3);
+    world.records(1, 2..3);
+    world.settle();
+    assert_eq!((world.processed(0), world.processed(1)), (vec![0, 1], vec![0, 1, 2]));
+    assert_eq!(world.reads_at(0), None);
+}
+
+#[test]
+fn lost_partitions_abort_and_nothing_of_them_is_committed() {
+    let mut world = diary();
+    world.assign_all(&[partition(0), partition(1)]);
+    world.records(0, 0..3);
+    world.records(1, 0..2);
+    world.step();
+    world.heard();
+    world.lose(0);
+    assert_eq!(
+        world.heard(),
+        ["unassign 0", "effects discarded", "abort", "committed? 1", "seek 1@0", "forget 0"],
+        "nothing of partition 0 is touched after it was lost"
+    );
+    assert_eq!((world.processed(0), world.processed(1)), (vec![], vec![]));
+    assert_eq!(world.report().aborted, 1);
+    // What is still ours is processed again, once.
+    world.settle();
+    assert_eq!((world.processed(0), world.processed(1)), (vec![], vec![0, 1]));
+    assert_eq!(world.group_offset(0).as_deref(), Some("0 r0"));
+}
+
+#[test]
+fn partitions_lost_between_two_transactions_abort_nothing() {
+    let mut world = diary();
+    world.assign(0);
+    world.heard();
+    world.lose(0);
+    assert_eq!(world.heard(), ["unassign 0", "forget 0"]);
+    assert_eq!(world.report().aborted, 0);
+}
+
+#[test]
+fn a_member_that_the_group_forgot_commits_nothing() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.broker.borrow_mut().member_is_gone = true;
+    world.heard();
+    world.interval();
+    assert_eq!(world.heard(), ["abort", "committed? 0", "seek 0@0"], "the commit is not even sent");
+    world.broker.borrow_mut().member_is_gone = false;
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1, 2]);
+}
+
+#[test]
+fn a_revoke_whose_commit_fails_gives_the_partition_up_and_the_next_owner_processes_its_records() {
+    for ending in [Ending::Abortable, Ending::Unknown { took_effect: false }, Ending::Unknown { took_effect: true }] {
+        let mut world = world();
+        world.assign(0);
+        world.records(0, 0..3);
+        world.step();
+        world.next_commit_ends(ending);
+        world.revoke(0);
+        assert_eq!(world.reads_at(0), None, "{ending:?}");
+        assert!(!world.is_in_transaction(), "{ending:?}");
+        world.assign(0);
+        world.settle();
+        assert_eq!(world.processed(0), [0, 1, 2], "{ending:?}");
+    }
+}
+
+#[test]
+fn a_revoke_whose_commit_meets_a_refused_record_is_answered_and_the_record_is_forced_when_it_comes_back() {
+    let mut world = world();
+    world.broker.borrow_mut().reports_late = true;
+    world.refuses(at(0, 1), Refusal::Output);
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.revoke(0);
+    assert!(world.processed(0).is_empty());
+    world.assign(0);
+    world.settle();
+    assert_eq!((world.processed(0), world.letters().len()), (vec![0, 2], 1));
+}
+
+#[test]
+fn a_partition_starts_at_the_configured_start_which_is_committed_before_a_record_is_read() {
+    let mut world = world();
+    world.broker.borrow_mut().start_latest = true;
+    world.records(0, 0..5);
+    world.heard();
+    world.assign(0);
+    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@5 r0", "assign 0@5"]);
+    // A restart finds the same, whatever came in between.
+    world.revoke(0);
+    world.records(0, 5..8);
+    world.assign(0);
+    world.settle();
+    assert_eq!(world.processed(0), [5, 6, 7]);
+}
+
+#[test]
+fn an_empty_assignment_starts_nothing_and_tries_nothing_before_its_time() {
+    let mut world = world();
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(0);
+    world.heard();
+    world.assign_all(&[]);
+    assert_eq!(world.heard(), [""; 0]);
+}
+
+#[test]
+fn partitions_whose_committed_offsets_cannot_be_read_yet_are_started_later() {
+    let mut world = world();
+    world.records(0, 0..3);
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(0);
+    assert_eq!(world.reads_at(0), None);
+    assert_eq!(world.report().last_error.as_deref(), Some("the offsets are not stable"));
+    world.settle();
+    assert_eq!(world.processed(0), [0, 1, 2]);
+}
+
+#[test]
+fn partitions_that_wait_to_be_started_are_started_though_others_never_idle() {
+    let mut world = world().in_batches_of(1);
+    world.assign(0);
+    world.records(0, 0..50);
+    world.records(1, 0..1);
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(1);
+    for _ in 0..4 {
+        world.interval();
+    }
+    assert!(world.reads_at(0) < Some(50), "partition 0 was busy all the time");
+    assert!(world.reads_at(1).is_some(), "{:?}", world.heard());
+    world.settle();
+    assert_eq!((world.processed(0).len(), world.processed(1).len()), (50, 1));
+}
+
+#[test]
+fn a_partition_that_is_revoked_while_it_waits_to_be_started_is_never_started() {
+    let mut world = world();
+    world.records(0, 0..3);
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(0);
+    world.revoke(0);
+    world.heard();
+    world.step();
+    world.step();
+    assert!(world.heard().is_empty());
+    assert!(world.processed(0).is_empty());
+}
+
+#[test]
+fn an_assignment_that_fails_is_recovered_from_and_made_again() {
+    let mut world = world();
+    world.assign(1);
+    world.records(0, 0..3);
+    world.records(1, 0..2);
+    world.step();
+    world.fails("assign", Fault::Unknown("the assignment was refused".into()));
+    world.assign(0);
+    world.settle();
+    assert_eq!((world.processed(0), world.processed(1)), (vec![0, 1, 2], vec![0, 1]));
+}
+
+#[test]
+fn outputs_without_a_place_for_the_partition_stop_the_worker() {
+    let mut world = world();
+    world.fails("check", Fault::Configuration("topic out has 1 partitions and in has 2".into()));
+    world.worker.source.queue(Event::Assigned(vec![partition(0)]));
+    assert_eq!(world.try_step(), Err(Fault::Configuration("topic out has 1 partitions and in has 2".into())));
+}
+
+#[test]
+fn a_place_that_could_not_be_checked_is_checked_again_before_a_record_is_read() {
+    let mut world = world();
+    world.records(0, 0..1);
+    world.fails("check", Fault::Unknown("no broker answers".into()));
+    world.assign(0);
+    world.heard();
+    world.settle();
+    let heard = world.heard();
+    let (check, assign) =
+        (heard.iter().position(|line| line == "check 0"), heard.iter().position(|line| line.starts_with("assign")));
+    assert!(check.is_some() && check < assign, "{heard:?}");
+}
+
+#[test]
+fn a_partition_that_a_newer_deployment_processed_stays_paused_until_a_swap_reaches_it() {
+    let mut world = world();
+    world.records(0, 0..6);
+    world.committed_by_another(0, 3, "r9");
+    world.assign(0);
+    assert!(world.is_paused(0));
+    assert_eq!(world.report().partitions[0].waits_for_revision, Some(9));
+    world.step();
+    world.offer(fakes::passing(8));
+    world.step();
+    assert!(world.is_paused(0), "8 is not 9");
+    world.interval();
+    assert!(world.processed(0).is_empty());
+    world.offer(fakes::passing(9));
+    world.step();
+    assert_eq!((world.is_paused(0), world.report().partitions[0].waits_for_revision), (false, None));
+    world.settle();
+    assert_eq!(world.processed(0), [3, 4, 5]);
+    assert_eq!(world.revisions(0), ["9", "9", "9"]);
+}
+
+#[test]
+fn a_partition_of_our_own_revision_or_an_older_one_does_not_wait() {
+    for metadata in ["r7", "r6", "", "somebody else's"] {
+        let mut world = world();
+        world.records(0, 0..4);
+        world.committed_by_another(0, 3, metadata);
+        world.assign(0);
+        assert!(!world.is_paused(0), "{metadata:?}");
+        world.settle();
+        assert_eq!(world.processed(0), [3], "{metadata:?}");
+    }
+}
+
+#[test]
+fn an_abort_leaves_a_partition_that_waits_for_a_newer_deployment_paused() {
+    let mut world = world();
+    world.records(0, 0..2);
+    world.records(1, 0..2);
+    world.committed_by_another(0, 0, "r9");
+    world.assign_all(&[partition(0), partition(1)]);
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.interval();
+    world.settle();
+    assert!(world.is_paused(0));
+    assert_eq!((world.processed(0), world.processed(1)), (vec![], vec![0, 1]));
+}
+
+#[test]
+fn an_offset_that_does_not_exist_any_more_goes_on_at_the_configured_start() {
+    let mut world = world();
+    world.records(0, 0..10);
+    world.committed_by_another(0, 2, "r7");
+    world.delete_before(0, 6);
+    world.assign(0);
+    world.heard();
+    world.step();
+    assert_eq!(world.heard(), ["offsets 0@6 r7", "seek 0@6"]);
+    world.settle();
+    assert_eq!(
+        world.report().last_error.as_deref(),
+        Some("in/0: offset 2 does not exist any more; going on at 6, as [input] start says")
+    );
+    assert_eq!(world.processed(0), [6, 7, 8, 9]);
+}
+
+#[test]
+fn an_offset_that_does_not_exist_any_more_never_takes_a_partitions_revision_back() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..2);
+    world.settle();
+    world.delete_before(0, 2);
+    world.event(Event::OutOfRange(partition(0)));
+    assert_eq!(world.group_offset(0).as_deref(), Some("2 r7"));
+}
+
+#[test]
+fn an_offset_out_of_range_in_mid_transaction_closes_the_transaction_first() {
+    let mut world = world();
+    world.assign_all(&[partition(0), partition(1)]);
+    world.records(1, 0..2);
+    world.step();
+    world.heard();
+    world.event(Event::OutOfRange(partition(0)));
+    assert_eq!(world.heard()[..1], ["commit 1@2 r7"]);
+    assert_eq!(world.processed(1), [0, 1]);
+}
+
+#[test]
+fn trouble_that_the_client_mends_is_reported_and_touches_nothing() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..2);
+    world.step();
+    world.heard();
+    world.event(Event::Trouble("broker 1 went away".into()));
+    assert_eq!(world.report().last_error.as_deref(), Some("broker 1 went away"));
+    assert!(world.heard().is_empty() && world.is_in_transaction());
+}
+
+#[test]
+fn a_report_names_positions_and_lag_as_committed() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..4);
+    world.step();
+    world.records(0, 4..6);
+    world.clock.advance(BOUNDS.interval);
+    // This step reads the other two before it commits.
+    world.step();
+    let report = world.report();
+    assert_eq!((report.partitions[0].position, report.partitions[0].lag), (Some(6), Some(0)));
+    assert_eq!((report.revision, report.records_by_revision.get(&7)), (7, Some(&6)));
+}
+
+#[test]
+fn an_offset_out_of_range_of_a_partition_that_is_anothers_by_now_touches_nothing() {
+    let mut world = world();
+    world.assign(0);
+    world.revoke(0);
+    world.heard();
+    world.event(Event::OutOfRange(partition(0)));
+    assert!(world.heard().is_empty(), "its offset is the new owner's to commit");
+    assert!(world.report().partitions.is_empty());
+}
+
+#[test]
+fn a_partition_that_is_assigned_again_before_it_could_be_started_is_started_once() {
+    let mut world = world();
+    world.records(0, 0..3);
+    world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
+    world.assign(0);
+    world.heard();
+    world.assign(0);
+    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0 r0", "assign 0@0"]);
+}
+
+#[test]
+fn a_partition_that_was_paused_when_it_was_started_anew_goes_on_with_what_it_waited_for() {
+    let mut world = world();
+    world.records(0, 0..6);
+    world.committed_by_another(0, 3, "r9");
+    world.assign_all(&[partition(0), partition(1)]);
+    world.records(1, 0..2);
+    world.step();
+    world.next_commit_ends(Ending::Abortable);
+    world.fails("seek", Fault::Unknown("1 could not be sought".into()));
+    world.interval();
+    world.settle();
+    assert!(world.is_paused(0), "it is started anew and waits again");
+    world.offer(fakes::passing(9));
+    world.settle();
+    assert_eq!(world.processed(0), [3, 4, 5]);
+}
