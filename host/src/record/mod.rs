@@ -6,6 +6,8 @@ pub mod dead_letter;
 pub mod id;
 pub mod output;
 pub mod prediction;
+pub mod revision;
 
 pub use id::RecordId;
+pub use revision::Revision;
 pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows};
