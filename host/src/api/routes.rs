@@ -19,10 +19,11 @@ use tokio::net::TcpListener;
 
 use crate::api::metrics;
 use crate::api::status::Status;
-use crate::control::controller::{Change, Controller, Deployed};
+use crate::control::controller::{Answered, Change};
+use crate::control::runner::Answer;
 use crate::daemon::Daemon;
+use crate::daemon::running::RunningPipeline;
 use crate::replay::process::{Progress, Request};
-use crate::stream::brake::Pause;
 use crate::stream::report::WorkerState;
 use sandpiper_sandbox::Digest;
 
@@ -134,7 +135,7 @@ async fn prometheus(State(daemon): Shared) -> Result<Response, Refusal> {
 }
 
 async fn history(State(daemon): Shared, Path(name): Path<String>) -> Result<Response, Refusal> {
-    Ok(Json(pipeline(&daemon, &name)?.history().deployments).into_response())
+    Ok(Json(&pipeline(&daemon, &name)?.controller.history().deployments).into_response())
 }
 
 /// What an artifact is called from here on.
@@ -144,7 +145,7 @@ pub struct Kept {
 }
 
 async fn artifact(State(daemon): Shared, bytes: Bytes) -> Result<Json<Kept>, Refusal> {
-    blocking(move || Ok(Kept { digest: daemon.state.keep(&bytes)? })).await.map(Json)
+    blocking(move || Ok(Kept { digest: daemon.directory.keep_artifact(&bytes)? })).await.map(Json)
 }
 
 async fn deploy(
@@ -152,10 +153,9 @@ async fn deploy(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Deployed>, Refusal> {
+) -> Result<Json<Answered>, Refusal> {
     let change: Change = json(&headers, &body)?;
-    let controller = pipeline(&daemon, &name)?;
-    blocking(move || controller.deploy(&change)).await.map(Json)
+    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.deploy(&change)).await
 }
 
 #[derive(Deserialize)]
@@ -170,10 +170,9 @@ async fn undo(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Deployed>, Refusal> {
+) -> Result<Json<Answered>, Refusal> {
     let why: Why = json(&headers, &body)?;
-    let controller = pipeline(&daemon, &name)?;
-    blocking(move || controller.undo(&why.reason)).await.map(Json)
+    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.undo(&why.reason)).await
 }
 
 async fn pause(
@@ -181,10 +180,9 @@ async fn pause(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Pause>, Refusal> {
+) -> Result<Json<Answered>, Refusal> {
     let why: Why = json(&headers, &body)?;
-    let controller = pipeline(&daemon, &name)?;
-    blocking(move || controller.pause(&why.reason)).await.map(Json)
+    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.pause(&why.reason)).await
 }
 
 async fn resume(
@@ -192,10 +190,9 @@ async fn resume(
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Json<Pause>, Refusal> {
+) -> Result<Json<Answered>, Refusal> {
     let _: Why = json(&headers, &body)?;
-    let controller = pipeline(&daemon, &name)?;
-    blocking(move || controller.resume()).await.map(Json)
+    answered(pipeline(&daemon, &name)?, |pipeline| pipeline.controller.resume()).await
 }
 
 /// How far the last replay is.
@@ -210,8 +207,8 @@ async fn replay(
     body: Bytes,
 ) -> Result<Json<Progress>, Refusal> {
     let request: Request = json(&headers, &body)?;
-    let controller = pipeline(&daemon, &name)?;
-    blocking(move || daemon.replay(&controller, &request)).await.map(Json)
+    let pipeline = pipeline(&daemon, &name)?;
+    blocking(move || daemon.replay(&pipeline, &request)).await.map(Json)
 }
 
 /// The content type is asked for so that no web page can send a command without the browser asking us first.
@@ -225,9 +222,21 @@ fn json<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("the body is not what is expected: {error}")))
 }
 
-fn pipeline(daemon: &Daemon, name: &str) -> Result<Arc<Controller>, Refusal> {
+/// What came of a command. The thread that answers health checks does not wait for it.
+async fn answered(
+    pipeline: Arc<RunningPipeline>,
+    ask: impl FnOnce(&RunningPipeline) -> Answer + Send + 'static,
+) -> Result<Json<Answered>, Refusal> {
+    let work = move || {
+        let outcome = ask(&pipeline)?;
+        Ok(Answered { pipeline: pipeline.name().to_owned(), outcome })
+    };
+    blocking(work).await.map(Json)
+}
+
+fn pipeline(daemon: &Daemon, name: &str) -> Result<Arc<RunningPipeline>, Refusal> {
     daemon.pipeline(name).cloned().ok_or_else(|| {
-        let names: Vec<&str> = daemon.pipelines.iter().map(|controller| controller.plan.name.as_str()).collect();
+        let names: Vec<&str> = daemon.pipelines.iter().map(|pipeline| pipeline.name()).collect();
         Refusal(StatusCode::NOT_FOUND, format!("there is no pipeline {name:?}; this daemon runs {}", names.join(", ")))
     })
 }

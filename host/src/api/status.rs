@@ -1,15 +1,17 @@
 //! What a daemon says of itself: the workers' reports put together, for people and programs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::plan::Guarantee;
-use crate::control::controller::Controller;
+use crate::control::history::History;
 use crate::daemon::Daemon;
-use crate::feedback::tally::Release;
-use crate::stream::brake::Pause;
+use crate::daemon::running::RunningPipeline;
+use crate::feedback::tally::{Release, Tally};
+use crate::record::Revision;
+use crate::stream::pause::Pause;
 use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,19 +120,20 @@ impl Status {
     pub fn of(daemon: &Daemon) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance: daemon.state.instance().to_owned(),
-            pipelines: daemon.pipelines.iter().map(|controller| PipelineStatus::of(controller)).collect(),
+            instance: daemon.directory.instance().to_owned(),
+            pipelines: daemon.pipelines.iter().map(|pipeline| PipelineStatus::of(pipeline)).collect(),
         }
     }
 }
 
 impl PipelineStatus {
-    pub fn of(controller: &Controller) -> Self {
-        let reports: Vec<Arc<WorkerReport>> = controller.reports.iter().map(Publisher::latest).collect();
+    pub fn of(pipeline: &RunningPipeline) -> Self {
+        let (plan, history) = (&pipeline.controller.plan, pipeline.controller.history());
+        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(Publisher::latest).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
-        let feedback = controller.feedback.as_ref().map(Publisher::latest);
-        let all = || reports.iter().chain(&feedback);
+        let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
+        let all = || reports.iter().chain(feedback.iter().map(|(report, _)| report));
         let mut counts = crate::record::output::Counts::default();
         let mut by_revision: BTreeMap<u64, u64> = BTreeMap::new();
         for report in &reports {
@@ -140,30 +143,27 @@ impl PipelineStatus {
             }
         }
         Self {
-            name: controller.plan.name.clone(),
+            name: plan.name.clone(),
             state: state(all().map(|report| report.state)),
-            delivery: controller.plan.delivery.guarantee,
-            revision: controller.revision(),
+            delivery: plan.delivery.guarantee,
+            revision: history.revision(),
             records: counts.records,
             emitted: counts.emitted,
             dropped: counts.dropped,
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
-            releases: releases(controller, &by_revision, feedback.as_deref()),
-            paused: controller
-                .brake
-                .paused()
-                .map(|pause| PauseStatus { advice: pause.advice(&controller.plan.name), pause }),
+            releases: releases(&history, &by_revision, feedback.as_ref().map(|(_, tally)| &**tally)),
+            paused: history
+                .paused
+                .clone()
+                .map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
             last_error: all()
                 .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
                 .find_map(|report| report.last_error.clone()),
-            feedback: feedback.as_deref().map(|report| {
-                let tally = report.tally.clone().unwrap_or_default();
-                FeedbackStatus {
-                    labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
-                    waiting: tally.waiting,
-                    worker: WorkerStatus::of(0, report),
-                }
+            feedback: feedback.as_ref().map(|(report, tally)| FeedbackStatus {
+                labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
+                waiting: tally.waiting,
+                worker: WorkerStatus::of(0, report),
             }),
             workers,
         }
@@ -171,19 +171,15 @@ impl PipelineStatus {
 }
 
 fn releases(
-    controller: &Controller,
-    records: &BTreeMap<u64, u64>,
-    feedback: Option<&WorkerReport>,
+    history: &History,
+    records: &BTreeMap<Revision, u64>,
+    tally: Option<&Tally>,
 ) -> Vec<ReleaseStatus> {
-    let history = controller.history();
-    let tally = feedback.and_then(|report| report.tally.clone()).unwrap_or_default();
-    let current = history.current().map(|deployment| deployment.revision);
-    let mut revisions: Vec<u64> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
-    revisions.sort_unstable();
-    revisions.dedup();
-    let status = |revision: u64| {
+    let labelled = tally.iter().flat_map(|tally| tally.by_revision.keys());
+    let revisions: BTreeSet<Revision> = records.keys().chain(labelled).copied().chain(history.revision()).collect();
+    let status = |revision: Revision| {
         let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
-        let judged = tally.by_revision.get(&revision);
+        let judged = tally.and_then(|tally| tally.by_revision.get(&revision));
         ReleaseStatus {
             revision,
             releases: deployment

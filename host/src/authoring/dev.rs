@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result};
 
 use crate::config::plan::{PluginRef, Stage};
-use crate::control::controller::{Change, Controller, PluginChange, StageChange};
+use crate::control::Controller;
+use crate::control::command::{NamedPlugin, Outcome};
+use crate::control::controller::{Change, PluginRequest, StageRequest};
 use crate::daemon::Daemon;
 
 /// How often files are looked at: editors and linkers write in several steps, so a change counts when it is as old.
@@ -35,7 +37,7 @@ pub fn watch(daemon: &Daemon) -> Result<Watcher> {
     let stager = daemon.stager.clone();
     let look = move || {
         let mut deployed: BTreeMap<PathBuf, Seen> = BTreeMap::new();
-        for file in pipelines.iter().flat_map(|controller| stages(controller)).flat_map(|(_, stage)| files(&stage)) {
+        for file in pipelines.iter().flat_map(|pipeline| stages(&pipeline.controller)).flat_map(|(_, stage)| files(&stage)) {
             deployed.insert(file.clone(), seen(&file));
         }
         let mut last = deployed.clone();
@@ -45,7 +47,7 @@ pub fn watch(daemon: &Daemon) -> Result<Watcher> {
             let changed = |file: &PathBuf| {
                 now.get(file) != deployed.get(file) && now.get(file) == last.get(file) && seen(file).is_some()
             };
-            for controller in &pipelines {
+            for controller in pipelines.iter().map(|pipeline| &pipeline.controller) {
                 let changed: Vec<(String, Stage)> =
                     stages(controller).into_iter().filter(|(_, stage)| files(stage).iter().any(&changed)).collect();
                 if !changed.is_empty() {
@@ -68,18 +70,19 @@ fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, c
         let mut stages = BTreeMap::new();
         for (name, stage) in changed {
             let release = stager.release(stage)?;
-            let plugin = PluginChange::Artifact { name: release.name, digest: release.plugin };
+            let plugin = PluginRequest::Artifact(NamedPlugin { name: release.name, digest: release.plugin });
             stages.insert(
                 name.clone(),
-                StageChange { plugin: Some(plugin), model: release.model, ..StageChange::default() },
+                StageRequest { plugin: Some(plugin), model: release.model, ..StageRequest::default() },
             );
         }
         Ok(Change { stages, reason: "a file changed".into(), expected_revision: None })
     };
-    match change().and_then(|change| controller.deploy(&change)) {
-        Ok(deployed) => {
-            tracing::info!(pipeline = deployed.pipeline, revision = deployed.deployment.revision, "redeployed")
+    match change().and_then(|change| Ok(controller.deploy(&change)?)) {
+        Ok(Outcome::Activated { deployment, .. }) => {
+            tracing::info!(pipeline = controller.plan.name, revision = %deployment.revision, "redeployed")
         }
+        Ok(outcome) => tracing::warn!(pipeline = controller.plan.name, ?outcome, "a file changed, and something else runs"),
         Err(error) => tracing::error!(pipeline = controller.plan.name, "not redeployed; what runs goes on: {error:#}"),
     }
 }

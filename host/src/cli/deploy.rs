@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::client::Client;
-use super::{Global, Outcome, Output};
+use super::{Global, Outcome, Output, print_json};
 use crate::api::routes::Kept;
 use crate::config::plan::PluginRef;
-use crate::control::controller::{Change, Deployed, PluginChange, StageChange};
+use crate::control::command::{NamedPlugin, Outcome as Came};
+use crate::control::controller::{Answered, Change, PluginRequest, StageRequest};
+use crate::record::Revision;
 use crate::control::staging::component;
 use sandpiper_sandbox::Digest;
 
@@ -39,7 +41,7 @@ pub struct Deploy {
     config: Vec<String>,
     /// Refuse unless this revision runs.
     #[arg(long, value_name = "REVISION")]
-    expect: Option<u64>,
+    expect: Option<Revision>,
     /// Why: it stands in the history.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -51,7 +53,7 @@ impl Deploy {
         let mut change = Change { reason: self.reason, expected_revision: self.expect, ..Change::default() };
         let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
             if let Some(plugin) = plugin {
-                change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_change(&client, plugin)?);
+                change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_request(&client, plugin)?);
             }
             Ok(())
         };
@@ -67,8 +69,8 @@ impl Deploy {
         for setting in &self.config {
             set(&mut change, setting)?;
         }
-        let deployed: Deployed = client.post(&format!("/v1/pipelines/{}/deploy", self.pipeline), &change)?;
-        print(global, &deployed)
+        let answered: Answered = client.post(&format!("/v1/pipelines/{}/deploy", self.pipeline), &change)?;
+        print(global, &answered)
     }
 }
 
@@ -95,35 +97,57 @@ impl Rollout {
     pub fn run(self, global: &Global) -> Outcome {
         let RolloutVerb::Undo { pipeline, reason } = self.verb;
         let body = serde_json::json!({ "reason": reason });
-        let deployed: Deployed = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
-        print(global, &deployed)
+        let answered: Answered = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
+        print(global, &answered)
     }
 }
 
-fn print(global: &Global, deployed: &Deployed) -> Outcome {
+/// What runs now, or why it is not what was asked for.
+fn print(global: &Global, answered: &Answered) -> Outcome {
     if global.output == Output::Json {
-        println!("{}", serde_json::to_string(deployed).map_err(anyhow::Error::from)?);
+        print_json(answered)?;
+    }
+    let pipeline = &answered.pipeline;
+    let (deployment, late) = match &answered.outcome {
+        Came::Activated { deployment, not_yet_taken_by } => (deployment, not_yet_taken_by),
+        Came::RolledBack { deployment, failed_revision } => {
+            return Err(anyhow!(
+                "revision {failed_revision} was taken back; pipeline {pipeline} runs revision {}: {}",
+                deployment.revision,
+                deployment.reason
+            )
+            .into());
+        }
+        Came::Superseded { by } => {
+            return Err(anyhow!(
+                "pipeline {pipeline} runs revision {by}, which became current while this one was on its way: look at \
+                 `sandpiper history {pipeline}`, and deploy again"
+            )
+            .into());
+        }
+        other => return Err(anyhow!("the daemon answered {other:?}: it is of another version").into()),
+    };
+    if global.output == Output::Json {
         return Ok(());
     }
-    let deployment = &deployed.deployment;
-    println!("pipeline {} runs revision {}", deployed.pipeline, deployment.revision);
+    println!("pipeline {pipeline} runs revision {}", deployment.revision);
     for (stage, release) in deployment.releases.iter() {
         println!("  {stage:<12} {}", release.label());
     }
-    if !deployed.taken {
-        println!("  a worker has yet to take it: `sandpiper status {}` says which", deployed.pipeline);
+    if !late.is_empty() {
+        println!("  a worker has yet to take it: `sandpiper status {pipeline}` says which");
     }
     Ok(())
 }
 
-fn plugin_change(client: &Client, plugin: &str) -> Result<PluginChange> {
+fn plugin_request(client: &Client, plugin: &str) -> Result<PluginRequest> {
     let plugin = super::plugin::named(plugin)?;
     let (name, component) = component(&plugin)?;
     Ok(match plugin {
-        PluginRef::Stock(name) => PluginChange::Stock(name),
+        PluginRef::Stock(name) => PluginRequest::Stock(name),
         PluginRef::Path(_) => {
             let kept: Kept = client.put("/v1/artifacts", &component)?;
-            PluginChange::Artifact { name, digest: kept.digest }
+            PluginRequest::Artifact(NamedPlugin { name, digest: kept.digest })
         }
     })
 }
@@ -143,7 +167,7 @@ fn set(change: &mut Change, setting: &str) -> Result<()> {
         "" => serde_json::Value::Null,
         text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
     };
-    let stage: &mut StageChange = change.stages.entry(stage.to_owned()).or_default();
+    let stage: &mut StageRequest = change.stages.entry(stage.to_owned()).or_default();
     stage.config.insert(key.to_owned(), value);
     Ok(())
 }

@@ -4,7 +4,9 @@ use clap::Args;
 
 use super::client::Client;
 use super::{Global, Outcome, Output, print_json};
-use crate::stream::brake;
+use crate::control::command::Outcome as Came;
+use crate::control::controller::Answered;
+use crate::stream::pause;
 
 /// Hold a pipeline between two transactions.
 ///
@@ -49,7 +51,11 @@ impl Resume {
     }
 }
 
-fn ask(global: &Global, pipeline: &str, what: &str, reason: &str) -> anyhow::Result<brake::Pause> {
+fn ask(global: &Global, pipeline: &str, what: &str, reason: &str) -> anyhow::Result<pause::Pause> {
     let body = serde_json::json!({ "reason": reason });
-    Client::new(global).post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)
+    let answered: Answered = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)?;
+    match answered.outcome {
+        Came::Paused { pause } | Came::Resumed { pause } => Ok(pause),
+        other => anyhow::bail!("the daemon answered {other:?}: it is of another version"),
+    }
 }

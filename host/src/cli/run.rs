@@ -51,8 +51,8 @@ impl Run {
         let address = listener.local_addr()?;
         let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance };
         let daemon = tokio::task::spawn_blocking(move || Daemon::start(plans, &options)).await??;
-        std::fs::write(daemon.state.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
-        tracing::info!(%address, instance = daemon.state.instance(), "the admin API listens");
+        std::fs::write(daemon.directory.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
+        tracing::info!(%address, instance = daemon.directory.instance(), "the admin API listens");
         let daemon = Arc::new(daemon);
         let watcher = self.dev.then(|| crate::authoring::dev::watch(&daemon)).transpose()?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -1,5 +1,6 @@
 //! What a pipeline runs: releases, named by their digests, and deployments, numbered by a revision that only grows.
 
+use crate::record::Revision;
 use serde::{Deserialize, Serialize};
 
 use sandpiper_sandbox::Digest;
@@ -49,6 +50,17 @@ impl Releases {
         transforms.chain(parse).chain(classify)
     }
 
+    /// The release of a stage, named as `iter` names it.
+    pub fn get_mut(&mut self, stage: &str) -> Option<&mut Release> {
+        let at = stage.strip_prefix("transform[").and_then(|rest| rest.strip_suffix(']'));
+        match (stage, at.and_then(|at| at.parse::<usize>().ok())) {
+            ("parse", _) => self.parse.as_mut(),
+            ("classify", _) => self.classify.as_mut(),
+            (_, Some(at)) => self.transforms.get_mut(at),
+            _ => None,
+        }
+    }
+
     pub fn digest(&self) -> Digest {
         let parts: Vec<String> = self.iter().map(|(stage, release)| format!("{stage} {}", release.digest())).collect();
         Digest::of(parts.join("\n").as_bytes())
@@ -59,7 +71,7 @@ impl Releases {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
     /// Grows by one with each deployment of this pipeline; the first is 1.
-    pub revision: u64,
+    pub revision: Revision,
     pub releases: Releases,
     /// Why, in somebody's words.
     pub reason: String,

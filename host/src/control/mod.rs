@@ -1,6 +1,24 @@
 //! What runs, what is to run next, and what is remembered of both.
+//!
+//! # Layout
+//! - `command`: what changes what runs, whoever asks for it, and what comes of it
+//! - `fold`: a state and a command in, the next state and its effects out; pure
+//! - `runner`: carries the effects out, one thread a pipeline; readers have a snapshot
+//! - `controller`: a pipeline's control as people and the rest of the daemon reach it
+//! - `history`, `deployment`: what is remembered of what ran
+//! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
+//! - `staging`: from releases to opened pipelines
 
+mod artifacts;
+pub mod command;
 pub mod controller;
 pub mod deployment;
+pub mod directory;
+pub mod fold;
+pub mod history;
+pub mod journal;
+pub mod runner;
 pub mod staging;
-pub mod state;
+
+pub use controller::Controller;
+pub use directory::StateDirectory;

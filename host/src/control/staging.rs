@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context as _, Result, bail};
 
 use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
-use crate::control::deployment::{Release, Releases};
-use crate::control::state::State;
+use super::deployment::{Deployment, Release, Releases};
+use super::directory::StateDirectory;
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::Writer;
@@ -24,13 +24,13 @@ use sandpiper_sandbox::{Engine, Limits, Plugin};
 /// Compiles and opens releases. One for the process; plugins are compiled once each.
 pub struct Stager {
     engine: Engine,
-    state: Arc<State>,
+    directory: Arc<StateDirectory>,
     plugins: Mutex<HashMap<Digest, Arc<Plugin>>>,
 }
 
 impl Stager {
-    pub fn new(engine: Engine, state: Arc<State>) -> Self {
-        Self { engine, state, plugins: Mutex::default() }
+    pub fn new(engine: Engine, directory: Arc<StateDirectory>) -> Self {
+        Self { engine, directory, plugins: Mutex::default() }
     }
 
     /// What a stage of a pipeline's file asks for, its plugin and model kept.
@@ -39,8 +39,8 @@ impl Stager {
     /// When a file cannot be read or kept.
     pub fn release(&self, stage: &plan::Stage) -> Result<Release> {
         let (name, component) = component(&stage.plugin)?;
-        let plugin = self.state.keep(&component)?;
-        let model = stage.model.as_deref().map(|path| self.state.keep(&read(path, "the model")?)).transpose()?;
+        let plugin = self.directory.keep_artifact(&component)?;
+        let model = stage.model.as_deref().map(|path| self.directory.keep_artifact(&read(path, "the model")?)).transpose()?;
         Ok(Release { name, plugin, model, config: stage.config.clone() })
     }
 
@@ -61,6 +61,11 @@ impl Stager {
         })
     }
 
+    /// Names this daemon in dead letters.
+    pub fn instance(&self) -> &str {
+        self.directory.instance()
+    }
+
     /// Compiled, and kept for the next time.
     ///
     /// # Errors
@@ -71,7 +76,7 @@ impl Stager {
             return Ok(plugin.clone());
         }
         // Compiled outside of the lock: it takes a while.
-        let plugin = Arc::new(Plugin::load(&self.engine, &release.name, &self.state.artifact(release.plugin)?)?);
+        let plugin = Arc::new(Plugin::load(&self.engine, &release.name, &self.directory.artifact(release.plugin)?)?);
         lock().insert(release.plugin, plugin.clone());
         Ok(plugin)
     }
@@ -81,8 +86,21 @@ impl Stager {
     /// # Errors
     /// When the model cannot be read.
     pub fn opening(&self, release: &Release) -> Result<Opening> {
-        let model = release.model.map(|model| self.state.artifact(model)).transpose()?;
+        let model = release.model.map(|model| self.directory.artifact(model)).transpose()?;
         Ok(Opening { config: release.config.to_string(), model: Arc::new(model.unwrap_or_default()), signature: None })
+    }
+
+    /// Opens a deployment for each of so many workers.
+    ///
+    /// # Errors
+    /// As `open`.
+    pub fn stage(&self, plan: &Plan, deployment: &Deployment, trial: Trial, workers: usize) -> Result<Vec<Pipeline>> {
+        let open = |_| {
+            let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
+            pipeline.trial = trial;
+            Ok(pipeline)
+        };
+        (0..workers).map(open).collect()
     }
 
     /// Opens everything for one worker.
@@ -105,7 +123,7 @@ impl Stager {
             (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, revision)?),
             _ => None,
         };
-        let settings = Arc::new(Settings::new(plan, self.state.instance()));
+        let settings = Arc::new(Settings::new(plan, self.directory.instance()));
         Ok(Pipeline::new(revision, settings, transforms, model))
     }
 

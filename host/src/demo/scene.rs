@@ -13,8 +13,10 @@ use super::summary::scored;
 use super::traffic::Traffic;
 use super::view::View;
 use crate::api::status::{PipelineStatus, WorkerStatus};
-use crate::control::controller::{Change, Controller, PluginChange, StageChange};
+use crate::control::command::Outcome;
+use crate::control::controller::{Change, PluginRequest, StageRequest};
 use crate::daemon::Daemon;
+use crate::daemon::running::RunningPipeline;
 use crate::stream::report::WorkerState;
 
 /// Without any progress for so long, it is given up. At the start a new broker makes its own topics first.
@@ -39,8 +41,8 @@ impl Scene<'_> {
     /// # Errors
     /// When a worker fails, the broker does not take the records, nothing moves any more, or somebody ends it.
     pub fn play(&self, view: &mut View) -> Result<PipelineStatus> {
-        let controller = self.daemon.pipelines.first().context("the daemon has no pipeline")?;
-        self.watch(controller, START, "the pipeline does not start", |status| {
+        let pipeline = self.daemon.pipelines.first().context("the daemon has no pipeline")?;
+        self.watch(pipeline, START, "the pipeline does not start", |status| {
             let workers = || status.workers.iter().chain(status.feedback.iter().map(|feedback| &feedback.worker));
             Ok(workers().all(|worker| worker.state == WorkerState::Running && assigned(worker)))
         })?;
@@ -48,7 +50,7 @@ impl Scene<'_> {
         let failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let traffic = scope.spawn(|| self.traffic.run().inspect_err(|_| failed.store(true, Ordering::Relaxed)));
-            let ended = self.follow(controller, view, &failed);
+            let ended = self.follow(pipeline, view, &failed);
             self.traffic.stop.store(true, Ordering::Relaxed);
             // What the broker says of the records tells more than that their outcomes are missing.
             traffic.join().map_err(|_| anyhow!("the thread of the traffic panicked"))??;
@@ -56,13 +58,13 @@ impl Scene<'_> {
         })
     }
 
-    fn follow(&self, controller: &Controller, view: &mut View, failed: &AtomicBool) -> Result<PipelineStatus> {
+    fn follow(&self, pipeline: &RunningPipeline, view: &mut View, failed: &AtomicBool) -> Result<PipelineStatus> {
         let predictions = self.traffic.records - Malformed::count(self.traffic.records);
-        self.watch(controller, PATIENCE, "records stay without an outcome or predictions without a label", |status| {
+        self.watch(pipeline, PATIENCE, "records stay without an outcome or predictions without a label", |status| {
             view.show(status);
             ensure!(!failed.load(Ordering::Relaxed), "the flowers stay away");
             if status.emitted >= predictions / 2 && !self.traffic.swapped.load(Ordering::Relaxed) {
-                view.say(&self.swap(controller)?);
+                view.say(&self.swap(pipeline)?);
                 self.traffic.swapped.store(true, Ordering::Relaxed);
             }
             Ok(status.records >= self.traffic.records && scored(status) >= predictions)
@@ -70,31 +72,32 @@ impl Scene<'_> {
     }
 
     /// Deploys the better model as `sandpiper deploy` would.
-    fn swap(&self, controller: &Controller) -> Result<String> {
-        let change = StageChange {
-            plugin: Some(PluginChange::Stock(self.better.plugin.to_owned())),
-            model: Some(self.daemon.state.keep(&self.better.bytes)?),
-            ..StageChange::default()
+    fn swap(&self, pipeline: &RunningPipeline) -> Result<String> {
+        let change = StageRequest {
+            plugin: Some(PluginRequest::Stock(self.better.plugin.to_owned())),
+            model: Some(self.daemon.directory.keep_artifact(&self.better.bytes)?),
+            ..StageRequest::default()
         };
-        let deployed = controller.deploy(&Change {
+        let outcome = pipeline.controller.deploy(&Change {
             stages: [("classify".to_owned(), change)].into(),
             reason: "a model that sees the petals too".into(),
             ..Change::default()
         })?;
-        Ok(format!("swap      revision {} runs: {} on all columns", deployed.deployment.revision, self.better.plugin))
+        let Outcome::Activated { deployment, .. } = outcome else { bail!("the swap came to something else: {outcome:?}") };
+        Ok(format!("swap      revision {} runs: {} on all columns", deployment.revision, self.better.plugin))
     }
 
     /// Looks at the status until it is as wanted.
     fn watch(
         &self,
-        controller: &Controller,
+        pipeline: &RunningPipeline,
         patience: Duration,
         otherwise: &str,
         mut is_done: impl FnMut(&PipelineStatus) -> Result<bool>,
     ) -> Result<PipelineStatus> {
         let mut moved = (Instant::now(), (0, 0));
         loop {
-            let status = PipelineStatus::of(controller);
+            let status = PipelineStatus::of(pipeline);
             if is_done(&status)? {
                 return Ok(status);
             }

@@ -72,6 +72,16 @@ impl Shared {
         self.locked().clone()
     }
 
+    /// Claims it for a new replay; false while one runs.
+    pub fn begin(&self) -> bool {
+        let mut progress = self.locked();
+        if progress.running {
+            return false;
+        }
+        *progress = Progress { running: true, ..Progress::default() };
+        true
+    }
+
     pub fn change(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.locked());
     }

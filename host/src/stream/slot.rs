@@ -31,6 +31,13 @@ impl<P: Send + 'static> Slot<P> {
         self.waiting.load(Ordering::Acquire)
     }
 
+    /// What waits, for a worker that runs nothing yet.
+    pub fn take(&self) -> Option<P> {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.waiting.store(false, Ordering::Release);
+        next
+    }
+
     /// Exchanges what runs for what waits; whether there was something.
     pub fn exchange(&self, running: &mut P) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,145 @@
+//! What changes what runs: commands, whoever they come from, and what comes of them.
+
+use std::collections::BTreeMap;
+
+use sandpiper_sandbox::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::deployment::{Deployment, Releases};
+use crate::record::Revision;
+use crate::stream::pause::Pause;
+
+/// Names a command of one pipeline; grows with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CommandId(pub u64);
+
+/// One thing that is asked of a pipeline's control, or reported to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    pub id: CommandId,
+    /// The revision that it was made against; it is refused when another one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub against: Option<Revision>,
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "kebab-case")]
+pub enum Action {
+    /// The pipeline's file asks for these releases. They are deployed when the file has changed since it was last
+    /// applied; otherwise the last deployment stands.
+    Wish { releases: Releases, reason: String },
+    /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`.
+    Deploy { stages: BTreeMap<String, StageChange>, reason: String },
+    /// Somebody goes back to what the previous revision ran, as a new revision.
+    Undo { reason: String },
+    /// Somebody holds the pipeline between two transactions.
+    Pause { reason: String },
+    /// Somebody lets it go on.
+    Resume,
+    /// A worker: the revision failed on probation. The workers are held until it is decided what runs next.
+    Failed { revision: Revision, why: String },
+    /// A worker: the revision has passed its probation.
+    Passed { revision: Revision },
+    /// A worker has paused the pipeline.
+    Paused { pause: Pause },
+    /// A worker runs that revision now; none while it is connecting, recovering or held.
+    Runs { worker: usize, revision: Option<Revision> },
+    /// The runner: what that command wants deployed is opened for every worker.
+    Staged { of: CommandId },
+    /// The runner: it cannot be.
+    Unfit { of: CommandId, why: String },
+    /// The runner: the workers have had their time to take what that command deployed.
+    Overdue { of: CommandId },
+}
+
+/// A change of what a stage runs; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageChange {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<NamedPlugin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Digest>,
+    /// Keys to set; null removes one.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A component that the daemon keeps, and its name for people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedPlugin {
+    pub name: String,
+    pub digest: Digest,
+}
+
+/// What came of a command. One that is refused has changed nothing: see `Refused`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The deployment is current.
+    Activated {
+        #[serde(flatten)]
+        deployment: Deployment,
+        /// Running workers that had not taken it within 10 s; empty as a rule.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        not_yet_taken_by: Vec<usize>,
+    },
+    /// The deployment failed, and this one, which runs what ran before, is current.
+    RolledBack {
+        #[serde(flatten)]
+        deployment: Deployment,
+        failed_revision: Revision,
+    },
+    /// Another deployment has become current in the meantime.
+    Superseded { by: Revision },
+    /// Nothing is processed.
+    Paused {
+        #[serde(flatten)]
+        pause: Pause,
+    },
+    /// What was paused goes on.
+    Resumed {
+        #[serde(flatten)]
+        pause: Pause,
+    },
+    /// Heard, and nothing had to be done about it.
+    Noted,
+}
+
+/// Why a command was refused. What runs was not touched.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refused {
+    #[error("a deployment needs a reason: --reason TEXT")]
+    NoReason,
+    #[error("the deployment changes nothing: name a plugin, a model or a configuration")]
+    NoChange,
+    #[error("pipeline {pipeline} runs revision {current}, and the change was made against {against}: look again")]
+    Stale { pipeline: String, against: Revision, current: Revision },
+    #[error("pipeline {pipeline} has no stage {stage:?}; it has {known}")]
+    NoSuchStage { pipeline: String, stage: String, known: String },
+    #[error("pipeline {pipeline}, stage {stage}: the stage's configuration is no object")]
+    NoObject { pipeline: String, stage: String },
+    #[error("pipeline {pipeline} runs exactly this already, as revision {current}")]
+    SameAsCurrent { pipeline: String, current: Revision },
+    #[error(
+        "pipeline {pipeline} has no revision before {current} that ran something else and did not fail: there is nothing \
+         to go back to"
+    )]
+    NothingToGoBackTo { pipeline: String, current: Revision },
+    #[error("pipeline {pipeline} is paused already: {why}")]
+    PausedAlready { pipeline: String, why: String },
+    #[error("pipeline {pipeline} is not paused")]
+    NotPaused { pipeline: String },
+    #[error("pipeline {pipeline} has no deployment yet")]
+    NoDeployment { pipeline: String },
+    #[error("pipeline {pipeline} is staging {count} deployments already: wait for one of them")]
+    Busy { pipeline: String, count: usize },
+    /// It cannot be staged or remembered.
+    #[error("{why}")]
+    Unfit { why: String },
+    #[error("the daemon stops")]
+    Stopping,
+}

@@ -1,0 +1,413 @@
+//! The control of one pipeline as a fold: a state, a command, and what follows from the two.
+//!
+//! `apply` is pure and total. It reads no clock, no file and no worker: whatever it must know stands in the state or in
+//! the command, and whatever is to be done stands in the effects, which the runner carries out in their order.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::command::{Action, Command, CommandId, Outcome, Refused, StageChange};
+use super::deployment::{Deployment, Release, Releases};
+use super::history::History;
+use crate::record::Revision;
+use crate::stream::pause::{Cause, Pause};
+use crate::stream::process::Trial;
+
+/// Deployments that are staged at the same time, at most: each compiles and opens on a thread of its own.
+const STAGED_AT_ONCE: usize = 8;
+
+/// Everything that is known of one pipeline's control.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Control {
+    pub pipeline: String,
+    /// What the journal keeps; the rest is forgotten with the process.
+    pub history: Arc<History>,
+    /// What is being staged, by the command that wants it.
+    pub staging: BTreeMap<CommandId, Staging>,
+    /// The last deployment, while its command waits for the running workers to take it.
+    pub handover: Option<Handover>,
+    /// The revision that failed, while it is being decided what runs next: the workers are held.
+    pub failed: Option<Revision>,
+    /// What each worker runs, as last reported.
+    pub workers: BTreeMap<usize, Option<Revision>>,
+}
+
+/// A deployment that is compiled, opened and checked beside what runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Staging {
+    pub deployment: Deployment,
+    /// It becomes current only while this one is.
+    against: Option<Revision>,
+    /// What the pipeline's file asks for, when it is the file's wish.
+    applies: Option<sandpiper_sandbox::Digest>,
+    /// When it takes over from a revision that failed: why that one did.
+    replaces: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Handover {
+    pub of: CommandId,
+    pub revision: Revision,
+}
+
+/// What the runner has to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Keep command and history in the journal, before anything else is done or anybody sees the new state.
+    Remember,
+    /// Compile, open and check for every worker; report `Staged` or `Unfit`.
+    Stage { of: CommandId, deployment: Deployment, trial: Trial },
+    /// Put what was staged into the workers' slots.
+    HandOver { of: CommandId },
+    /// Drop what was staged.
+    Discard { of: CommandId },
+    /// Nothing is processed from now on.
+    Hold,
+    /// The workers go on, with what waits in their slots.
+    Release,
+    /// Report `Overdue` when the workers have had their time.
+    Remind { of: CommandId },
+    Answer { to: CommandId, outcome: Result<Outcome, Refused> },
+}
+
+/// What follows from a command. Every command has one answer: the error here, or one `Answer`, now or later.
+///
+/// # Errors
+/// When it is refused: then nothing has changed.
+pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control, Vec<Effect>), Refused> {
+    let mut fold = Fold { next: control.clone(), id: command.id, now, effects: Vec::new() };
+    if let (Some(against), Some(current)) = (command.against, control.history.revision())
+        && against != current
+    {
+        return Err(Refused::Stale { pipeline: control.pipeline.clone(), against, current });
+    }
+    match &command.action {
+        Action::Wish { releases, reason } => fold.wish(releases, reason),
+        Action::Deploy { stages, reason } => fold.deploy(stages, reason)?,
+        Action::Undo { reason } => fold.undo(reason)?,
+        Action::Pause { reason } => fold.pause(reason)?,
+        Action::Resume => fold.resume()?,
+        Action::Failed { revision, why } => fold.failed(*revision, why),
+        Action::Passed { revision } => fold.passed(*revision),
+        Action::Paused { pause } => fold.hold(pause.clone(), command.id),
+        Action::Runs { worker, revision } => fold.runs(*worker, *revision),
+        Action::Staged { of } => fold.staged(*of),
+        Action::Unfit { of, why } => fold.unfit(*of, why),
+        Action::Overdue { of } => fold.overdue(*of),
+    }
+    if !Arc::ptr_eq(&fold.next.history, &control.history) && fold.next.history != control.history {
+        fold.effects.insert(0, Effect::Remember);
+    }
+    Ok((fold.next, fold.effects))
+}
+
+/// One command on its way to the next state.
+struct Fold {
+    next: Control,
+    id: CommandId,
+    now: i64,
+    effects: Vec<Effect>,
+}
+
+impl Fold {
+    fn pipeline(&self) -> String {
+        self.next.pipeline.clone()
+    }
+
+    fn history(&mut self) -> &mut History {
+        Arc::make_mut(&mut self.next.history)
+    }
+
+    fn current(&self) -> Result<&Deployment, Refused> {
+        self.next.history.current().ok_or_else(|| Refused::NoDeployment { pipeline: self.pipeline() })
+    }
+
+    fn answer(&mut self, to: CommandId, outcome: Result<Outcome, Refused>) {
+        self.effects.push(Effect::Answer { to, outcome });
+    }
+
+    /// Answers the command that is applied.
+    fn done(&mut self, outcome: Outcome) {
+        self.answer(self.id, Ok(outcome));
+    }
+
+    /// Has the command's deployment staged. Its answer comes when that has come to something.
+    fn stage(&mut self, staging: Staging) {
+        let trial = match (staging.deployment.on_probation, self.previous_to(&staging.deployment)) {
+            (false, _) => Trial::Proven,
+            (true, false) => Trial::First,
+            (true, true) => Trial::Replaceable,
+        };
+        self.effects.push(Effect::Stage { of: self.id, deployment: staging.deployment.clone(), trial });
+        self.next.staging.insert(self.id, staging);
+    }
+
+    /// Whether there would be something to go back to from a deployment.
+    fn previous_to(&self, deployment: &Deployment) -> bool {
+        let runs = deployment.releases.digest();
+        self.next.history.deployments.iter().any(|each| each.failed.is_none() && each.releases.digest() != runs)
+    }
+
+    fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
+        let revision = self.next.history.revision().map_or(Revision::FIRST, Revision::next);
+        Deployment { revision, releases, reason, at: self.now, on_probation, failed: None }
+    }
+
+    fn wish(&mut self, releases: &Releases, reason: &str) {
+        let wanted = releases.digest();
+        let deployment = match self.next.history.current() {
+            Some(current) if self.next.history.applied == Some(wanted) => current.clone(),
+            _ => self.successor(releases.clone(), reason.to_owned(), true),
+        };
+        let against = self.next.history.revision();
+        self.stage(Staging { deployment, against, applies: Some(wanted), replaces: None });
+    }
+
+    fn deploy(&mut self, stages: &BTreeMap<String, StageChange>, reason: &str) -> Result<(), Refused> {
+        if reason.trim().is_empty() {
+            return Err(Refused::NoReason);
+        }
+        if stages.is_empty() {
+            return Err(Refused::NoChange);
+        }
+        let current = self.current()?;
+        let mut releases = current.releases.clone();
+        for (stage, change) in stages {
+            change_stage(&self.next.pipeline, &mut releases, stage, change)?;
+        }
+        if releases.digest() == current.releases.digest() {
+            return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
+        }
+        let against = Some(current.revision);
+        self.has_room()?;
+        let deployment = self.successor(releases, reason.to_owned(), true);
+        self.stage(Staging { deployment, against, applies: None, replaces: None });
+        Ok(())
+    }
+
+    fn undo(&mut self, reason: &str) -> Result<(), Refused> {
+        let current = self.current()?.revision;
+        let Some(previous) = self.next.history.previous().cloned() else {
+            return Err(Refused::NothingToGoBackTo { pipeline: self.pipeline(), current });
+        };
+        self.has_room()?;
+        let reason = if reason.trim().is_empty() { "undo" } else { reason };
+        let reason = format!("{reason} (back to what revision {} ran)", previous.revision);
+        let deployment = self.successor(previous.releases, reason, false);
+        self.stage(Staging { deployment, against: Some(current), applies: None, replaces: None });
+        Ok(())
+    }
+
+    fn has_room(&self) -> Result<(), Refused> {
+        let count = self.next.staging.len();
+        if count < STAGED_AT_ONCE { Ok(()) } else { Err(Refused::Busy { pipeline: self.pipeline(), count }) }
+    }
+
+    fn pause(&mut self, reason: &str) -> Result<(), Refused> {
+        if let Some(pause) = &self.next.history.paused {
+            return Err(Refused::PausedAlready { pipeline: self.pipeline(), why: pause.why.clone() });
+        }
+        let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
+        self.hold(Pause { at: self.now, cause: Cause::Operator, why: why.to_owned(), reasons: BTreeMap::new() }, self.id);
+        Ok(())
+    }
+
+    /// Pauses, and answers with the pause that is in force: the first one keeps its reason.
+    fn hold(&mut self, pause: Pause, to: CommandId) {
+        let pause = self.history().paused.get_or_insert(pause).clone();
+        self.effects.push(Effect::Hold);
+        self.answer(to, Ok(Outcome::Paused { pause }));
+    }
+
+    fn resume(&mut self) -> Result<(), Refused> {
+        let Some(pause) = self.next.history.paused.clone() else {
+            return Err(Refused::NotPaused { pipeline: self.pipeline() });
+        };
+        self.history().paused = None;
+        self.release();
+        self.done(Outcome::Resumed { pause });
+        Ok(())
+    }
+
+    /// Lets the workers go on, unless something else holds them.
+    fn release(&mut self) {
+        if self.next.history.paused.is_none() && self.next.failed.is_none() {
+            self.effects.push(Effect::Release);
+        }
+    }
+
+    fn failed(&mut self, revision: Revision, why: &str) {
+        let Some(current) = self.next.history.current().cloned() else { return self.done(Outcome::Noted) };
+        if current.revision != revision {
+            // It was replaced in the meantime: what runs next waits in the slots.
+            self.release();
+            return self.done(Outcome::Superseded { by: current.revision });
+        }
+        if self.next.failed == Some(revision) {
+            // Another worker was faster, and it is being decided.
+            return self.done(Outcome::Noted);
+        }
+        let labels = current.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join(", ");
+        let failed = format!("revision {revision} ({labels}) failed: {why}");
+        match self.next.history.previous().filter(|_| current.on_probation).cloned() {
+            None => self.hold(Pause { at: self.now, cause: Cause::Release, why: failed, reasons: BTreeMap::new() }, self.id),
+            Some(previous) => {
+                self.next.failed = Some(revision);
+                self.effects.push(Effect::Hold);
+                let reason = format!("{failed}; back to what revision {} ran", previous.revision);
+                let deployment = self.successor(previous.releases, reason, false);
+                let replaces = Some(why.to_owned());
+                self.stage(Staging { deployment, against: Some(revision), applies: None, replaces });
+            }
+        }
+    }
+
+    /// A revision that has passed its probation is not taken back any more.
+    fn passed(&mut self, revision: Revision) {
+        if self.next.history.current().is_some_and(|current| current.revision == revision && current.on_probation)
+            && let Some(current) = self.history().deployments.last_mut()
+        {
+            current.on_probation = false;
+        }
+        self.done(Outcome::Noted);
+    }
+
+    fn runs(&mut self, worker: usize, revision: Option<Revision>) {
+        self.next.workers.insert(worker, revision);
+        if self.not_yet_taken().is_empty() {
+            self.end_handover(Vec::new());
+        }
+        self.done(Outcome::Noted);
+    }
+
+    /// Workers that run something older than what is current. Those that run nothing take it when they start.
+    fn not_yet_taken(&self) -> Vec<usize> {
+        let Some(current) = self.next.history.revision() else { return Vec::new() };
+        let older = self.next.workers.iter().filter(|(_, revision)| revision.is_some_and(|revision| revision < current));
+        older.map(|(worker, _)| *worker).collect()
+    }
+
+    fn end_handover(&mut self, not_yet_taken_by: Vec<usize>) {
+        if let Some(handover) = self.next.handover.take()
+            && let Some(deployment) = self.next.history.current().cloned()
+        {
+            self.answer(handover.of, Ok(Outcome::Activated { deployment, not_yet_taken_by }));
+        }
+    }
+
+    fn staged(&mut self, of: CommandId) {
+        let Some(staging) = self.next.staging.remove(&of) else {
+            self.effects.push(Effect::Discard { of });
+            return self.done(Outcome::Noted);
+        };
+        match self.next.history.revision() {
+            Some(by) if staging.against != Some(by) => {
+                self.effects.push(Effect::Discard { of });
+                self.answer(of, Ok(Outcome::Superseded { by }));
+            }
+            _ => self.activate(of, staging),
+        }
+        self.done(Outcome::Noted);
+    }
+
+    /// What was staged is current from now on.
+    fn activate(&mut self, of: CommandId, staging: Staging) {
+        let Staging { deployment, against, applies, replaces } = staging;
+        let revision = deployment.revision;
+        let is_new = against != Some(revision);
+        if let Some(handover) = self.next.handover.take() {
+            self.answer(handover.of, Ok(Outcome::Superseded { by: revision }));
+        }
+        let history = self.history();
+        if let (Some(why), Some(failed)) = (&replaces, history.deployments.last_mut()) {
+            failed.failed = Some(why.clone());
+        }
+        if applies.is_some() && history.applied != applies {
+            history.applied = applies;
+        }
+        if is_new {
+            history.push(deployment.clone());
+        }
+        self.effects.push(Effect::HandOver { of });
+        if self.next.failed.take().is_some() {
+            self.release();
+        }
+        match (replaces, against) {
+            (Some(_), Some(failed)) => self.answer(of, Ok(Outcome::RolledBack { deployment, failed_revision: failed })),
+            _ => {
+                self.next.handover = Some(Handover { of, revision });
+                // Nobody processes anything while the pipeline is paused: it is taken at `resume`.
+                if self.next.history.paused.is_some() || self.not_yet_taken().is_empty() {
+                    self.end_handover(Vec::new());
+                } else {
+                    self.effects.push(Effect::Remind { of });
+                }
+            }
+        }
+    }
+
+    fn unfit(&mut self, of: CommandId, why: &str) {
+        let Some(staging) = self.next.staging.remove(&of) else { return self.done(Outcome::Noted) };
+        self.effects.push(Effect::Discard { of });
+        match (staging.replaces, self.next.history.revision()) {
+            (None, _) => self.answer(of, Err(Refused::Unfit { why: why.to_owned() })),
+            (Some(_), Some(by)) if staging.against != Some(by) => self.answer(of, Ok(Outcome::Superseded { by })),
+            (Some(_), _) => {
+                self.next.failed = None;
+                let why = format!("{}, which cannot take over: {why}", staging.deployment.reason);
+                self.hold(Pause { at: self.now, cause: Cause::Release, why, reasons: BTreeMap::new() }, of);
+            }
+        }
+        self.done(Outcome::Noted);
+    }
+
+    fn overdue(&mut self, of: CommandId) {
+        if self.next.handover.is_some_and(|handover| handover.of == of) {
+            self.end_handover(self.not_yet_taken());
+        }
+        self.done(Outcome::Noted);
+    }
+}
+
+/// Changes one stage's release.
+fn change_stage(
+    pipeline: &str,
+    releases: &mut Releases,
+    stage: &str,
+    change: &StageChange,
+) -> Result<(), Refused> {
+    let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
+    let (pipeline, name) = (pipeline.to_owned(), stage.to_owned());
+    let Some(release) = releases.get_mut(stage) else {
+        return Err(Refused::NoSuchStage { pipeline, stage: name, known });
+    };
+    if let Some(plugin) = &change.plugin {
+        rename(release, &plugin.name, plugin.digest);
+    }
+    if let Some(model) = change.model {
+        release.model = Some(model);
+    }
+    let serde_json::Value::Object(config) = &mut release.config else {
+        return Err(Refused::NoObject { pipeline, stage: name });
+    };
+    for (key, value) in &change.config {
+        if value.is_null() {
+            config.remove(key);
+        } else {
+            config.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+/// A plugin of another name starts with an empty configuration: the old one was written for something else.
+fn rename(release: &mut Release, name: &str, plugin: sandpiper_sandbox::Digest) {
+    if release.name != name {
+        release.config = serde_json::json!({});
+    }
+    release.name = name.to_owned();
+    release.plugin = plugin;
+}
+
+#[cfg(test)]
+mod tests;

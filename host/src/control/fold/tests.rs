@@ -1,0 +1,515 @@
+//! What follows from each command, and what holds for all sequences of them.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use sandpiper_sandbox::Digest;
+use serde_json::json;
+
+use super::*;
+use crate::control::command::NamedPlugin;
+
+fn release(name: &str, content: &str) -> Release {
+    Release { name: name.into(), plugin: Digest::of(content.as_bytes()), model: None, config: json!({}) }
+}
+
+fn releases(classifier: &str) -> Releases {
+    Releases {
+        transforms: Vec::new(),
+        parse: Some(release("csv", "csv")),
+        classify: Some(release(classifier, classifier)),
+    }
+}
+
+fn revision(number: u64) -> Revision {
+    Revision::new(number).unwrap()
+}
+
+/// Control, what it was told, and what came of that.
+#[derive(Default)]
+struct Story {
+    control: Control,
+    id: u64,
+    /// Accepted commands in their order: what a journal has.
+    journal: Vec<(Command, i64)>,
+    answers: Vec<(CommandId, Result<Outcome, Refused>)>,
+    effects: Vec<Effect>,
+}
+
+impl Story {
+    /// A pipeline that runs `tree` as revision 1, past its probation.
+    fn running() -> Self {
+        let mut story = Self::default();
+        story.control.pipeline = "iris".into();
+        let of = story.tell(Action::Wish { releases: releases("tree"), reason: "applied from iris.toml".into() });
+        story.tell(Action::Staged { of });
+        story.tell(Action::Passed { revision: revision(1) });
+        story
+    }
+
+    fn tell(&mut self, action: Action) -> CommandId {
+        self.tell_against(None, action)
+    }
+
+    fn tell_against(&mut self, against: Option<Revision>, action: Action) -> CommandId {
+        self.id += 1;
+        let command = Command { id: CommandId(self.id), against, action };
+        let now = self.id as i64 * 10;
+        match apply(&self.control, &command, now) {
+            Ok((next, effects)) => {
+                self.control = next;
+                self.answers.extend(effects.iter().filter_map(|effect| match effect {
+                    Effect::Answer { to, outcome } => Some((*to, outcome.clone())),
+                    _ => None,
+                }));
+                self.effects = effects;
+                self.journal.push((command.clone(), now));
+            }
+            Err(refused) => {
+                self.answers.push((command.id, Err(refused)));
+                self.effects.clear();
+            }
+        }
+        command.id
+    }
+
+    fn deploy(&mut self, classifier: &str) -> CommandId {
+        self.tell(deploy(classifier))
+    }
+
+    /// Deploys, and has it staged.
+    fn deployed(&mut self, classifier: &str) -> CommandId {
+        let of = self.deploy(classifier);
+        self.tell(Action::Staged { of });
+        of
+    }
+
+    /// The one answer to a command.
+    fn answer(&self, to: CommandId) -> &Result<Outcome, Refused> {
+        let all: Vec<_> = self.answers.iter().filter(|(of, _)| *of == to).map(|(_, answer)| answer).collect();
+        assert_eq!(all.len(), 1, "{to:?} was answered {all:?}");
+        all[0]
+    }
+
+    fn is_answered(&self, to: CommandId) -> bool {
+        self.answers.iter().any(|(of, _)| *of == to)
+    }
+
+    fn runs(&self) -> (u64, String) {
+        let current = self.control.history.current().unwrap();
+        (current.revision.get(), current.releases.classify.as_ref().unwrap().name.clone())
+    }
+}
+
+fn deploy(classifier: &str) -> Action {
+    let plugin = NamedPlugin { name: classifier.into(), digest: Digest::of(classifier.as_bytes()) };
+    let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
+    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "better".into() }
+}
+
+#[test]
+fn the_files_wish_is_the_first_revision_and_the_same_wish_stands() {
+    let mut story = Story::running();
+    assert_eq!(story.runs(), (1, "tree".into()));
+    // The process ends: only the history is left of it.
+    story.control = Control { pipeline: "iris".into(), history: story.control.history.clone(), ..Control::default() };
+    let of = story.tell(Action::Wish { releases: releases("tree"), reason: "again".into() });
+    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::Proven, .. }]), "{:?}", story.effects);
+    story.tell(Action::Staged { of });
+    assert!(!story.effects.contains(&Effect::Remember), "nothing has changed");
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })));
+    assert_eq!((story.runs(), story.control.history.deployments.len()), ((1, "tree".into()), 1));
+}
+
+#[test]
+fn a_file_that_asks_for_something_else_is_a_new_revision_on_probation() {
+    let mut story = Story::running();
+    let of = story.tell(Action::Wish { releases: releases("logistic"), reason: "applied".into() });
+    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::Replaceable, .. }]), "{:?}", story.effects);
+    story.tell(Action::Staged { of });
+    assert_eq!(story.runs(), (2, "logistic".into()));
+    assert!(story.control.history.current().unwrap().on_probation);
+}
+
+#[test]
+fn a_deployment_is_kept_handed_over_and_answered_when_every_running_worker_has_taken_it() {
+    let mut story = Story::running();
+    story.tell(Action::Runs { worker: 0, revision: Some(revision(1)) });
+    story.tell(Action::Runs { worker: 1, revision: Some(revision(1)) });
+    let of = story.deploy("logistic");
+    assert!(!story.is_answered(of));
+    assert_eq!(story.runs(), (1, "tree".into()), "what runs is untouched while it is staged");
+    story.tell(Action::Staged { of });
+    assert_eq!(story.effects[..3], [Effect::Remember, Effect::HandOver { of }, Effect::Remind { of }]);
+    story.tell(Action::Runs { worker: 0, revision: Some(revision(2)) });
+    assert!(!story.is_answered(of), "worker 1 runs the old one");
+    story.tell(Action::Runs { worker: 1, revision: Some(revision(2)) });
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { not_yet_taken_by, .. }) if not_yet_taken_by.is_empty()));
+}
+
+#[test]
+fn a_worker_that_runs_nothing_is_not_waited_for_and_one_that_is_late_is_named() {
+    let mut story = Story::running();
+    story.tell(Action::Runs { worker: 0, revision: None });
+    story.tell(Action::Runs { worker: 1, revision: Some(revision(1)) });
+    let of = story.deployed("logistic");
+    assert!(!story.is_answered(of));
+    story.tell(Action::Overdue { of });
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { not_yet_taken_by, .. }) if *not_yet_taken_by == [1]));
+    story.tell(Action::Runs { worker: 1, revision: Some(revision(2)) });
+    story.answer(of);
+}
+
+#[test]
+fn an_unfit_deployment_is_refused_with_its_reason_and_what_runs_is_untouched() {
+    let mut story = Story::running();
+    let before = story.control.clone();
+    let of = story.deploy("logistic");
+    story.tell(Action::Unfit { of, why: "a column is missing".into() });
+    assert_eq!(story.answer(of), &Err(Refused::Unfit { why: "a column is missing".into() }));
+    assert_eq!(story.control, before);
+}
+
+#[test]
+fn of_two_deployments_at_once_the_second_is_superseded() {
+    let mut story = Story::running();
+    let (first, second) = (story.deploy("logistic"), story.deploy("forest"));
+    story.tell(Action::Staged { of: second });
+    story.tell(Action::Staged { of: first });
+    assert!(story.effects.contains(&Effect::Discard { of: first }));
+    assert_eq!(story.answer(first), &Ok(Outcome::Superseded { by: revision(2) }));
+    assert_eq!(story.runs(), (2, "forest".into()));
+}
+
+#[test]
+fn a_deployment_that_nobody_has_taken_yet_is_superseded_by_the_next() {
+    let mut story = Story::running();
+    story.tell(Action::Runs { worker: 0, revision: Some(revision(1)) });
+    let first = story.deployed("logistic");
+    let second = story.deployed("forest");
+    assert_eq!(story.answer(first), &Ok(Outcome::Superseded { by: revision(3) }));
+    assert!(!story.is_answered(second));
+}
+
+#[test]
+fn what_was_made_against_another_revision_is_refused() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    let of = story.tell_against(Some(revision(1)), deploy("forest"));
+    let message = story.answer(of).as_ref().unwrap_err().to_string();
+    assert_eq!(message, "pipeline iris runs revision 2, and the change was made against 1: look again");
+}
+
+#[test]
+fn what_cannot_be_asked_for_is_refused_by_name() {
+    let mut story = Story::running();
+    let of_stage = |stage: &str| Action::Deploy {
+        stages: [(stage.to_owned(), StageChange::default())].into(),
+        reason: "x".into(),
+    };
+    let none = Action::Deploy { stages: BTreeMap::new(), reason: "x".into() };
+    let Action::Deploy { stages, .. } = deploy("logistic") else { unreachable!() };
+    for (action, expected) in [
+        (Action::Deploy { stages, reason: " ".into() }, "--reason TEXT"),
+        (none, "changes nothing"),
+        (of_stage("score"), "no stage \"score\"; it has parse, classify"),
+        (of_stage("transform[0]"), "no stage \"transform[0]\""),
+        (of_stage("transform[x]"), "no stage \"transform[x]\""),
+        (of_stage("classify"), "runs exactly this already, as revision 1"),
+        (Action::Undo { reason: String::new() }, "nothing to go back to"),
+        (Action::Resume, "not paused"),
+    ] {
+        let before = story.control.clone();
+        let of = story.tell(action);
+        let message = story.answer(of).as_ref().unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        assert_eq!(story.control, before);
+    }
+}
+
+#[test]
+fn a_plugin_of_another_name_starts_with_an_empty_configuration_and_null_removes_a_key() {
+    let mut story = Story::running();
+    let set = |key: &str, value: serde_json::Value| {
+        let config = [(key.to_owned(), value)].into_iter().collect();
+        let change = StageChange { config, ..StageChange::default() };
+        Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "x".into() }
+    };
+    let config = |story: &Story| story.control.history.current().unwrap().releases.classify.clone().unwrap().config;
+    for (key, value, expected) in [
+        ("depth", json!(4), json!({ "depth": 4 })),
+        ("width", json!(2), json!({ "depth": 4, "width": 2 })),
+        ("depth", json!(null), json!({ "width": 2 })),
+    ] {
+        let of = story.tell(set(key, value));
+        story.tell(Action::Staged { of });
+        assert_eq!(config(&story), expected);
+    }
+    story.deployed("logistic");
+    assert_eq!(config(&story), json!({}));
+}
+
+#[test]
+fn an_undo_of_an_undo_runs_what_was_undone() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    for (number, classifier) in [(3, "tree"), (4, "logistic"), (5, "tree")] {
+        let of = story.tell(Action::Undo { reason: String::new() });
+        story.tell(Action::Staged { of });
+        assert_eq!(story.runs(), (number, classifier.to_owned()));
+        assert!(!story.control.history.current().unwrap().on_probation);
+    }
+}
+
+#[test]
+fn a_revision_that_fails_on_probation_holds_the_workers_and_the_one_before_takes_over() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
+    assert_eq!(story.effects[0], Effect::Hold);
+    // The other worker fails too.
+    let again = story.tell(Action::Failed { revision: revision(2), why: "it traps here too".into() });
+    assert_eq!((story.answer(again), story.effects.len()), (&Ok(Outcome::Noted), 1));
+    story.tell(Action::Staged { of: failed });
+    assert_eq!(story.effects[..3], [Effect::Remember, Effect::HandOver { of: failed }, Effect::Release]);
+    let Ok(Outcome::RolledBack { deployment, failed_revision }) = story.answer(failed).clone() else { panic!() };
+    assert_eq!((deployment.revision, failed_revision), (revision(3), revision(2)));
+    assert!(deployment.reason.contains("revision 2 (csv@") && deployment.reason.contains("failed: it traps; back to"));
+    assert_eq!(story.control.history.deployments[1].failed.as_deref(), Some("it traps"));
+    // Heard late: what runs by now is something else.
+    let late = story.tell(Action::Failed { revision: revision(2), why: "late".into() });
+    assert_eq!(story.answer(late), &Ok(Outcome::Superseded { by: revision(3) }));
+    assert!(story.effects.contains(&Effect::Release), "nobody else would let that worker go");
+}
+
+#[test]
+fn a_failed_revision_with_nothing_before_it_pauses() {
+    let mut story = Story::default();
+    let of = story.tell(Action::Wish { releases: releases("tree"), reason: "applied".into() });
+    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::First, .. }]));
+    story.tell(Action::Staged { of });
+    let failed = story.tell(Action::Failed { revision: revision(1), why: "it traps".into() });
+    assert!(matches!(story.answer(failed), Ok(Outcome::Paused { pause }) if pause.cause == Cause::Release));
+    assert!(story.effects.contains(&Effect::Hold) && !story.effects.contains(&Effect::Release));
+}
+
+#[test]
+fn a_rollback_that_cannot_be_staged_pauses_with_both_reasons() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
+    story.tell(Action::Unfit { of: failed, why: "its file is gone".into() });
+    let Ok(Outcome::Paused { pause }) = story.answer(failed).clone() else { panic!() };
+    assert!(pause.why.contains("it traps") && pause.why.contains("its file is gone"), "{}", pause.why);
+    assert_eq!((story.runs().0, story.control.failed), (2, None));
+    story.tell(Action::Resume);
+    assert!(story.effects.contains(&Effect::Release));
+}
+
+#[test]
+fn a_deployment_that_is_staged_before_the_rollback_takes_over_from_the_failed_revision() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    let forest = story.deploy("forest");
+    let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
+    story.tell(Action::Staged { of: forest });
+    assert!(story.effects.contains(&Effect::Release), "{:?}", story.effects);
+    story.tell(Action::Staged { of: failed });
+    assert_eq!(story.answer(failed), &Ok(Outcome::Superseded { by: revision(3) }));
+    assert_eq!(story.runs(), (3, "forest".into()));
+}
+
+#[test]
+fn a_pause_holds_until_it_is_resumed_whatever_is_deployed_meanwhile() {
+    let mut story = Story::running();
+    story.tell(Action::Runs { worker: 0, revision: Some(revision(1)) });
+    story.tell(Action::Pause { reason: "lunch".into() });
+    assert_eq!(story.effects[..2], [Effect::Remember, Effect::Hold]);
+    let again = story.tell(Action::Pause { reason: "more".into() });
+    assert!(story.answer(again).as_ref().unwrap_err().to_string().contains("paused already: lunch"));
+    let of = story.deployed("logistic");
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })), "it is taken at resume");
+    assert!(!story.effects.contains(&Effect::Release));
+    let resumed = story.tell(Action::Resume);
+    assert_eq!(story.effects[..2], [Effect::Remember, Effect::Release]);
+    assert!(matches!(story.answer(resumed), Ok(Outcome::Resumed { pause }) if pause.why == "lunch"));
+}
+
+#[test]
+fn the_first_pause_keeps_its_reason_and_a_decision_about_a_release_leaves_it_on() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
+    story.tell(Action::Pause { reason: "an operator was faster".into() });
+    let pause = Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
+    let breaker = story.tell(Action::Paused { pause });
+    assert!(matches!(story.answer(breaker), Ok(Outcome::Paused { pause }) if pause.why == "an operator was faster"));
+    story.tell(Action::Staged { of: failed });
+    assert!(!story.effects.contains(&Effect::Release), "still paused");
+    story.tell(Action::Resume);
+    assert!(story.effects.contains(&Effect::Release));
+}
+
+#[test]
+fn a_resume_does_not_let_a_revision_go_on_that_has_failed_and_is_not_replaced_yet() {
+    let mut story = Story::running();
+    story.deployed("logistic");
+    story.tell(Action::Pause { reason: "lunch".into() });
+    let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
+    story.tell(Action::Resume);
+    assert!(!story.effects.contains(&Effect::Release));
+    story.tell(Action::Staged { of: failed });
+    assert!(story.effects.contains(&Effect::Release));
+}
+
+#[test]
+fn only_so_many_deployments_are_staged_at_once() {
+    let mut story = Story::running();
+    for at in 0..STAGED_AT_ONCE {
+        story.deploy(&format!("forest-{at}"));
+    }
+    let of = story.deploy("one-more");
+    assert!(matches!(story.answer(of), Err(Refused::Busy { count: STAGED_AT_ONCE, .. })));
+}
+
+#[test]
+fn the_oldest_deployments_are_forgotten() {
+    let mut story = Story::running();
+    for at in 0..250 {
+        story.deployed(&format!("forest-{at}"));
+    }
+    let history = &story.control.history;
+    assert_eq!((history.deployments.len(), story.runs().0), (200, 251));
+    assert_eq!(history.deployments[0].revision, revision(52));
+}
+
+/// One thing that may happen; numbers are taken modulo what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Wish(u8),
+    Deploy(u8),
+    DeployAgainst(u8, u64),
+    Undo,
+    Pause,
+    Resume,
+    Breaker,
+    Failed(u64),
+    Passed(u64),
+    Runs(usize, Option<u64>),
+    Staged(usize),
+    Unfit(usize),
+    Overdue(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        1 => (0..4u8).prop_map(Step::Wish),
+        4 => (0..4u8).prop_map(Step::Deploy),
+        1 => (0..4u8, 1..6u64).prop_map(|(classifier, against)| Step::DeployAgainst(classifier, against)),
+        2 => Just(Step::Undo),
+        1 => Just(Step::Pause),
+        1 => Just(Step::Resume),
+        1 => Just(Step::Breaker),
+        3 => (0..3u64).prop_map(Step::Failed),
+        1 => (0..3u64).prop_map(Step::Passed),
+        3 => (0..3usize, proptest::option::of(0..3u64)).prop_map(|(worker, back)| Step::Runs(worker, back)),
+        8 => any::<usize>().prop_map(Step::Staged),
+        2 => any::<usize>().prop_map(Step::Unfit),
+        1 => any::<usize>().prop_map(Step::Overdue),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+/// What a runner would do: reports are of what is being staged.
+fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
+    let classifier = |at: &u8| ["tree", "logistic", "forest", "boost"][usize::from(*at) % 4];
+    let current = story.control.history.revision();
+    let back = |by: u64| Revision::new(current?.get().saturating_sub(by));
+    let staging: Vec<CommandId> = story.control.staging.keys().copied().collect();
+    let one = |at: &usize| staging.get(at % staging.len().max(1)).copied();
+    let pause = || Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
+    let action = match step {
+        Step::Wish(at) => Action::Wish { releases: releases(classifier(at)), reason: "applied".into() },
+        Step::Deploy(at) => deploy(classifier(at)),
+        Step::DeployAgainst(at, against) => return Some((Revision::new(*against), deploy(classifier(at)))),
+        Step::Undo => Action::Undo { reason: String::new() },
+        Step::Pause => Action::Pause { reason: String::new() },
+        Step::Resume => Action::Resume,
+        Step::Breaker => Action::Paused { pause: pause() },
+        Step::Failed(by) => Action::Failed { revision: back(*by)?, why: "it traps".into() },
+        Step::Passed(by) => Action::Passed { revision: back(*by)? },
+        Step::Runs(worker, by) => Action::Runs { worker: *worker, revision: by.and_then(back) },
+        Step::Staged(at) => Action::Staged { of: one(at)? },
+        Step::Unfit(at) => Action::Unfit { of: one(at)?, why: "unfit".into() },
+        Step::Overdue(_) => Action::Overdue { of: story.control.handover?.of },
+    };
+    Some((None, action))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_revisions_grow_by_one_and_every_command_has_one_answer(steps in steps()) {
+        let mut story = Story { control: Control { pipeline: "iris".into(), ..Control::default() }, ..Story::default() };
+        let (mut is_held, mut asked) = (false, Vec::new());
+        for step in &steps {
+            let Some((against, action)) = action(&story, step) else { continue };
+            let before = story.control.clone();
+            let answers = story.answers.len();
+            let id = story.tell_against(against, action.clone());
+            asked.push(id);
+            let (was, is) = (before.history.revision(), story.control.history.revision());
+            prop_assert!(is == was || is == Some(was.map_or(Revision::FIRST, Revision::next)), "{was:?} -> {is:?}");
+            if matches!(&story.answers[answers..], [(to, Err(_))] if *to == id) {
+                prop_assert_eq!(&story.control, &before, "a refused command changes nothing");
+                prop_assert!(story.effects.is_empty());
+            }
+            prop_assert_eq!(
+                story.effects.first() == Some(&Effect::Remember), story.control.history != before.history,
+                "what changed is kept first"
+            );
+            for effect in &story.effects {
+                match effect {
+                    Effect::Hold => is_held = true,
+                    Effect::Release => is_held = false,
+                    _ => {}
+                }
+            }
+            if story.control.history.paused.is_some() || story.control.failed.is_some() {
+                prop_assert!(is_held, "what is paused or has failed processes nothing");
+            } else {
+                prop_assert!(!is_held, "nothing holds the workers without a reason");
+            }
+        }
+        // Everything that is under way comes to an end.
+        while let Some(of) = story.control.staging.keys().next().copied() {
+            story.tell(Action::Staged { of });
+        }
+        if let Some(handover) = story.control.handover {
+            story.tell(Action::Overdue { of: handover.of });
+        }
+        let answered: Vec<CommandId> = story.answers.iter().map(|(to, _)| *to).collect();
+        let distinct: BTreeSet<CommandId> = answered.iter().copied().collect();
+        prop_assert_eq!(answered.len(), distinct.len(), "nothing is answered twice");
+        prop_assert!(asked.iter().all(|id| distinct.contains(id)), "every command is answered");
+    }
+
+    #[test]
+    fn the_journals_commands_lead_to_the_same_state(steps in steps()) {
+        let mut story = Story { control: Control { pipeline: "iris".into(), ..Control::default() }, ..Story::default() };
+        for step in &steps {
+            if let Some((against, action)) = action(&story, step) {
+                story.tell_against(against, action);
+            }
+        }
+        let mut again = Control { pipeline: "iris".into(), ..Control::default() };
+        for (command, at) in &story.journal {
+            let written = serde_json::to_string(command).unwrap();
+            let read: Command = serde_json::from_str(&written).unwrap();
+            prop_assert_eq!(&read, command, "{}", written);
+            again = apply(&again, &read, *at).unwrap().0;
+        }
+        prop_assert_eq!(again, story.control);
+    }
+}

@@ -1,0 +1,252 @@
+//! Carries out what the fold says: one thread a pipeline, the only place where its control changes.
+//!
+//! Nothing is staged here, and nothing is waited for: staging has a thread of its own each time, and reports back by a
+//! command as everybody else does. So a command is decided at once, whatever is compiled meanwhile, and readers have a
+//! snapshot that nobody locks.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use arc_swap::ArcSwap;
+
+use super::command::{Action, Command, CommandId, Outcome, Refused};
+use super::deployment::Deployment;
+use super::fold::{Control, Effect, apply};
+use super::journal::{Entry, Journal};
+use crate::record::Revision;
+use crate::stream::clock::{Clock as _, SystemClock};
+use crate::stream::hold::{Hold, WorkerEvent};
+use crate::stream::process::Trial;
+use crate::stream::slot::Slot;
+
+/// How long a deployment waits to be taken by every running worker before its command is answered.
+const TAKEN: Duration = Duration::from_secs(10);
+
+pub type Answer = Result<Outcome, Refused>;
+
+/// Opens a deployment: one process for each worker.
+pub type Stage<P> = dyn Fn(&Deployment, Trial) -> Result<Vec<P>> + Send + Sync;
+
+/// Where commands go, and where what is known is read.
+pub struct Inbox<P> {
+    messages: Sender<Message<P>>,
+    snapshot: Arc<ArcSwap<Control>>,
+}
+
+impl<P> Clone for Inbox<P> {
+    fn clone(&self) -> Self {
+        Self { messages: self.messages.clone(), snapshot: self.snapshot.clone() }
+    }
+}
+
+enum Message<P> {
+    Command { against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
+    Opened { of: CommandId, opened: Result<Vec<P>> },
+    End,
+}
+
+impl<P> Inbox<P> {
+    /// Waits for what comes of a command.
+    ///
+    /// # Errors
+    /// When it is refused, or the daemon stops before it is decided.
+    pub fn ask(&self, against: Option<Revision>, action: Action) -> Answer {
+        let (asker, answer) = channel();
+        let message = Message::Command { against, action, asker: Some(asker) };
+        self.messages.send(message).map_err(|_| Refused::Stopping)?;
+        answer.recv().unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Reports what nobody waits for. Once the daemon stops nobody hears it.
+    pub fn report(&self, event: WorkerEvent) {
+        let action = match event {
+            WorkerEvent::Failed { revision, why } => Action::Failed { revision, why },
+            WorkerEvent::Passed { revision } => Action::Passed { revision },
+            WorkerEvent::Paused(pause) => Action::Paused { pause },
+            WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
+        };
+        let _ = self.messages.send(Message::Command { against: None, action, asker: None });
+    }
+
+    /// What is known at the moment.
+    pub fn snapshot(&self) -> Arc<Control> {
+        self.snapshot.load_full()
+    }
+
+    /// Ends the runner. Whoever still waits is told that the daemon stops.
+    pub fn end(&self) {
+        let _ = self.messages.send(Message::End);
+    }
+}
+
+/// What one pipeline's runner works on.
+pub struct Runner<P> {
+    journal: Arc<dyn Journal>,
+    stage: Arc<Stage<P>>,
+    hold: Arc<Hold>,
+    slots: Vec<Arc<Slot<P>>>,
+    inbox: Inbox<P>,
+    messages: Receiver<Message<P>>,
+    control: Control,
+    last: CommandId,
+    /// What was opened and is not handed over yet.
+    staged: HashMap<CommandId, Vec<P>>,
+    askers: HashMap<CommandId, Sender<Answer>>,
+    /// When a command is reported overdue, the next one first: all wait for the same time.
+    reminders: Vec<(Instant, CommandId)>,
+}
+
+impl<P: Send + 'static> Runner<P> {
+    /// Goes on from what the journal has of the pipeline. A pipeline that was paused is held from the start.
+    ///
+    /// # Errors
+    /// When the journal cannot be read, or there is no thread.
+    pub fn start(
+        pipeline: &str,
+        journal: Arc<dyn Journal>,
+        stage: Arc<Stage<P>>,
+        slots: Vec<Arc<Slot<P>>>,
+    ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
+        let kept = journal.read(pipeline)?;
+        let control = Control { pipeline: pipeline.to_owned(), history: Arc::new(kept.history), ..Control::default() };
+        let (send, messages) = channel();
+        let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
+        let events = inbox.clone();
+        let hold = Arc::new(Hold::new(control.history.paused.is_some(), move |event| events.report(event)));
+        let runner = Self {
+            journal,
+            stage,
+            hold: hold.clone(),
+            slots,
+            inbox: inbox.clone(),
+            messages,
+            control,
+            last: kept.last.unwrap_or(CommandId(0)),
+            staged: HashMap::new(),
+            askers: HashMap::new(),
+            reminders: Vec::new(),
+        };
+        let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
+        Ok((inbox, hold, thread.spawn(move || runner.run()).context("starting the control thread")?))
+    }
+
+    fn run(mut self) {
+        loop {
+            let message = match self.reminders.first() {
+                Some((at, _)) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+                None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match message {
+                Ok(Message::Command { against, action, asker }) => self.command(against, action, asker),
+                Ok(Message::Opened { of, opened: Ok(opened) }) => {
+                    self.staged.insert(of, opened);
+                    self.command(None, Action::Staged { of }, None);
+                }
+                Ok(Message::Opened { of, opened: Err(error) }) => {
+                    self.command(None, Action::Unfit { of, why: format!("{error:#}") }, None);
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let (_, of) = self.reminders.remove(0);
+                    self.command(None, Action::Overdue { of }, None);
+                }
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn command(&mut self, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
+        self.last = CommandId(self.last.0 + 1);
+        let command = Command { id: self.last, against, action };
+        self.askers.extend(asker.map(|asker| (command.id, asker)));
+        let at = SystemClock.unix_ms();
+        let (next, effects) = match apply(&self.control, &command, at) {
+            Ok(applied) => applied,
+            Err(refused) => return self.answer(command.id, Err(refused)),
+        };
+        if effects.contains(&Effect::Remember)
+            && let Err(error) = self.journal.keep(&next.pipeline, &Entry { command: command.clone(), at }, &next.history)
+        {
+            let why = format!("{error:#}");
+            tracing::error!(pipeline = next.pipeline, why, "what changed cannot be remembered");
+            match command.action {
+                // What cannot be remembered is not deployed: after a restart another revision would run.
+                Action::Staged { of } => return self.command(None, Action::Unfit { of, why }, None),
+                Action::Pause { .. } | Action::Resume => {
+                    return self.answer(command.id, Err(Refused::Unfit { why }));
+                }
+                // A worker has stopped already, and that holds as long as this process lives.
+                _ => {}
+            }
+        }
+        self.control = next;
+        self.inbox.snapshot.store(Arc::new(self.control.clone()));
+        for effect in effects {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            // Done before the state was anybody's to see.
+            Effect::Remember => {}
+            Effect::Stage { of, deployment, trial } => self.stage(of, deployment, trial),
+            Effect::HandOver { of } => {
+                for (slot, process) in self.slots.iter().zip(self.staged.remove(&of).unwrap_or_default()) {
+                    slot.put(process);
+                }
+            }
+            Effect::Discard { of } => {
+                if let Some(staged) = self.staged.remove(&of) {
+                    // Instances take a while to go, and commands wait for nothing.
+                    std::thread::spawn(move || drop(staged));
+                }
+            }
+            Effect::Hold => self.hold.hold(),
+            Effect::Release => self.hold.release(),
+            Effect::Remind { of } => self.reminders.push((Instant::now() + TAKEN, of)),
+            Effect::Answer { to, outcome } => self.answer(to, outcome),
+        }
+    }
+
+    fn stage(&mut self, of: CommandId, deployment: Deployment, trial: Trial) {
+        let (stage, messages) = (self.stage.clone(), self.inbox.messages.clone());
+        let open = move || {
+            // The stack of a panic is logged by its hook; the command must have its answer all the same.
+            let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, trial)))
+                .unwrap_or_else(|_| Err(anyhow::anyhow!("staging panicked; the log says where")));
+            let _ = messages.send(Message::Opened { of, opened });
+        };
+        let thread = std::thread::Builder::new().name(format!("{}/stage", self.control.pipeline)).spawn(open);
+        if let Err(error) = thread {
+            let error = anyhow::Error::from(error).context("no thread to stage on");
+            let _ = self.inbox.messages.send(Message::Opened { of, opened: Err(error) });
+        }
+    }
+
+    fn answer(&mut self, to: CommandId, outcome: Answer) {
+        let pipeline = &self.control.pipeline;
+        match &outcome {
+            Ok(Outcome::Activated { deployment, .. }) => {
+                tracing::info!(pipeline, revision = %deployment.revision, reason = deployment.reason, "deployed");
+            }
+            Ok(Outcome::RolledBack { deployment, .. }) => {
+                tracing::error!(pipeline, revision = %deployment.revision, "{}", deployment.reason);
+            }
+            Ok(Outcome::Paused { pause }) => tracing::warn!(pipeline, "paused: {}", pause.why),
+            Ok(Outcome::Resumed { .. }) => tracing::info!(pipeline, "resumed"),
+            Ok(Outcome::Superseded { .. } | Outcome::Noted) | Err(_) => {}
+        }
+        if let Some(asker) = self.askers.remove(&to) {
+            // Somebody who has gone away needs no answer.
+            let _ = asker.send(outcome);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! A pipeline's feedback loop: its predictions and the labels that arrive for them, joined and scored.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use sandpiper_sandbox::stage::WasmScorer;
+
+use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use crate::config::plan::{self, Plan, Start};
+use crate::control::staging::{Stager, limits};
+use crate::feedback::{Feedback, Figures, Settings};
+use crate::kafka::properties::Assignor;
+use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
+use crate::stream::worker::Handles;
+
+/// # Errors
+/// When the scorer cannot be opened.
+pub fn spec(
+    plan: &Arc<Plan>,
+    feedback: &plan::Feedback,
+    names: &ClientNames,
+    stager: &Stager,
+    figures: Figures,
+    handles: Handles<Feedback>,
+) -> Result<LoopSpec<Feedback>> {
+    let release = stager.release(&feedback.score)?;
+    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
+        .with_context(|| format!("pipeline {}, stage score", plan.name))?;
+    let settings = Settings::new(feedback, plan, stager.instance(), release.label());
+    let topics = vec![plan.output.topic.clone(), feedback.labels.clone()];
+    Ok(LoopSpec {
+        name: format!("{}/feedback", plan.name),
+        source: SourceSettings {
+            // Predictions and labels of one partition number must come to one member.
+            properties: names.consumer(plan, &feedback.group, Assignor::Range),
+            topics: topics.clone().into(),
+            start: Start::Earliest,
+        },
+        sink: SinkSettings {
+            properties: names.producer(plan),
+            transactional_id: names.transactional_id(plan, "feedback", 0),
+            topics: vec![
+                SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
+                SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
+            ],
+            inputs: topics,
+            group: feedback.group.clone(),
+        },
+        plan: plan.clone(),
+        process: Feedback::new(settings, Box::new(scorer), figures),
+        handles,
+        ended: Box::new(|_| {}),
+    })
+}

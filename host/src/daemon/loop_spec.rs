@@ -1,0 +1,69 @@
+//! One description of a loop: all that the supervisor needs to start it, to watch it and to stop it.
+
+use std::sync::Arc;
+
+use crate::config::plan::{Guarantee, Plan, Properties, Start};
+use crate::kafka::members;
+use crate::kafka::properties::{self, Assignor};
+use crate::kafka::sink::SinkSettings;
+use crate::stream::fault::Fault;
+use crate::stream::worker::Handles;
+
+/// A loop: where its records come from, what is made of them, and where that goes.
+pub struct LoopSpec<P> {
+    /// `iris/0`: its thread's name, and its name in the log.
+    pub name: String,
+    /// Of its pipeline, whose topics must be there before it starts.
+    pub plan: Arc<Plan>,
+    pub source: SourceSettings,
+    pub sink: SinkSettings,
+    /// What it runs first.
+    pub process: P,
+    /// What it shares with whoever has it started.
+    pub handles: Handles<P>,
+    /// Called once, when it runs no more: with the fault that only a person can mend, if that ended it.
+    pub ended: Box<dyn FnOnce(Option<&Fault>) + Send>,
+}
+
+/// What a consumer is made of.
+pub struct SourceSettings {
+    pub properties: Properties,
+    /// The loop's input topics, in the order in which its process knows them.
+    pub topics: Arc<[String]>,
+    /// Where a partition without a committed offset starts.
+    pub start: Start,
+}
+
+/// What the clients of one daemon are called, so that brokers and people can tell them from others'.
+#[derive(Clone, Debug)]
+pub struct ClientNames {
+    instance: String,
+}
+
+impl ClientNames {
+    pub fn new(instance: &str) -> Self {
+        Self { instance: instance.to_owned() }
+    }
+
+    pub fn consumer(&self, plan: &Plan, group: &str, assignor: Assignor) -> Properties {
+        self.named(plan, properties::consumer(plan, group, assignor))
+    }
+
+    pub fn producer(&self, plan: &Plan) -> Properties {
+        self.named(plan, properties::producer(plan))
+    }
+
+    /// `role` is the loop's within its pipeline; `None` is at-least-once.
+    pub fn transactional_id(&self, plan: &Plan, role: &str, slot: usize) -> Option<String> {
+        let exactly_once = plan.delivery.guarantee == Guarantee::ExactlyOnce;
+        exactly_once.then(|| format!("{}.{role}.{}.{slot}", plan.name, self.instance))
+    }
+
+    /// A name that the user chose stands.
+    fn named(&self, plan: &Plan, mut properties: Properties) -> Properties {
+        if !plan.kafka.0.contains_key("client.id") {
+            properties.0.insert("client.id".into(), members::client_id(&self.instance));
+        }
+        properties
+    }
+}

@@ -1,0 +1,73 @@
+//! A replay of dead letters: a loop of the usual kind in a group of its own, which ends when its last letter is done.
+
+use std::sync::Arc;
+
+use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use crate::config::plan::{Plan, Start};
+use crate::control::staging::sink_topics;
+use crate::kafka::properties::Assignor;
+use crate::kafka::sink::{Placement, SinkSettings};
+use crate::replay::process::{Replay, Shared};
+use crate::stream::hold::{Hold, WorkerEvent};
+use crate::stream::stop::Stop;
+use crate::stream::worker::Handles;
+
+/// `plan` is the pipeline's, as the replay has changed it.
+pub fn spec(
+    plan: Plan,
+    names: &ClientNames,
+    process: Replay,
+    handles: Handles<Replay>,
+    progress: Shared,
+) -> LoopSpec<Replay> {
+    let group = format!("sandpiper.{}.replay.{}", plan.name, uuid::Uuid::new_v4());
+    let mut topics = sink_topics(&plan);
+    for topic in &mut topics {
+        if topic.placement == Placement::Input {
+            // The record's own partition; the dead letters' topic may have fewer.
+            topic.placement = Placement::Folded;
+        }
+    }
+    let inputs = vec![plan.errors.dead_letters.clone()];
+    let stop = handles.stop.clone();
+    LoopSpec {
+        name: format!("{}/replay", plan.name),
+        source: SourceSettings {
+            properties: names.consumer(&plan, &group, Assignor::Range),
+            topics: inputs.clone().into(),
+            start: Start::Earliest,
+        },
+        sink: SinkSettings {
+            properties: names.producer(&plan),
+            transactional_id: names.transactional_id(&plan, "replay", 0),
+            topics,
+            inputs,
+            group,
+        },
+        plan: Arc::new(plan),
+        process,
+        handles,
+        ended: Box::new(move |fault| {
+            progress.change(|progress| {
+                progress.running = false;
+                // It sets its own when its last letter is done.
+                let stopped = (fault.is_none() && !stop.is_set_itself()).then(|| "the daemon stopped".to_owned());
+                progress.error = progress.error.take().or(fault.map(ToString::to_string)).or(stopped);
+            });
+        }),
+    }
+}
+
+/// Ends the replay with the reason when its release fails or a record asks for a stop: nobody would resume it.
+pub fn hold(progress: Shared, stop: Stop) -> Hold {
+    Hold::new(false, move |event| match event {
+        WorkerEvent::Failed { why, .. } => end(&progress, &stop, why),
+        WorkerEvent::Paused(pause) => end(&progress, &stop, pause.why),
+        WorkerEvent::Passed { .. } | WorkerEvent::Runs { .. } => {}
+    })
+}
+
+fn end(progress: &Shared, stop: &Stop, why: String) {
+    progress.change(|progress| progress.error = Some(why));
+    stop.set();
+}
