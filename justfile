@@ -37,9 +37,13 @@ fuzz SECONDS="60":
             "tests/fuzz/seeds/$target" -- -max_total_time={{SECONDS}} -timeout=20
     done
 
-# Ratios measured side by side in one run; the table is docs/benchmarks.md, the data target/bench.json.
-bench *ARGS:
+# Ratios measured side by side in one run; the tables are docs/benchmarks.md, the data target/stages.json and target/bench.json.
+bench *ARGS: (stages ARGS)
     cargo bench -p sandpiper --bench figures -- {{ARGS}}
+
+# What parser and classifier cost in the sandbox: builds and runs without Kafka's client.
+stages *ARGS:
+    cargo bench -p sandpiper-sandbox --bench stages -- {{ARGS}}
 
 # Format and lint as CI does.
 lint:

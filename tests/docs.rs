@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -24,6 +24,77 @@ fn every_path_in_the_architecture_exists() {
     assert!(paths.len() > 30, "only {} paths were found: has the notation changed?", paths.len());
     let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
     assert!(missing.is_empty(), "ARCHITECTURE.md names what does not exist: {missing:?}");
+}
+
+/// The rooms of `host/src` as the architecture lists them, the lowest first.
+fn rooms() -> Vec<String> {
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let table = text.split("## The rooms").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
+    let room = |line: &str| Some(line.strip_prefix("| `host/src/")?.split('/').next()?.to_owned());
+    table.lines().filter_map(room).collect()
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+/// What a file of the product holds; tests may look into any room, to tell a story that goes through several.
+fn production(path: &Path) -> Option<String> {
+    let is_test = |name: &str| name == "tests" || name == "fakes";
+    let parts = path.components().map(|part| part.as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned());
+    if parts.skip_while(|part| part != "src").any(|part| is_test(&part)) {
+        return None;
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    Some(text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned())
+}
+
+/// The modules that a line names from the crate's root, for a file that stands so many modules below it.
+fn named(line: &str, depth: usize) -> Vec<String> {
+    let from = |start: &str| {
+        let rest = line.split(start).skip(1);
+        rest.map(|rest| rest.split(|end: char| !end.is_alphanumeric() && end != '_').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut all = from("crate::");
+    all.extend(from(&"super::".repeat(depth)).into_iter().filter(|name| name != "super"));
+    all
+}
+
+#[test]
+fn a_room_imports_downwards_only() {
+    let (rooms, source) = (rooms(), root().join("host/src"));
+    let rank = |name: &str| rooms.iter().position(|room| room == name);
+    for entry in std::fs::read_dir(&source).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!path.is_dir() || rank(name).is_some(), "{name} is a room that ARCHITECTURE.md does not list");
+        assert!(path.is_dir() || ["lib.rs", "main.rs"].contains(&name), "{name} stands outside of every room");
+    }
+    let (mut imports, mut upwards) = (0, Vec::new());
+    for (height, room) in rooms.iter().enumerate() {
+        for path in files(&source.join(room)) {
+            let Some(text) = production(&path) else { continue };
+            let shown = path.strip_prefix(&source).unwrap();
+            let depth = shown.components().count() - usize::from(shown.ends_with("mod.rs"));
+            for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+                assert!(!line.contains("crate::{"), "{}:{}: a line for each room, please", shown.display(), at + 1);
+                for other in named(line, depth).iter().filter_map(|name| rank(name)) {
+                    imports += 1;
+                    if other > height {
+                        upwards.push(format!("{}:{}: {}", shown.display(), at + 1, line.trim()));
+                    }
+                }
+            }
+        }
+    }
+    assert!(imports > 200, "only {imports} imports were found: has the notation changed?");
+    assert!(upwards.is_empty(), "these import from a room above their own:\n{}", upwards.join("\n"));
 }
 
 #[test]

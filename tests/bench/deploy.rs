@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::message::Message as _;
 use sandpiper_sandbox::stock;
 
-use crate::Options;
+use crate::options::Options;
 use crate::daemon::Daemon;
 use crate::measure::{median, take_turns};
 use crate::rig::Rig;

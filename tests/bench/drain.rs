@@ -11,7 +11,7 @@ use sandpiper::stream::transaction::Bounds;
 use sandpiper_csv::Csv;
 use sandpiper_logistic::Logistic;
 
-use crate::Options;
+use crate::options::Options;
 use crate::measure::{median, ratio};
 use crate::native::{NativeClassifier, NativeParser};
 use crate::rig::{Commit, INPUT, Rig, Running, passthrough};

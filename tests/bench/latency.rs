@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rdkafka::message::Message as _;
 
-use crate::Options;
+use crate::options::Options;
 use crate::measure::quantile;
 use crate::rig::{Rig, Running};
 use crate::stream::{self, Stream};

@@ -11,7 +11,9 @@
 //! - `stream`: records at a steady rate, and their readers
 //! - `safe`: reading and writing by rdkafka's safe calls
 //! - `native`: the stock plugins' own code as stages of the host, without the sandbox
-//! - `stage`, `drain`, `swap`, `deploy`, `latency`, `memory`: the figures
+//! - `drain`, `swap`, `deploy`, `latency`, `memory`: the figures
+//!
+//! The figures of the stages alone are the benchmark `stages`, which needs no Kafka.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,9 +36,9 @@ mod latency;
 mod measure;
 mod memory;
 mod native;
+mod options;
 mod rig;
 mod safe;
-mod stage;
 mod stream;
 mod swap;
 mod table;
@@ -45,44 +47,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
+use options::Options;
 use rig::Rig;
 use table::Table;
 
 /// The product's own: librdkafka and the guests' host allocate through it too.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// What was asked for.
-pub struct Options {
-    /// Small enough to see that everything works; the figures mean little.
-    pub quick: bool,
-    filter: Vec<String>,
-}
-
-impl Options {
-    fn from_args() -> Self {
-        let mut options = Options { quick: false, filter: Vec::new() };
-        for argument in std::env::args().skip(1) {
-            match argument.as_str() {
-                "--quick" => options.quick = true,
-                // Cargo's own.
-                "--bench" => {}
-                _ => options.filter.push(argument),
-            }
-        }
-        options
-    }
-
-    /// Whether a figure of that name was asked for.
-    pub fn wants(&self, name: &str) -> bool {
-        self.filter.is_empty() || self.filter.iter().any(|filter| name.contains(filter.as_str()))
-    }
-
-    /// `full`, or less when it only has to be seen to work.
-    pub fn sized(&self, full: usize, quick: usize) -> usize {
-        if self.quick { quick } else { full }
-    }
-}
 
 fn main() -> ExitCode {
     match run(&Options::from_args()) {
@@ -97,7 +68,6 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let mut table = Table::default();
-    stage::measure(options, &mut table)?;
     let on_kafka = [drain::NAMES, swap::NAMES, deploy::NAMES, latency::NAMES, memory::NAMES].concat();
     if on_kafka.iter().any(|name| options.wants(name)) {
         let rig = Rig::start(options)?;
@@ -108,5 +78,5 @@ fn run(options: &Options) -> Result<()> {
         latency::measure(options, &rig, &mut table)?;
         rig.stop()?;
     }
-    table.finish(started.elapsed())
+    table.finish(started.elapsed(), &kafka::jars::target()?.join("bench.json"))
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::Options;
+use crate::options::Options;
 use crate::daemon::Daemon;
 use crate::measure::median;
 use crate::rig::{INPUT, Rig};

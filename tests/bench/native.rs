@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use sandpiper::record::Batch;
+use sandpiper_sandbox::batch::Batch;
 use sandpiper_sandbox::stage::{Classify, Parse};
 use sandpiper_sandbox::wit::latest::{Column, Kind, Matrix, Parsed, Predictions, Rejection, Signature};
 use sandpiper_sandbox::{Failure, FailureKind};

@@ -33,7 +33,7 @@ use sandpiper::stream::worker::{Control, Worker};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
 
-use crate::Options;
+use crate::options::Options;
 use crate::kafka::{Kafka, Life};
 use crate::measure::process_cpu;
 use crate::support::flowers::{self, COLUMNS, flowers};

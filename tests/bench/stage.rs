@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sandpiper::record::{Batch, BatchBuilder, Origin};
+use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin};
 use sandpiper_csv::Csv;
 use sandpiper_json::Json;
 use sandpiper_logistic::Logistic;
@@ -14,10 +14,10 @@ use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::Predictions;
 use sandpiper_sandbox::{Engine, Failure, Limits, Plugin};
 
-use crate::Options;
+use crate::options::Options;
 use crate::measure::{median, ratio, take_turns, thread_cpu};
 use crate::native::{NativeClassifier, NativeParser};
-use crate::support::flowers::{self, COLUMNS, flowers};
+use crate::flowers::{self, COLUMNS, flowers};
 use crate::table::{Figure, Goal, Table};
 
 const CSV: &str = "stage: csv + logistic against native";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::Options;
+use crate::options::Options;
 use crate::drain::bounds;
 use crate::measure::{median, quantile};
 use crate::rig::{INPUT, Rig, Running};

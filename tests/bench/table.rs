@@ -1,12 +1,12 @@
 //! A figure, what it has to reach, and what is printed and kept of it.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
 
-use crate::kafka::jars;
 
 /// What a figure has to reach, in its unit.
 #[derive(Clone, Copy)]
@@ -68,8 +68,8 @@ impl Table {
         self.0.push(figure);
     }
 
-    /// Prints the whole and writes `bench.json` into the target folder.
-    pub fn finish(self, took: Duration) -> Result<()> {
+    /// Prints the whole and keeps it in that file.
+    pub fn finish(self, took: Duration, file: &Path) -> Result<()> {
         println!("\n| figure | measured | to reach | holds | control | behind it |\n|---|---|---|---|---|---|");
         self.0.iter().for_each(|figure| println!("{}", figure.row()));
         let list: Vec<_> = (self.0.iter())
@@ -83,8 +83,7 @@ impl Table {
                 })
             })
             .collect();
-        let file = jars::target()?.join("bench.json");
-        fs::write(&file, serde_json::to_vec_pretty(&list)?)?;
+        fs::write(file, serde_json::to_vec_pretty(&list)?)?;
         println!("\n{} figures in {:.0} s; kept in {}", self.0.len(), took.as_secs_f64(), file.display());
         Ok(())
     }

@@ -9,6 +9,7 @@ pub mod observe;
 #[allow(dead_code, reason = "for the soak and the benchmarks")]
 pub mod process;
 pub mod record;
+mod root;
 pub mod scene;
 pub mod topic;
 pub mod transactions;
@@ -17,6 +18,8 @@ use crate::kafka::jars::target;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+pub use root::root;
 
 /// How long a condition may take on a busy machine. Nothing is slow in itself but a rebalance after
 /// a kill: the group waits out the dead member's session.
@@ -41,8 +44,3 @@ pub fn until_true(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<(
     until(what, || Ok(ask()?.then_some(())))
 }
 
-/// The project's root.
-pub fn root() -> PathBuf {
-    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    host.parent().unwrap_or(host).to_path_buf()
-}
