@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::plan::Guarantee;
 use crate::control::controller::Controller;
 use crate::daemon::Daemon;
-use crate::feedback::tally::Release;
+use crate::feedback::tally::{Release, Tally};
 use crate::stream::brake::Pause;
 use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
 
@@ -149,7 +149,7 @@ impl PipelineStatus {
             dropped: counts.dropped,
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
-            releases: releases(controller, &by_revision, feedback.as_deref()),
+            releases: releases(controller, &by_revision, &controller.figures.latest()),
             paused: controller
                 .brake
                 .paused()
@@ -158,7 +158,7 @@ impl PipelineStatus {
                 .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
                 .find_map(|report| report.last_error.clone()),
             feedback: feedback.as_deref().map(|report| {
-                let tally = report.tally.clone().unwrap_or_default();
+                let tally = controller.figures.latest();
                 FeedbackStatus {
                     labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
                     waiting: tally.waiting,
@@ -170,13 +170,8 @@ impl PipelineStatus {
     }
 }
 
-fn releases(
-    controller: &Controller,
-    records: &BTreeMap<u64, u64>,
-    feedback: Option<&WorkerReport>,
-) -> Vec<ReleaseStatus> {
+fn releases(controller: &Controller, records: &BTreeMap<u64, u64>, tally: &Tally) -> Vec<ReleaseStatus> {
     let history = controller.history();
-    let tally = feedback.and_then(|report| report.tally.clone()).unwrap_or_default();
     let current = history.current().map(|deployment| deployment.revision);
     let mut revisions: Vec<u64> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
     revisions.sort_unstable();

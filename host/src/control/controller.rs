@@ -13,10 +13,12 @@ use crate::config::plan::{self, Plan, PluginRef};
 use crate::control::deployment::{Deployment, Release, Releases};
 use crate::control::staging::Stager;
 use crate::control::state::{History, State};
-use crate::pipeline::{Pipeline, Trial};
+use crate::feedback::Figures;
+use crate::pipeline::Pipeline;
 use crate::replay::process as replay_process;
 use crate::stream::brake::{Brake, Cause, Pause, Word};
 use crate::stream::clock::{Clock as _, SystemClock};
+use crate::stream::process::Trial;
 use crate::stream::report::{Publisher, WorkerState};
 use crate::stream::slot::Slot;
 use sandpiper_sandbox::Digest;
@@ -80,6 +82,7 @@ pub struct Controller {
     pub reports: Vec<Publisher>,
     /// Of the feedback loop.
     pub feedback: Option<Publisher>,
+    pub figures: Figures,
     pub brake: Arc<Brake>,
     /// The last replay of dead letters, running or done.
     pub replay: replay_process::Shared,
@@ -125,6 +128,7 @@ impl Controller {
         let reports = (0..plan.limits.workers).map(|_| Publisher::default()).collect();
         let controller = Self {
             feedback: plan.feedback.as_ref().map(|_| Publisher::default()),
+            figures: Figures::default(),
             brake: Arc::new(brake),
             replay: replay_process::Shared::default(),
             plan: Arc::new(plan),

@@ -131,7 +131,7 @@ impl Daemon {
         // Judging goes on while the pipeline pauses.
         let brake = Arc::new(Brake::new(None).0);
         let control = Control { slot: Arc::new(Slot::new()?), stop: self.stop.clone(), brake, report: report.clone() };
-        self.spawn(spec, Feedback::new(settings, Box::new(scorer)), control)
+        self.spawn(spec, Feedback::new(settings, Box::new(scorer), controller.figures.clone()), control)
     }
 
     /// Replays dead letters in the background; `controller.replay` says how far it is. A dry run answers what would be.

@@ -1,7 +1,9 @@
 //! How well each revision predicts, as far as labels have come: prequential, each prediction judged once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::join::{Joined, Kind};
@@ -63,6 +65,20 @@ pub struct Tally {
     pub by_revision: BTreeMap<u64, Release>,
     /// Ids that are kept.
     pub waiting: u64,
+}
+
+/// Where a feedback loop publishes its tally, as it is committed, and everybody else reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Figures(Arc<ArcSwap<Tally>>);
+
+impl Figures {
+    pub fn publish(&self, tally: Tally) {
+        self.0.store(Arc::new(tally));
+    }
+
+    pub fn latest(&self) -> Arc<Tally> {
+        self.0.load_full()
+    }
 }
 
 impl Tally {

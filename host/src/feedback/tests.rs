@@ -1,9 +1,11 @@
 //! Predictions and labels through the loop's process: scores, tallies, dead letters.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::pipeline::Refusal;
 use crate::record::output::Span;
 use crate::record::{BatchBuilder, Origin};
+use crate::stream::process::Refusal;
 use sandpiper_sandbox::{Failure, FailureKind};
 
 const LABELS: u16 = 1;
@@ -43,7 +45,7 @@ fn feedback() -> Feedback {
         letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
         release: "scorer-1".into(),
     };
-    Feedback::new(settings, Box::new(ZeroOne))
+    Feedback::new(settings, Box::new(ZeroOne), Figures::default())
 }
 
 /// Records of partition 0 of both topics, as they are read.
@@ -125,7 +127,7 @@ fn letters(outputs: &Outputs) -> Vec<(i64, String)> {
 }
 
 fn tally(feedback: &Feedback) -> Arc<Tally> {
-    feedback.tally().unwrap()
+    feedback.figures.latest()
 }
 
 fn labels(feedback: &Feedback, kind: Kind) -> u64 {

@@ -7,6 +7,7 @@ use super::*;
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::BatchBuilder;
 use crate::record::RecordId;
+use crate::stream::process::Refusal;
 use sandpiper_sandbox::wit::latest::EmittedKey;
 
 /// The columns that the fake classifier wants.

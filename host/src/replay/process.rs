@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::letter::{Found, Letter, REPLAYED};
 use super::{Selection, scan};
 use crate::config::plan::Plan;
-use crate::pipeline::{DEAD_LETTERS, Forced, Pipeline};
+use crate::pipeline::{DEAD_LETTERS, Pipeline};
 use crate::record::dead_letter::PREFIX;
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, BatchBuilder, Origin};
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

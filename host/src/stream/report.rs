@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::feedback::tally::Tally;
 use crate::record::output::Counts;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +47,6 @@ pub struct WorkerReport {
     pub at: i64,
     /// The same moment by a clock that nobody sets; `None` before the first.
     pub heard: Option<Instant>,
-    /// Of a feedback loop.
-    pub tally: Option<Arc<Tally>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,8 +4,6 @@
 //! that a swap happens between two of them. Whatever it runs is a `Process`; wherever records come from and go to
 //! are a `Source` and a `Sink`.
 
-#[cfg(test)]
-mod fakes;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -16,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::pipeline::Forced;
 use crate::record::Batch;
 use crate::record::output::{Halt, Outputs};
 use crate::stream::brake::Brake;
@@ -24,7 +21,7 @@ use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
 use crate::stream::failpoint;
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 use crate::stream::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
@@ -444,7 +441,6 @@ where
             _ if self.misses_topic => WorkerState::Starting,
             _ => WorkerState::Running,
         };
-        self.report.tally = self.process.tally();
         (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
         self.control.report.publish(self.report.clone());
     }

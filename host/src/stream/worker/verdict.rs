@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{ONE_IN, PROBATION, Worker};
-use crate::pipeline::Trial;
 use crate::record::output::Counts;
 use crate::stream::brake::{Cause, Pause};
 use crate::stream::breaker::FEW;
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Process, Trial};
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
 

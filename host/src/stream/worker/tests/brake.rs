@@ -1,13 +1,14 @@
 //! What holds a worker: a pause, a release that failed, too many dead letters; and that nothing is lost on the way.
 
+use super::above::pipeline::{Pipeline, fakes};
+use super::fakes::{BOUNDS, Journal, World, partition, world};
 use crate::config::plan::Policy;
-use crate::pipeline::{Pipeline, Trial, fakes};
 use crate::record::output::Halt;
 use crate::stream::brake::{Cause, Pause, Word};
+use crate::stream::process::Trial;
 use crate::stream::report::WorkerState;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::PROBATION;
-use crate::stream::worker::fakes::{BOUNDS, Journal, World, partition, world};
 
 fn pause() -> Pause {
     Pause { at: 1, cause: Cause::Operator, why: "lunch".into(), reasons: Default::default() }
@@ -201,7 +202,7 @@ fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
 #[test]
 fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_written() {
     let model = fakes::model(7, 1, &["x"], None);
-    let settings = crate::pipeline::Settings { rejected: Policy::Stop, ..fakes::settings() };
+    let settings = super::above::pipeline::Settings { rejected: Policy::Stop, ..fakes::settings() };
     let pipeline = Pipeline::new(7, settings.into(), Vec::new(), Some(model));
     let mut world = World::of(pipeline, Journal::default(), BOUNDS);
     world.assign(0);

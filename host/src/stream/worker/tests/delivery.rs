@@ -1,10 +1,10 @@
 //! Records that the broker refuses, and the weaker promise.
 
+use super::fakes::{Ending, Refusal, World, at, diary, partition, world};
 use crate::stream::fault::Fault;
-use crate::stream::worker::fakes::{Ending, Refusal, World, at, diary, partition, world};
 
 /// A refusal at once, or as a delivery report at the commit.
-fn refusing(late: bool, refusal: Refusal) -> World<crate::pipeline::Pipeline> {
+fn refusing(late: bool, refusal: Refusal) -> World<super::above::pipeline::Pipeline> {
     let mut world = world();
     world.broker.borrow_mut().reports_late = late;
     world.refuses(at(0, 1), refusal);
@@ -69,12 +69,12 @@ fn a_dead_letter_that_is_refused_even_without_its_value_stops_the_worker_and_nam
 
 #[test]
 fn two_refused_outputs_of_one_record_are_one_refusal_and_its_dead_letter_keeps_the_value() {
-    use crate::pipeline::{OUTPUT, Pipeline, fakes};
+    use super::above::pipeline::{OUTPUT, Pipeline, fakes};
     let twice = fakes::transform("transform[0]", &[None, Some(OUTPUT)], |text| {
         fakes::Fate::Emit(vec![fakes::to(0, text), fakes::to(1, text)])
     });
     let pipeline = Pipeline::new(7, std::sync::Arc::new(fakes::settings()), vec![twice], None);
-    let mut world = World::of(pipeline, Default::default(), crate::stream::worker::fakes::BOUNDS);
+    let mut world = World::of(pipeline, Default::default(), super::fakes::BOUNDS);
     world.refuses(at(0, 1), Refusal::Output);
     world.assign(0);
     world.records(0, 0..3);

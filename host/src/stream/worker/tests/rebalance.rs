@@ -1,9 +1,9 @@
 //! Partitions that come and go.
 
-use crate::pipeline::fakes;
+use super::above::pipeline::fakes;
+use super::fakes::{BOUNDS, Ending, Refusal, at, diary, partition, world};
 use crate::stream::fault::Fault;
 use crate::stream::source::Event;
-use crate::stream::worker::fakes::{BOUNDS, Ending, Refusal, at, diary, partition, world};
 
 #[test]
 fn a_revoke_in_mid_transaction_commits_before_the_partition_is_given_up() {

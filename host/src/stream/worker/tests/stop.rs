@@ -1,9 +1,9 @@
 //! The end.
 
+use super::fakes::{Ending, diary, world};
 use crate::stream::fault::Fault;
 use crate::stream::report::WorkerState;
 use crate::stream::worker::Step;
-use crate::stream::worker::fakes::{Ending, diary, world};
 
 #[test]
 fn a_stop_finishes_the_transaction_and_then_leaves_the_group() {

@@ -1,7 +1,7 @@
 //! Deployments change between transactions, never in one.
 
-use crate::pipeline::fakes;
-use crate::stream::worker::fakes::{Diary, Ending, diary, world};
+use super::above::pipeline::fakes;
+use super::fakes::{Diary, Ending, diary, world};
 
 #[test]
 fn a_swap_waits_for_the_open_transaction_to_commit() {
@@ -36,7 +36,7 @@ fn no_transaction_carries_two_revisions() {
             world.step();
         }
         world.offer(fakes::passing(revision));
-        let before = world.visible(crate::pipeline::OUTPUT).len();
+        let before = world.visible(super::above::pipeline::OUTPUT).len();
         world.step();
         let revisions = world.revisions(0);
         assert!(revisions[before..].iter().all(|made_by| *made_by == (revision - 1).to_string()), "{revisions:?}");

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::super::above::pipeline::DEAD_LETTERS;
 use super::broker::{Broker, Ending, Offsets, Open, Refusal, Written};
 use super::journal::{Journal, names, spots};
-use crate::pipeline::DEAD_LETTERS;
 use crate::record::output::Outputs;
 use crate::stream::fault::{Fault, Refused};
 use crate::stream::sink::Sink;

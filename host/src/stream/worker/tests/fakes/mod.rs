@@ -24,13 +24,13 @@ pub use journal::{HandClock, Journal};
 use sink::Ledger;
 use source::Scripted;
 
-use super::{Control, Step, Worker};
-use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT, Pipeline, fakes};
+use super::super::{Control, Step, Worker};
+use super::above::pipeline::{DEAD_LETTERS, OUTPUT, Pipeline, fakes};
 use crate::record::output::Outputs;
 use crate::record::{Batch, Origin};
 use crate::stream::brake::{Brake, Word};
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 use crate::stream::report::{Publisher, WorkerReport};
 use crate::stream::slot::Slot;
 use crate::stream::source::{Event, TopicPartition};
