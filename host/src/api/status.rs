@@ -9,6 +9,7 @@ use crate::config::plan::Guarantee;
 use crate::control::controller::Controller;
 use crate::daemon::Daemon;
 use crate::feedback::tally::{Release, Tally};
+use crate::record::Revision;
 use crate::stream::brake::Pause;
 use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
 
@@ -25,7 +26,8 @@ pub struct PipelineStatus {
     pub state: WorkerState,
     pub delivery: Guarantee,
     /// The revision that is deployed; a worker may be about to take it.
-    pub revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// Records whose outcome is committed, since the daemon started, all workers.
     pub records: u64,
     pub emitted: u64,
@@ -55,7 +57,7 @@ pub struct PauseStatus {
 /// A revision that processed records or was labelled since the daemon started, or is the current one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleaseStatus {
-    pub revision: u64,
+    pub revision: Revision,
     /// Stage → release.
     pub releases: BTreeMap<String, String>,
     pub records: u64,
@@ -85,7 +87,9 @@ pub struct ReleaseStatus {
 pub struct WorkerStatus {
     pub slot: usize,
     pub state: WorkerState,
-    pub revision: u64,
+    /// `None` where the loop has no deployments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     pub partitions: Vec<PartitionReport>,
     pub records: u64,
     pub emitted: u64,
@@ -132,7 +136,7 @@ impl PipelineStatus {
         let feedback = controller.feedback.as_ref().map(Publisher::latest);
         let all = || reports.iter().chain(&feedback);
         let mut counts = crate::record::output::Counts::default();
-        let mut by_revision: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut by_revision: BTreeMap<Revision, u64> = BTreeMap::new();
         for report in &reports {
             counts.add(&report.counts);
             for (revision, records) in &report.records_by_revision {
@@ -170,13 +174,13 @@ impl PipelineStatus {
     }
 }
 
-fn releases(controller: &Controller, records: &BTreeMap<u64, u64>, tally: &Tally) -> Vec<ReleaseStatus> {
+fn releases(controller: &Controller, records: &BTreeMap<Revision, u64>, tally: &Tally) -> Vec<ReleaseStatus> {
     let history = controller.history();
     let current = history.current().map(|deployment| deployment.revision);
-    let mut revisions: Vec<u64> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
+    let mut revisions: Vec<Revision> = records.keys().chain(tally.by_revision.keys()).copied().chain(current).collect();
     revisions.sort_unstable();
     revisions.dedup();
-    let status = |revision: u64| {
+    let status = |revision: Revision| {
         let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
         let judged = tally.by_revision.get(&revision);
         ReleaseStatus {

@@ -78,7 +78,7 @@ fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, c
     };
     match change().and_then(|change| controller.deploy(&change)) {
         Ok(deployed) => {
-            tracing::info!(pipeline = deployed.pipeline, revision = deployed.deployment.revision, "redeployed")
+            tracing::info!(pipeline = deployed.pipeline, revision = %deployed.deployment.revision, "redeployed")
         }
         Err(error) => tracing::error!(pipeline = controller.plan.name, "not redeployed; what runs goes on: {error:#}"),
     }

@@ -15,6 +15,7 @@ use crate::control::staging::Stager;
 use crate::control::state::{History, State};
 use crate::feedback::Figures;
 use crate::pipeline::Pipeline;
+use crate::record::Revision;
 use crate::replay::process as replay_process;
 use crate::stream::brake::{Brake, Cause, Pause, Word};
 use crate::stream::clock::{Clock as _, SystemClock};
@@ -105,7 +106,7 @@ impl Controller {
         let deployment = match history.current() {
             Some(current) if is_applied => current.clone(),
             current => Deployment {
-                revision: current.map_or(0, |current| current.revision) + 1,
+                revision: current.map_or(Revision::FIRST, |current| current.revision.next()),
                 releases: wanted.clone(),
                 reason: format!("applied from {}", plan.file.display()),
                 at: SystemClock.unix_ms(),
@@ -145,8 +146,8 @@ impl Controller {
         self.locked().clone()
     }
 
-    pub fn revision(&self) -> u64 {
-        self.locked().current().map_or(0, |current| current.revision)
+    pub fn revision(&self) -> Option<Revision> {
+        self.locked().current().map(|current| current.revision)
     }
 
     fn locked(&self) -> MutexGuard<'_, History> {
@@ -163,7 +164,7 @@ impl Controller {
         let mut history = self.locked();
         let current = current(&history)?;
         if let Some(expected) = change.expected_revision
-            && expected != current.revision
+            && expected != current.revision.get()
         {
             bail!(
                 "pipeline {} runs revision {}, and the change was made against {expected}: look again",
@@ -271,7 +272,7 @@ impl Controller {
         let mut history = self.locked();
         let mut next = history.clone();
         match next.deployments.last_mut() {
-            Some(current) if current.revision == revision && current.on_probation => current.on_probation = false,
+            Some(current) if current.revision.get() == revision && current.on_probation => current.on_probation = false,
             _ => return Ok(()),
         }
         self.state.set_history(&self.plan.name, &mut next)?;
@@ -288,7 +289,7 @@ impl Controller {
         let gone = {
             let mut history = self.locked();
             let current = current(&history)?;
-            if current.revision != revision {
+            if current.revision.get() != revision {
                 // It was replaced in the meantime: what runs next waits in the slots.
                 self.brake.decided();
                 return Ok(());
@@ -368,7 +369,7 @@ impl Controller {
     }
 
     fn advance(&self, history: &mut History, releases: Releases, reason: String, trial: bool) -> Result<Deployed> {
-        let revision = current(history)?.revision + 1;
+        let revision = current(history)?.revision.next();
         let at = SystemClock.unix_ms();
         let deployment = Deployment { revision, releases, reason, at, on_probation: trial, failed: None };
         let mut next = history.clone();
@@ -379,17 +380,17 @@ impl Controller {
         for (slot, pipeline) in self.slots.iter().zip(pipelines) {
             slot.put(pipeline);
         }
-        tracing::info!(pipeline = self.plan.name, revision, reason = deployment.reason, "deployed");
+        tracing::info!(pipeline = self.plan.name, %revision, reason = deployment.reason, "deployed");
         Ok(Deployed { pipeline: self.plan.name.clone(), taken: self.wait_until_taken(revision), deployment })
     }
 
     /// Workers that do not run take it when they start.
-    fn wait_until_taken(&self, revision: u64) -> bool {
+    fn wait_until_taken(&self, revision: Revision) -> bool {
         let started = Instant::now();
         loop {
             let taken = self.reports.iter().all(|report| {
                 let report = report.latest();
-                report.state != WorkerState::Running || report.revision >= revision
+                report.state != WorkerState::Running || report.revision >= Some(revision)
             });
             if taken || started.elapsed() >= TAKEN {
                 return taken;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::record::Revision;
 use sandpiper_sandbox::Digest;
 
 /// What a stage runs: plugin, model and configuration; immutable.
@@ -58,8 +59,7 @@ impl Releases {
 /// What a pipeline runs from one moment on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Grows by one with each deployment of this pipeline; the first is 1.
-    pub revision: u64,
+    pub revision: Revision,
     pub releases: Releases,
     /// Why, in somebody's words.
     pub reason: String,

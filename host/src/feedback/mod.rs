@@ -141,7 +141,7 @@ impl Feedback {
                     stage: "score".into(),
                     release: Some(self.settings.release.clone()),
                 };
-                let (id, revision) = (&joined.prediction.id, joined.prediction.revision);
+                let (id, revision) = (&joined.prediction.id, Some(joined.prediction.revision));
                 self.settings.letterhead.write(outputs, batch, *row, Some(id), revision, &reason, true, now);
             }
         }
@@ -170,7 +170,6 @@ impl Process for Feedback {
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
         let mut joined = Vec::new();
-        let revision = self.revision();
         for (row, facts) in batch.rows.iter().enumerate() {
             let (arrived, with_value) = match forced.get(&facts.origin) {
                 Some(refusal) => (
@@ -183,7 +182,7 @@ impl Process for Feedback {
                 Ok(Some(pair)) => joined.push((row, pair)),
                 Ok(None) => {}
                 Err(reason) => {
-                    self.settings.letterhead.write(outputs, batch, row, None, revision, &reason, with_value, now)
+                    self.settings.letterhead.write(outputs, batch, row, None, None, &reason, with_value, now)
                 }
             }
         }
@@ -214,10 +213,5 @@ impl Process for Feedback {
         for partition in partitions {
             self.joins.remove(&partition.partition);
         }
-    }
-
-    /// A scorer is not swapped: the revision is the prediction's own.
-    fn revision(&self) -> u64 {
-        0
     }
 }

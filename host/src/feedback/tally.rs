@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::join::{Joined, Kind};
+use crate::record::Revision;
 use sandpiper_sandbox::wit::latest::Judgement;
 
 /// One revision's record.
@@ -62,7 +63,7 @@ impl Release {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     pub labels: BTreeMap<Kind, u64>,
-    pub by_revision: BTreeMap<u64, Release>,
+    pub by_revision: BTreeMap<Revision, Release>,
     /// Ids that are kept.
     pub waiting: u64,
 }

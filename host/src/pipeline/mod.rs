@@ -21,7 +21,7 @@ use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
-use crate::record::{Batch, Headers, Origin, RecordId, id};
+use crate::record::{Batch, Headers, Origin, RecordId, Revision, id};
 use crate::stream::process::{Forced, Process, Trial};
 use sandpiper_sandbox::wit::latest::Rejection;
 
@@ -68,7 +68,7 @@ impl Settings {
 
 /// The stages of one revision, opened.
 pub struct Pipeline {
-    pub revision: u64,
+    pub revision: Revision,
     pub trial: Trial,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
@@ -78,7 +78,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn new(
-        revision: u64,
+        revision: Revision,
         settings: Arc<Settings>,
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
@@ -113,8 +113,8 @@ impl Process for Pipeline {
         run.finish();
     }
 
-    fn revision(&self) -> u64 {
-        self.revision
+    fn revision(&self) -> Option<Revision> {
+        Some(self.revision)
     }
 
     fn trial(&self) -> Trial {
@@ -165,7 +165,7 @@ enum Mark {
 
 /// One batch on its way through the stages.
 struct Run<'a> {
-    revision: u64,
+    revision: Revision,
     settings: &'a Settings,
     input: &'a Batch,
     now: i64,
@@ -233,7 +233,7 @@ impl Run<'_> {
             self.input,
             source,
             id.as_deref(),
-            self.revision,
+            Some(self.revision),
             reason,
             with_value,
             self.now,

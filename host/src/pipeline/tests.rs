@@ -141,7 +141,7 @@ fn process(pipeline: &mut Pipeline, batch: &Batch) -> Came {
 }
 
 fn pipeline(settings: Settings, transforms: Vec<TransformStage>, model: Option<ModelStage>) -> Pipeline {
-    Pipeline::new(17, Arc::new(settings), transforms, model)
+    Pipeline::new(fakes::revision(17), Arc::new(settings), transforms, model)
 }
 
 /// Parses two columns, classifies by the first.

@@ -338,11 +338,6 @@ impl Process for Replay {
         self.staged = Progress::default();
         self.seen.clear();
     }
-
-    fn revision(&self) -> u64 {
-        // Of the letters' positions: they are nobody else's.
-        0
-    }
 }
 
 #[cfg(test)]
@@ -362,7 +357,7 @@ mod tests {
 
     fn pipeline() -> Pipeline {
         let model = fakes::model(18, 1, &["x"], None);
-        Pipeline::new(18, fakes::settings().into(), Vec::new(), Some(model))
+        Pipeline::new(fakes::revision(18), fakes::settings().into(), Vec::new(), Some(model))
     }
 
     fn header<'a>(output: &'a Output, name: &str) -> Option<&'a str> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::record::output::Outputs;
-use crate::record::{Batch, Origin};
+use crate::record::{Batch, Origin, Revision};
 use crate::stream::source::TopicPartition;
 
 /// What a loop does with its records.
@@ -14,7 +14,10 @@ pub trait Process: Send + 'static {
     fn aborted(&mut self) {}
     /// These partitions are another member's now.
     fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
-    fn revision(&self) -> u64;
+    /// Of the deployment that this is, where it is one.
+    fn revision(&self) -> Option<Revision> {
+        None
+    }
     fn trial(&self) -> Trial {
         Trial::Proven
     }

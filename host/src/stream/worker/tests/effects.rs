@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::above::feedback::{self, Feedback, Figures, Kind};
 use super::above::pipeline::DEAD_LETTERS;
 use super::fakes::{BOUNDS, Ending, Journal, World, diary};
-use crate::record::RecordId;
 use crate::record::dead_letter::Letterhead;
+use crate::record::{RecordId, Revision};
 use crate::stream::source::TopicPartition;
 use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
@@ -110,7 +110,13 @@ fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once(
         world.settle();
         let tally = figures.latest();
         assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 0), "{ending:?}");
-        assert_eq!((tally.by_revision[&7].scored, tally.by_revision[&7].correct), (1, 1));
+        assert_eq!(
+            (
+                tally.by_revision[&Revision::new(7).unwrap()].scored,
+                tally.by_revision[&Revision::new(7).unwrap()].correct
+            ),
+            (1, 1)
+        );
         assert_eq!(world.visible(super::above::pipeline::OUTPUT).len(), 1, "one score: {ending:?}");
     }
 }

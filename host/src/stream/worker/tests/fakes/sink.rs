@@ -90,7 +90,7 @@ impl Sink for Ledger {
     }
 
     fn commit(&mut self, positions: &[Position], metadata: &str, _group: (), _deadline: Instant) -> Result<(), Fault> {
-        self.journal.write(format!("commit{} {metadata}", spots(positions)));
+        self.journal.write(format!("commit{} {metadata}", spots(positions)).trim_end());
         let mut broker = self.broker.borrow_mut();
         broker.producer("commit")?;
         let reported = std::mem::take(&mut broker.reported);
