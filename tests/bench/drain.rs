@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sandpiper::config::plan::{Plan, Stamp};
 use sandpiper::pipeline::{ModelStage, Pipeline, Settings};
+use sandpiper::record::Revision;
 use sandpiper::record::prediction::Writer;
 use sandpiper::stream::transaction::Bounds;
 use sandpiper_csv::Csv;
@@ -77,7 +78,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     let records = options.sized(1_000_000, 150_000);
     let drain =
         |plan: &Plan, pipeline: Pipeline| Drained::of(&Running::start(plan, bounds(), pipeline, records)?.finish()?);
-    let wasm = |plan: &Plan| drain(plan, rig.wasm(plan, 1)?);
+    let wasm = |plan: &Plan| drain(plan, rig.wasm(plan, Revision::FIRST)?);
     let bare = |plan: &Plan| drain(plan, passthrough(plan));
     let mut sides: Vec<Side> = Vec::new();
     let mut side = |wanted: bool, name: &'static str, run| {
@@ -165,7 +166,7 @@ fn native(plan: &Plan) -> Result<Pipeline> {
         gather: None,
         columns: signature.columns.len(),
         classes: signature.classes.len(),
-        writer: Writer::new(&signature, plan.output.min_confidence, 1, stamped),
+        writer: Writer::new(&signature, plan.output.min_confidence, Revision::FIRST, stamped),
     };
-    Ok(Pipeline::new(1, Settings::new(plan, "bench").into(), Vec::new(), Some(model)))
+    Ok(Pipeline::new(Revision::FIRST, Settings::new(plan, "bench").into(), Vec::new(), Some(model)))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use rdkafka::message::Message as _;
+use sandpiper::record::Revision;
 
 use crate::options::Options;
 use crate::measure::quantile;
@@ -65,7 +66,7 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
     let worker = if through {
         let mut plan = rig.plan(name, &input, &output, "")?;
         plan.delivery.commit_interval = COMMIT;
-        Some(Running::start(&plan, (&plan).into(), rig.wasm(&plan, 1)?, usize::MAX)?)
+        Some(Running::start(&plan, (&plan).into(), rig.wasm(&plan, Revision::FIRST)?, usize::MAX)?)
     } else {
         None
     };

@@ -20,12 +20,12 @@ use sandpiper::kafka::properties::{self, Assignor};
 use sandpiper::kafka::sink::SinkSettings;
 use sandpiper::kafka::source::BatchLimits;
 use sandpiper::kafka::{KafkaSink, KafkaSource};
-use sandpiper::pipeline::{Forced, Pipeline, Settings};
-use sandpiper::record::Batch;
+use sandpiper::pipeline::{Pipeline, Settings};
 use sandpiper::record::output::Outputs;
+use sandpiper::record::{Batch, Revision};
 use sandpiper::stream::brake::Brake;
 use sandpiper::stream::clock::SystemClock;
-use sandpiper::stream::process::Process;
+use sandpiper::stream::process::{Forced, Process};
 use sandpiper::stream::report::Publisher;
 use sandpiper::stream::slot::Slot;
 use sandpiper::stream::transaction::Bounds;
@@ -139,7 +139,7 @@ impl Rig {
     }
 
     /// The pipeline as the plan has it, in the sandbox.
-    pub fn wasm(&self, plan: &Plan, revision: u64) -> Result<Pipeline> {
+    pub fn wasm(&self, plan: &Plan, revision: Revision) -> Result<Pipeline> {
         self.stager.open(plan, &self.stager.releases(plan)?, revision)
     }
 }
@@ -147,7 +147,7 @@ impl Rig {
 /// A pipeline without stages that says nothing of itself: reading and writing are all that is left.
 pub fn passthrough(plan: &Plan) -> Pipeline {
     let settings = Settings { stamp: Stamp::None, timestamp: Timestamp::Now, ..Settings::new(plan, "bench") };
-    Pipeline::new(1, Arc::new(settings), Vec::new(), None)
+    Pipeline::new(Revision::FIRST, Arc::new(settings), Vec::new(), None)
 }
 
 /// What was seen at the end of one transaction.
@@ -194,7 +194,7 @@ impl Process for Watched {
         if let Some(commit) = trace.commits.last_mut()
             && commit.next.is_none()
         {
-            commit.next = Some(Next { after: commit.at.elapsed(), revision: self.pipeline.revision });
+            commit.next = Some(Next { after: commit.at.elapsed(), revision: self.pipeline.revision.get() });
         }
     }
 
@@ -206,7 +206,7 @@ impl Process for Watched {
             at: Instant::now(),
             cpu: process_cpu(),
             records,
-            revision: self.pipeline.revision,
+            revision: self.pipeline.revision.get(),
             next: None,
         });
         if records >= self.last {
@@ -218,8 +218,8 @@ impl Process for Watched {
         self.trace.lock().unwrap().open = 0;
     }
 
-    fn revision(&self) -> u64 {
-        self.pipeline.revision
+    fn revision(&self) -> Option<Revision> {
+        self.pipeline.revision()
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
+use sandpiper::record::Revision;
 
 use crate::options::Options;
 use crate::drain::bounds;
@@ -24,7 +25,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     let wanted = options.sized(200, 10);
     // Milliseconds.
     let (mut with, mut without, mut exchanges) = (Vec::new(), Vec::new(), Vec::new());
-    let mut revision = 1;
+    let mut revision = Revision::FIRST;
     for pass in 0.. {
         if with.len() >= wanted {
             break;
@@ -37,7 +38,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         bounds.records = 8_192;
         let running = Running::start(&plan, bounds, rig.wasm(&plan, revision)?, rig.records * 9 / 10)?;
         while !running.control.stop.load(Ordering::Relaxed) {
-            revision += 1;
+            revision = revision.next();
             let next = rig.wasm(&plan, revision)?;
             running.swap(next);
             std::thread::sleep(APART);

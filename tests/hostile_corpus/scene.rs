@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sandpiper::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use sandpiper::pipeline::isolate::isolate;
-use sandpiper::pipeline::{DEAD_LETTERS, Forced, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
+use sandpiper::pipeline::{DEAD_LETTERS, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
 use sandpiper::record::dead_letter::{Letterhead, PREFIX};
 use sandpiper::record::output::{Halt, Outputs};
 use sandpiper::record::prediction::Writer;
-use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId};
+use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision};
+use sandpiper::stream::process::{Forced, Process as _};
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::wit::latest::Outcome;
@@ -101,9 +102,9 @@ impl Lane {
                 gather: sandpiper::control::staging::gather("parser", &columns, "classifier", &signature)?,
                 columns: signature.columns.len(),
                 classes: signature.classes.len(),
-                writer: Writer::new(&signature, 0.0, 1, true),
+                writer: Writer::new(&signature, 0.0, Revision::FIRST, true),
             };
-            anyhow::Ok(Pipeline::new(1, settings(limits), Vec::new(), Some(model)))
+            anyhow::Ok(Pipeline::new(Revision::FIRST, settings(limits), Vec::new(), Some(model)))
         };
         let pipeline = match place {
             Place::Parser => open_model(hostile, peaceful(Place::Classifier)?)?,
@@ -116,7 +117,7 @@ impl Lane {
                     release: "transform".into(),
                     routes: outputs.iter().map(|_| None).collect(),
                 };
-                Pipeline::new(1, settings(limits), vec![stage], None)
+                Pipeline::new(Revision::FIRST, settings(limits), vec![stage], None)
             }
             Place::Scorer => {
                 return Ok(Self::Scorer(WasmScorer::open(hostile.0, limits, opening(hostile.1))?, limits));

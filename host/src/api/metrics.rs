@@ -146,7 +146,9 @@ pub fn render(status: &Status) -> Result<String> {
                     position.get_or_create(&labels).set(offset as f64);
                 }
             }
-            revision.get_or_create(&with(vec![])).set(worker.revision as f64);
+            if let Some(number) = worker.revision {
+                revision.get_or_create(&with(vec![])).set(number.get() as f64);
+            }
             running.get_or_create(&with(vec![])).set(if worker.state == WorkerState::Running { 1.0 } else { 0.0 });
             if let Some(last) = worker.swap_pauses_us.last() {
                 pause.get_or_create(&with(vec![])).set(*last as f64 / 1e6);
@@ -200,12 +202,15 @@ mod tests {
             "swap_pauses_us": [250], "at": 0, "silent_ms": 0,
             "partitions": [{ "topic": "in", "partition": 1, "position": 9, "lag": 5 }],
         });
+        let mut feedback = worker.clone();
+        feedback.as_object_mut().unwrap().remove("revision");
         let status: Status = serde_json::from_value(serde_json::json!({
             "version": "0", "instance": "a",
             "pipelines": [{
                 "name": "iris", "state": "running", "delivery": "exactly-once", "revision": 3, "records": 9,
                 "emitted": 7, "dropped": 0, "dead_letters": {}, "lag": 5, "workers": [worker],
                 "releases": [{ "revision": 3, "releases": {}, "records": 9, "scored": 4, "accuracy": 0.75 }],
+                "feedback": { "labels": {}, "waiting": 0, "worker": feedback },
             }],
         }))
         .unwrap();
@@ -228,5 +233,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line} in:\n{text}");
         }
+        let revisions: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("sandpiper_deployment_revision{")).collect();
+        assert_eq!(revisions, [format!("sandpiper_deployment_revision{{{main}}} 3.0")], "a feedback loop has none");
     }
 }

@@ -110,10 +110,12 @@ async fn readyz(State(daemon): Shared) -> Response {
         } else if pipeline.state != WorkerState::Running {
             let why = pipeline.last_error.unwrap_or_else(|| "connecting".into());
             reasons.push(format!("pipeline {} is not running: {why}", pipeline.name));
-        } else if let Some(worker) = pipeline.workers.iter().find(|worker| worker.revision < pipeline.revision) {
+        } else if let Some(revision) = pipeline.revision
+            && let Some(worker) = pipeline.workers.iter().find(|worker| worker.revision < Some(revision))
+        {
             reasons.push(format!(
-                "pipeline {}, worker {} has yet to take revision {}",
-                pipeline.name, worker.slot, pipeline.revision
+                "pipeline {}, worker {} has yet to take revision {revision}",
+                pipeline.name, worker.slot
             ));
         }
     }

@@ -18,6 +18,7 @@ use crate::control::deployment::Release;
 use crate::control::staging::{self, Stager};
 use crate::control::state::State;
 use crate::kafka::topics;
+use crate::record::Revision;
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::stock;
@@ -174,7 +175,7 @@ fn staged(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     // Whole, as a daemon opens it: whatever it asks beyond the stages one by one is asked here too.
     if mistakes.is_empty()
-        && let Err(error) = stager.releases(plan).and_then(|releases| stager.open(plan, &releases, 1))
+        && let Err(error) = stager.releases(plan).and_then(|releases| stager.open(plan, &releases, Revision::FIRST))
     {
         mistakes.push(Mistake {
             file: plan.file.clone(),

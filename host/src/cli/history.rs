@@ -63,6 +63,7 @@ pub(super) fn time(ms: i64) -> String {
 mod tests {
     use super::*;
     use crate::control::deployment::Release;
+    use crate::record::Revision;
     use sandpiper_sandbox::Digest;
 
     #[test]
@@ -72,7 +73,7 @@ mod tests {
         let label = release.label();
         let releases = Releases { parse: Some(release), ..Releases::default() };
         let deployments = [Deployment {
-            revision: 3,
+            revision: Revision::new(3).unwrap(),
             releases,
             reason: "trained on May".into(),
             at: 1_777_635_296_000,

@@ -118,10 +118,10 @@ fn pipeline(status: &PipelineStatus) -> String {
     };
     let dead: u64 = status.dead_letters.values().sum();
     let mut text = format!(
-        "{}: {}, revision {}, {delivery}\n  {} records, {} emitted, {} dropped, {} dead letters; lag {}\n",
+        "{}: {}{}, {delivery}\n  {} records, {} emitted, {} dropped, {} dead letters; lag {}\n",
         status.name,
         state(status.state),
-        status.revision,
+        status.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default(),
         grouped(status.records),
         grouped(status.emitted),
         grouped(status.dropped),
@@ -241,7 +241,7 @@ fn workers(status: &PipelineStatus) -> String {
         table.row([
             name.clone(),
             state(worker.state).to_owned(),
-            worker.revision.to_string(),
+            worker.revision.map_or_else(|| "-".into(), |revision| revision.to_string()),
             grouped(worker.records),
             grouped(worker.transactions),
             grouped(worker.aborted),
@@ -313,6 +313,13 @@ mod tests {
         })
     }
 
+    /// As a worker, but of no revision.
+    fn feedback_worker() -> Value {
+        let mut feedback = worker(1_000);
+        feedback.as_object_mut().unwrap().remove("revision");
+        feedback
+    }
+
     fn answer() -> Value {
         serde_json::json!({
             "version": "0.1.0", "instance": "a",
@@ -329,7 +336,7 @@ mod tests {
                         }
                     ],
                     "workers": [worker(10_000)],
-                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": worker(1_000) }
+                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": feedback_worker() }
                 },
                 {
                     "name": "route", "state": "failed", "delivery": "at-least-once", "revision": 1, "records": 0, "emitted": 0,
@@ -358,6 +365,7 @@ mod tests {
             "cat 100 4",
             "dog 0 46",
             "0 running 2 1,200 12 1 0 3 in 0-1,3",
+            "feedback running - 1,200 12 1 0 3 in 0-1,3",
             "worker 0: not heard of for 10 s",
             "route: failed, revision 1, at least once",
             "ERROR topic events does not exist",

@@ -1,8 +1,8 @@
 //! What a pipeline runs: releases, named by their digests, and deployments, numbered by a revision that only grows.
 
-use crate::record::Revision;
 use serde::{Deserialize, Serialize};
 
+use crate::record::Revision;
 use sandpiper_sandbox::Digest;
 
 /// What a stage runs: plugin, model and configuration; immutable.

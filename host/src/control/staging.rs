@@ -13,6 +13,7 @@ use super::deployment::{Deployment, Release, Releases};
 use super::directory::StateDirectory;
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
+use crate::record::Revision;
 use crate::record::prediction::Writer;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::instance::Opening;
@@ -107,7 +108,7 @@ impl Stager {
     ///
     /// # Errors
     /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
-    pub fn open(&self, plan: &Plan, releases: &Releases, revision: u64) -> Result<Pipeline> {
+    pub fn open(&self, plan: &Plan, releases: &Releases, revision: Revision) -> Result<Pipeline> {
         let limits = limits(plan);
         let topics = sink_topics(plan);
         let mut transforms = Vec::new();
@@ -127,7 +128,7 @@ impl Stager {
         Ok(Pipeline::new(revision, settings, transforms, model))
     }
 
-    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: u64) -> Result<ModelStage> {
+    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: Revision) -> Result<ModelStage> {
         let limits = limits(plan);
         let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(parse)?)
             .with_context(|| format!("pipeline {}, stage parse", plan.name))?;

@@ -65,7 +65,7 @@ pub fn scored(status: &PipelineStatus) -> u64 {
 impl From<&ReleaseStatus> for Revision {
     fn from(status: &ReleaseStatus) -> Self {
         Self {
-            revision: status.revision,
+            revision: status.revision.get(),
             releases: status.releases.clone(),
             records: status.records,
             scored: status.scored,

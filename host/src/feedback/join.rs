@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 
+use crate::record::Revision;
 use sandpiper_sandbox::wit::latest::Outcome;
 
 /// How much is kept.
@@ -26,7 +27,7 @@ pub struct Prediction {
     pub predicted: u32,
     pub scores: Vec<f32>,
     pub classes: Vec<String>,
-    pub revision: u64,
+    pub revision: Revision,
     /// Where the record that it is for was consumed.
     pub origin: String,
 }
@@ -99,7 +100,7 @@ impl Joined {
             truth: self.truth,
             source: self.source.clone(),
             delay_ms: self.delay_ms,
-            revision: self.prediction.revision,
+            revision: self.prediction.revision.get(),
         }
     }
 }
@@ -293,7 +294,7 @@ mod tests {
             predicted: 1,
             scores: vec![0.25, 0.75],
             classes: vec!["cat".into(), "dog".into()],
-            revision: 7,
+            revision: Revision::new(7).unwrap(),
             origin: "pets/0@1".into(),
         }
     }

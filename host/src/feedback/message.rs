@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::join::{Joined, Label, Prediction};
-use crate::record::Batch;
 use crate::record::id::pointed;
+use crate::record::{Batch, Revision};
 use sandpiper_sandbox::wit::latest::Judgement;
 
 #[derive(Deserialize)]
@@ -17,7 +17,7 @@ struct Written<'a> {
     #[serde(borrow)]
     class: Cow<'a, str>,
     probabilities: serde_json::Map<String, serde_json::Value>,
-    revision: u64,
+    revision: Revision,
     #[serde(borrow)]
     origin: Cow<'a, str>,
 }
@@ -74,7 +74,7 @@ struct Score<'a> {
     source: &'a str,
     delay_ms: u64,
     origin: &'a str,
-    revision: u64,
+    revision: Revision,
     role: &'a str,
 }
 

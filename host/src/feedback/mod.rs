@@ -10,22 +10,22 @@ pub mod tally;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use join::{Bounds, Join, Kind};
 
 use crate::config::plan::Feedback as Plan;
 use crate::pipeline::isolate::isolate;
-use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT};
+use crate::pipeline::{DEAD_LETTERS, OUTPUT};
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, RecordId};
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
 use join::{Arrival, Joined};
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
+pub use tally::Figures;
 use tally::Tally;
 
 /// Index of the predictions among the loop's input topics; the labels are the other one.
@@ -71,19 +71,13 @@ pub struct Feedback {
     tally: Tally,
     /// Of the open transaction.
     staged: Tally,
-    published: Arc<Tally>,
+    figures: Figures,
 }
 
 impl Feedback {
-    pub fn new(settings: Settings, scorer: Box<dyn Score>) -> Self {
-        Self {
-            settings,
-            scorer,
-            joins: BTreeMap::new(),
-            tally: Tally::default(),
-            staged: Tally::default(),
-            published: Arc::default(),
-        }
+    /// What is committed is published in `figures`.
+    pub fn new(settings: Settings, scorer: Box<dyn Score>, figures: Figures) -> Self {
+        Self { settings, scorer, joins: BTreeMap::new(), tally: Tally::default(), staged: Tally::default(), figures }
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
@@ -147,7 +141,7 @@ impl Feedback {
                     stage: "score".into(),
                     release: Some(self.settings.release.clone()),
                 };
-                let (id, revision) = (&joined.prediction.id, joined.prediction.revision);
+                let (id, revision) = (&joined.prediction.id, Some(joined.prediction.revision));
                 self.settings.letterhead.write(outputs, batch, *row, Some(id), revision, &reason, true, now);
             }
         }
@@ -176,7 +170,6 @@ impl Process for Feedback {
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
         let mut joined = Vec::new();
-        let revision = self.revision();
         for (row, facts) in batch.rows.iter().enumerate() {
             let (arrived, with_value) = match forced.get(&facts.origin) {
                 Some(refusal) => (
@@ -189,7 +182,7 @@ impl Process for Feedback {
                 Ok(Some(pair)) => joined.push((row, pair)),
                 Ok(None) => {}
                 Err(reason) => {
-                    self.settings.letterhead.write(outputs, batch, row, None, revision, &reason, with_value, now)
+                    self.settings.letterhead.write(outputs, batch, row, None, None, &reason, with_value, now)
                 }
             }
         }
@@ -208,7 +201,7 @@ impl Process for Feedback {
             self.tally.add_kind(Kind::Expired, unknown.predictions);
         }
         self.tally.waiting = self.joins.values().map(|join| join.len() as u64).sum();
-        self.published = Arc::new(self.tally.clone());
+        self.figures.publish(self.tally.clone());
     }
 
     fn aborted(&mut self) {
@@ -220,14 +213,5 @@ impl Process for Feedback {
         for partition in partitions {
             self.joins.remove(&partition.partition);
         }
-    }
-
-    /// A scorer is not swapped: the revision is the prediction's own.
-    fn revision(&self) -> u64 {
-        0
-    }
-
-    fn tally(&self) -> Option<Arc<Tally>> {
-        Some(self.published.clone())
     }
 }

@@ -1,10 +1,13 @@
 //! How well each revision predicts, as far as labels have come: prequential, each prediction judged once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 
 use super::join::{Joined, Kind};
+use crate::record::Revision;
 use sandpiper_sandbox::wit::latest::Judgement;
 
 /// One revision's record.
@@ -60,9 +63,23 @@ impl Release {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     pub labels: BTreeMap<Kind, u64>,
-    pub by_revision: BTreeMap<u64, Release>,
+    pub by_revision: BTreeMap<Revision, Release>,
     /// Ids that are kept.
     pub waiting: u64,
+}
+
+/// Where a feedback loop publishes its tally, as it is committed, and everybody else reads it.
+#[derive(Clone, Debug, Default)]
+pub struct Figures(Arc<ArcSwap<Tally>>);
+
+impl Figures {
+    pub fn publish(&self, tally: Tally) {
+        self.0.store(Arc::new(tally));
+    }
+
+    pub fn latest(&self) -> Arc<Tally> {
+        self.0.load_full()
+    }
 }
 
 impl Tally {

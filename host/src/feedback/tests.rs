@@ -1,9 +1,12 @@
 //! Predictions and labels through the loop's process: scores, tallies, dead letters.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::pipeline::Refusal;
+use crate::pipeline::fakes::revision;
 use crate::record::output::Span;
 use crate::record::{BatchBuilder, Origin};
+use crate::stream::process::Refusal;
 use sandpiper_sandbox::{Failure, FailureKind};
 
 const LABELS: u16 = 1;
@@ -43,7 +46,7 @@ fn feedback() -> Feedback {
         letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
         release: "scorer-1".into(),
     };
-    Feedback::new(settings, Box::new(ZeroOne))
+    Feedback::new(settings, Box::new(ZeroOne), Figures::default())
 }
 
 /// Records of partition 0 of both topics, as they are read.
@@ -125,7 +128,7 @@ fn letters(outputs: &Outputs) -> Vec<(i64, String)> {
 }
 
 fn tally(feedback: &Feedback) -> Arc<Tally> {
-    feedback.tally().unwrap()
+    feedback.figures.latest()
 }
 
 fn labels(feedback: &Feedback, kind: Kind) -> u64 {
@@ -157,10 +160,10 @@ fn a_judgement_stands_with_its_revision_and_only_after_the_commit() {
     let tally = tally(&feedback);
     assert_eq!(tally.labels[&Kind::Matched], 2);
     let accuracy: Vec<_> =
-        tally.by_revision.iter().map(|(revision, release)| (*revision, release.accuracy())).collect();
+        tally.by_revision.iter().map(|(revision, release)| (revision.get(), release.accuracy())).collect();
     assert_eq!(accuracy, [(7, Some(1.0)), (8, Some(0.0))]);
-    assert_eq!(tally.by_revision[&8].confusion["cat"]["dog"], 1);
-    assert_eq!(tally.by_revision[&8].loss(), Some(1.0));
+    assert_eq!(tally.by_revision[&revision(8)].confusion["cat"]["dog"], 1);
+    assert_eq!(tally.by_revision[&revision(8)].loss(), Some(1.0));
 }
 
 #[test]
@@ -202,6 +205,19 @@ fn a_label_that_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_joined() 
     assert_eq!(letters(&outputs), [(0, "no-id".to_owned()), (1, malformed()), (2, malformed())]);
     assert_eq!(scores(&outputs).len(), 1);
     assert_eq!((outputs.counts.records, outputs.counts.dead_letters["malformed-label"]), (4, 2));
+}
+
+#[test]
+fn a_dead_letter_names_a_revision_only_where_a_deployment_predicted() {
+    let mut feedback = feedback();
+    let batch = read().prediction("a", "cat", 7).label("", "").label_by("poison", "a", "cat");
+    let outputs = process(&mut feedback, batch);
+    let revision = |output: &Output| {
+        let header = output.headers.iter().flat_map(|headers| headers.iter());
+        header.into_iter().find(|(name, _)| name == "__sandpiper.errors.revision").and_then(|(_, value)| value.clone())
+    };
+    let revisions: Vec<_> = outputs.records.iter().map(revision).collect();
+    assert_eq!(revisions, [None, Some(b"7".to_vec())]);
 }
 
 #[test]
@@ -252,7 +268,7 @@ fn an_outcome_that_the_scorer_does_not_accept_is_written_and_not_counted_as_scor
     let outputs = process(&mut feedback, read().prediction("a", "cat", 7).label_by("liar", "a", "dog"));
     assert_eq!((&scores(&outputs)[0]["accepted"], &scores(&outputs)[0]["reason"]), (&false.into(), &"it lies".into()));
     feedback.committed();
-    let release = &tally(&feedback).by_revision[&7];
+    let release = &tally(&feedback).by_revision[&revision(7)];
     assert_eq!((release.scored, release.refused, release.accuracy()), (0, 1, None));
 }
 

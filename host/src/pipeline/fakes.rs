@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use super::{DEAD_LETTERS, ModelStage, Pipeline, Settings, TransformStage};
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
-use crate::record::Batch;
-use crate::record::RecordId;
 use crate::record::dead_letter::Letterhead;
 use crate::record::prediction::Writer;
+use crate::record::{Batch, RecordId, Revision};
 use sandpiper_sandbox::stage::{Classify, Parse, Transform};
 use sandpiper_sandbox::wit::latest::{
     Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed,
@@ -35,9 +34,14 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
+/// A revision by its number, which is not 0.
+pub(crate) fn revision(number: u64) -> Revision {
+    Revision::new(number).unwrap()
+}
+
 /// A pipeline without any stage: what comes in goes out, stamped with the revision.
-pub(crate) fn passing(revision: u64) -> Pipeline {
-    Pipeline::new(revision, Arc::new(settings()), Vec::new(), None)
+pub(crate) fn passing(number: u64) -> Pipeline {
+    Pipeline::new(revision(number), Arc::new(settings()), Vec::new(), None)
 }
 
 pub(crate) fn trap(message: &str) -> Failure {
@@ -109,7 +113,7 @@ impl Classify for FirstCell {
 
 /// Parses `columns` and classifies into `cat`, `dog` and `cow` by the column `class`, the first that the classifier
 /// wants. `gather` as `ModelStage` has it.
-pub(crate) fn model(revision: u64, columns: usize, wanted: &[&str], gather: Option<Vec<usize>>) -> ModelStage {
+pub(crate) fn model(number: u64, columns: usize, wanted: &[&str], gather: Option<Vec<usize>>) -> ModelStage {
     let column = |name: &&str| Column { name: (*name).into(), kind: Kind::Number };
     let classes = vec!["cat".to_owned(), "dog".into(), "cow".into()];
     let signature = Signature { columns: wanted.iter().map(column).collect(), classes };
@@ -121,7 +125,7 @@ pub(crate) fn model(revision: u64, columns: usize, wanted: &[&str], gather: Opti
         gather,
         columns: wanted.len(),
         classes: 3,
-        writer: Writer::new(&signature, 0.0, revision, true),
+        writer: Writer::new(&signature, 0.0, revision(number), true),
     }
 }
 

@@ -11,7 +11,6 @@ mod model;
 mod tests;
 mod transform;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,23 +21,14 @@ use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
-use crate::record::{Batch, Headers, Origin, RecordId, id};
+use crate::record::{Batch, Headers, Origin, RecordId, Revision, id};
+use crate::stream::process::{Forced, Process, Trial};
 use sandpiper_sandbox::wit::latest::Rejection;
 
 /// Index of the output topic among the sink's topics.
 pub const OUTPUT: u16 = 0;
 /// Index of the dead-letter topic among the sink's topics.
 pub const DEAD_LETTERS: u16 = 1;
-
-/// Records whose outcome is fixed beforehand, since the broker refused what became of them.
-pub type Forced = HashMap<Origin, Refusal>;
-
-/// Why the broker refused a record, and whether its dead letter still carries the value.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Refusal {
-    pub message: String,
-    pub with_value: bool,
-}
 
 /// What a pipeline does with records, whatever it runs.
 #[derive(Clone, Debug)]
@@ -76,20 +66,9 @@ impl Settings {
     }
 }
 
-/// How much a deployment is trusted.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trial {
-    /// It has passed its probation, or goes back to one that had.
-    Proven,
-    /// On probation, with nothing to go back to.
-    First,
-    /// On probation; when it fails the one before takes its records.
-    Replaceable,
-}
-
 /// The stages of one revision, opened.
 pub struct Pipeline {
-    pub revision: u64,
+    pub revision: Revision,
     pub trial: Trial,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
@@ -99,16 +78,17 @@ pub struct Pipeline {
 
 impl Pipeline {
     pub fn new(
-        revision: u64,
+        revision: Revision,
         settings: Arc<Settings>,
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
         Self { revision, trial: Trial::Proven, settings, transforms, model }
     }
+}
 
-    /// Processes one batch; `outputs` is cleared first. `now` is milliseconds since the Unix epoch.
-    pub fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+impl Process for Pipeline {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
         let mut run = Run {
             revision: self.revision,
@@ -131,6 +111,14 @@ impl Pipeline {
             None => run.emit_all(&work),
         }
         run.finish();
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        Some(self.revision)
+    }
+
+    fn trial(&self) -> Trial {
+        self.trial
     }
 }
 
@@ -177,7 +165,7 @@ enum Mark {
 
 /// One batch on its way through the stages.
 struct Run<'a> {
-    revision: u64,
+    revision: Revision,
     settings: &'a Settings,
     input: &'a Batch,
     now: i64,
@@ -245,7 +233,7 @@ impl Run<'_> {
             self.input,
             source,
             id.as_deref(),
-            self.revision,
+            Some(self.revision),
             reason,
             with_value,
             self.now,

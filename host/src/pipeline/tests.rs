@@ -7,6 +7,7 @@ use super::*;
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::BatchBuilder;
 use crate::record::RecordId;
+use crate::stream::process::Refusal;
 use sandpiper_sandbox::wit::latest::EmittedKey;
 
 /// The columns that the fake classifier wants.
@@ -140,7 +141,7 @@ fn process(pipeline: &mut Pipeline, batch: &Batch) -> Came {
 }
 
 fn pipeline(settings: Settings, transforms: Vec<TransformStage>, model: Option<ModelStage>) -> Pipeline {
-    Pipeline::new(17, Arc::new(settings), transforms, model)
+    Pipeline::new(fakes::revision(17), Arc::new(settings), transforms, model)
 }
 
 /// Parses two columns, classifies by the first.

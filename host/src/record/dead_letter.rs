@@ -2,8 +2,8 @@
 //!
 //! The original's key, value and headers stand byte for byte; what we say about it stands in headers behind them.
 
-use crate::record::Batch;
 use crate::record::output::{Output, Outputs};
+use crate::record::{Batch, Revision};
 use sandpiper_sandbox::Digest;
 
 /// What all our headers' names start with.
@@ -67,7 +67,7 @@ impl Letterhead {
         batch: &Batch,
         row: usize,
         id: Option<&str>,
-        revision: u64,
+        revision: Option<Revision>,
         reason: &Reason,
         with_value: bool,
         now: i64,
@@ -92,7 +92,9 @@ impl Letterhead {
         if let Some(release) = &reason.release {
             say("release", release.clone());
         }
-        say("revision", revision.to_string());
+        if let Some(revision) = revision {
+            say("revision", revision.to_string());
+        }
         say("reason", reason.code.clone());
         say("message", reason.message.clone());
         if !reason.log.is_empty() {

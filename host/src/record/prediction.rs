@@ -1,7 +1,7 @@
 //! The JSON of a prediction, written straight into the output buffer: names are escaped once, when the
 //! deployment is opened, and a record costs only its numbers.
 
-use crate::record::Origin;
+use crate::record::{Origin, Revision};
 use sandpiper_sandbox::wit::latest::{Kind, Signature};
 
 /// The parts of a prediction that do not change from record to record.
@@ -36,7 +36,7 @@ struct Feature {
 
 impl Writer {
     /// `stamped` puts origin, revision and role into the value.
-    pub fn new(signature: &Signature, min_confidence: f32, revision: u64, stamped: bool) -> Self {
+    pub fn new(signature: &Signature, min_confidence: f32, revision: Revision, stamped: bool) -> Self {
         let comma = |at: usize| if at == 0 { "" } else { "," };
         let tail = if stamped { format!(",\"revision\":{revision},\"role\":\"champion\"}}") } else { "}".into() };
         Self {
@@ -153,7 +153,7 @@ mod tests {
 
     fn write(min_confidence: f32, stamped: bool, id: &str, scores: [f32; 2], features: [f32; 2]) -> String {
         let mut out = Vec::new();
-        Writer::new(&signature(), min_confidence, 17, stamped).write(
+        Writer::new(&signature(), min_confidence, Revision::new(17).unwrap(), stamped).write(
             &mut out,
             id,
             &Answer { label: 1, scores: &scores, features: &features },

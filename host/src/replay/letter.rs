@@ -1,7 +1,7 @@
 //! A dead letter, told apart into the record as it was and what is said about it.
 
-use crate::record::Headers;
 use crate::record::dead_letter::PREFIX;
+use crate::record::{Headers, Revision};
 
 /// The header of the note that a letter was replayed; its value is the letter's place, `3@1842`.
 pub const REPLAYED: &str = "__sandpiper.replayed";
@@ -41,7 +41,9 @@ pub struct Facts {
     pub stage: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    pub revision: u64,
+    /// `None` where no deployment wrote it, as a feedback loop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     pub reason: String,
     pub message: String,
     pub log: String,
@@ -103,7 +105,7 @@ fn facts(headers: &Headers) -> Result<(Facts, usize), String> {
         pipeline: needed("pipeline")?,
         stage: needed("stage")?,
         release: text("release"),
-        revision: number("revision", &needed("revision")?)?,
+        revision: text("revision").map(|text| number("revision", &text)).transpose()?.and_then(Revision::new),
         reason: needed("reason")?,
         message: needed("message")?,
         log: text("log").unwrap_or_default(),
@@ -139,7 +141,7 @@ pub(super) mod tests {
             release: Some("csv@0c1d".into()),
         };
         let head = Letterhead { pipeline: "iris".into(), instance: "here".into(), topic: 1 };
-        head.write(&mut outputs, &builder.finish(), 0, Some("k"), 17, &reason, with_value, 99);
+        head.write(&mut outputs, &builder.finish(), 0, Some("k"), Revision::new(17), &reason, with_value, 99);
         *outputs.records.remove(0).headers.unwrap()
     }
 
@@ -151,7 +153,10 @@ pub(super) mod tests {
         assert_eq!((letter.at, &letter.headers, letter.value.as_deref()), ((3, 9), &own, Some(b"value".as_slice())));
         let facts = &letter.facts;
         assert_eq!((facts.topic.as_str(), facts.partition, facts.offset, facts.timestamp), ("in", 2, 40, Some(7)));
-        assert_eq!((facts.stage.as_str(), facts.reason.as_str(), facts.revision), ("parse", "bad-number", 17));
+        assert_eq!(
+            (facts.stage.as_str(), facts.reason.as_str(), facts.revision),
+            ("parse", "bad-number", Revision::new(17))
+        );
         assert_eq!((facts.attempts, facts.time, facts.left_out, facts.log.as_str()), (1, 99, None, "a line"));
     }
 
@@ -170,6 +175,17 @@ pub(super) mod tests {
             panic!()
         };
         assert_eq!(letter.facts.left_out, Some(5));
+    }
+
+    #[test]
+    fn a_letter_without_a_revision_reads_as_one_without_and_so_does_one_of_an_older_version() {
+        for value in [None, Some("0")] {
+            let mut headers = written(Vec::new(), "parse", true);
+            headers.retain(|(name, _)| !name.ends_with(".revision"));
+            headers.extend(value.map(|value| (format!("{PREFIX}revision"), Some(value.as_bytes().to_vec()))));
+            let Found::Letter(letter) = Found::read((0, 0), None, None, &headers) else { panic!() };
+            assert_eq!(letter.facts.revision, None);
+        }
     }
 
     #[test]

@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 use super::letter::{Found, Letter, REPLAYED};
 use super::{Selection, scan};
 use crate::config::plan::Plan;
-use crate::pipeline::{DEAD_LETTERS, Forced, Pipeline};
+use crate::pipeline::{DEAD_LETTERS, Pipeline};
 use crate::record::dead_letter::PREFIX;
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, BatchBuilder, Origin};
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -348,11 +348,6 @@ impl Process for Replay {
         self.staged = Progress::default();
         self.seen.clear();
     }
-
-    fn revision(&self) -> u64 {
-        // Of the letters' positions: they are nobody else's.
-        0
-    }
 }
 
 #[cfg(test)]
@@ -372,7 +367,7 @@ mod tests {
 
     fn pipeline() -> Pipeline {
         let model = fakes::model(18, 1, &["x"], None);
-        Pipeline::new(18, fakes::settings().into(), Vec::new(), Some(model))
+        Pipeline::new(fakes::revision(18), fakes::settings().into(), Vec::new(), Some(model))
     }
 
     fn header<'a>(output: &'a Output, name: &str) -> Option<&'a str> {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::feedback::tally::Tally;
+use crate::record::Revision;
 use crate::record::output::Counts;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +30,13 @@ pub enum WorkerState {
 #[derive(Clone, Debug, Default)]
 pub struct WorkerReport {
     pub state: WorkerState,
-    pub revision: u64,
+    /// `None` where the loop has no deployments.
+    pub revision: Option<Revision>,
     pub partitions: Vec<PartitionReport>,
     /// Since the worker started, committed only.
     pub counts: Counts,
     /// Committed records by revision.
-    pub records_by_revision: BTreeMap<u64, u64>,
+    pub records_by_revision: BTreeMap<Revision, u64>,
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
@@ -48,8 +49,6 @@ pub struct WorkerReport {
     pub at: i64,
     /// The same moment by a clock that nobody sets; `None` before the first.
     pub heard: Option<Instant>,
-    /// Of a feedback loop.
-    pub tally: Option<Arc<Tally>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,7 +61,7 @@ pub struct PartitionReport {
     pub lag: Option<i64>,
     /// The revision that it waits for: its records were processed by a newer deployment than this worker has.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub waits_for_revision: Option<u64>,
+    pub waits_for_revision: Option<Revision>,
 }
 
 /// The upper ends of the buckets, seconds. What is above the last is in none.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::plan::Plan;
-use crate::record::Batch;
 use crate::record::output::{Counts, Outputs};
+use crate::record::{Batch, Revision};
 use crate::stream::source::{Position, TopicPartition};
 
 /// When a transaction closes.
@@ -98,14 +98,14 @@ impl Transaction {
     }
 }
 
-/// What a committed offset says of the revision that processed the records before it.
-pub fn metadata(revision: u64) -> String {
-    format!("r{revision}")
+/// What a committed offset says of the revision that processed the records before it: `r17`, or nothing where there is none.
+pub fn metadata(revision: Option<Revision>) -> String {
+    revision.map_or_else(String::new, |revision| format!("r{revision}"))
 }
 
-/// The revision in a committed offset's metadata; 0 where somebody else wrote it.
-pub fn revision_in(metadata: &str) -> u64 {
-    metadata.strip_prefix('r').and_then(|revision| revision.parse().ok()).unwrap_or_default()
+/// The revision in a committed offset's metadata; `None` where there is none or somebody else wrote it.
+pub fn revision_in(metadata: &str) -> Option<Revision> {
+    metadata.strip_prefix('r')?.parse().ok().and_then(Revision::new)
 }
 
 #[cfg(test)]
@@ -214,11 +214,12 @@ mod tests {
 
     #[test]
     fn a_revision_reads_back_from_the_metadata_and_foreign_metadata_is_no_revision() {
-        for revision in [0, 1, 17, u64::MAX] {
+        assert_eq!((metadata(None).as_str(), metadata(Revision::new(17)).as_str()), ("", "r17"));
+        for revision in [None, Some(Revision::FIRST), Revision::new(17), Revision::new(u64::MAX)] {
             assert_eq!(revision_in(&metadata(revision)), revision);
         }
-        for foreign in ["", "17", "r", "r-1", "r1.5", "revision 17", "r99999999999999999999"] {
-            assert_eq!(revision_in(foreign), 0, "{foreign:?}");
+        for foreign in ["", "17", "r", "r0", "r-1", "r1.5", "revision 17", "r99999999999999999999"] {
+            assert_eq!(revision_in(foreign), None, "{foreign:?}");
         }
     }
 }

@@ -65,9 +65,10 @@ fn shown_whole(letter: &Letter, replayed: bool) -> String {
         if replayed { ", replayed" } else { "" },
     );
     let release = facts.release.as_deref().unwrap_or("the host");
+    let revision = facts.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
     text.push_str(&format!(
-        "pipeline {}, revision {}, attempt {}, by {}\n\n{} {release} says {}:\n",
-        facts.pipeline, facts.revision, facts.attempts, facts.instance, facts.stage, facts.reason
+        "pipeline {}{revision}, attempt {}, by {}\n\n{} {release} says {}:\n",
+        facts.pipeline, facts.attempts, facts.instance, facts.stage, facts.reason
     ));
     text.push_str(&indented(&facts.message));
     if !facts.log.is_empty() {

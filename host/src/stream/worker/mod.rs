@@ -4,8 +4,6 @@
 //! that a swap happens between two of them. Whatever it runs is a `Process`; wherever records come from and go to
 //! are a `Source` and a `Sink`.
 
-#[cfg(test)]
-mod fakes;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -16,15 +14,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::pipeline::Forced;
-use crate::record::Batch;
 use crate::record::output::{Halt, Outputs};
+use crate::record::{Batch, Revision};
 use crate::stream::brake::Brake;
 use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
 use crate::stream::failpoint;
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 use crate::stream::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
@@ -89,7 +86,7 @@ pub struct Worker<S, K, C, P> {
     /// An input topic was not there, and nothing was assigned or committed since.
     misses_topic: bool,
     /// Partitions that wait, paused, for a deployment of at least that revision.
-    waiting: BTreeMap<TopicPartition, u64>,
+    waiting: BTreeMap<TopicPartition, Revision>,
     /// Whether the brake is on, as this worker has answered it.
     held: bool,
     breaker: Breaker,
@@ -269,7 +266,7 @@ where
     }
 
     /// What was staged in a transaction that is committed now.
-    fn applied(&mut self, transaction: &Transaction, positions: &[Position], revision: u64) {
+    fn applied(&mut self, transaction: &Transaction, positions: &[Position], revision: Option<Revision>) {
         self.process.committed();
         self.misses_topic = false;
         for position in positions {
@@ -283,7 +280,9 @@ where
         }
         self.report.transactions += 1;
         self.report.counts.add(&transaction.counts);
-        *self.report.records_by_revision.entry(revision).or_default() += transaction.counts.records;
+        if let Some(revision) = revision {
+            *self.report.records_by_revision.entry(revision).or_default() += transaction.counts.records;
+        }
         self.publish();
         self.judge(&transaction.counts, revision);
     }
@@ -301,9 +300,13 @@ where
         self.report.swap_pauses_us.push(pause.as_micros() as u64);
         self.tried = 0;
         let revision = self.process.revision();
-        let ready: Vec<TopicPartition> =
-            self.waiting.iter().filter(|(_, needed)| **needed <= revision).map(|(partition, _)| *partition).collect();
-        self.waiting.retain(|_, needed| *needed > revision);
+        let ready: Vec<TopicPartition> = self
+            .waiting
+            .iter()
+            .filter(|(_, needed)| Some(**needed) <= revision)
+            .map(|(partition, _)| *partition)
+            .collect();
+        self.waiting.retain(|_, needed| Some(*needed) > revision);
         if !ready.is_empty() && !self.held {
             self.source.resume(&ready)?;
         }
@@ -367,8 +370,9 @@ where
         let mut positions = Vec::new();
         let mut fresh = Vec::new();
         for committed in self.source.committed(partitions)? {
-            let needed = revision_in(&committed.metadata);
-            if needed > self.process.revision() {
+            if let Some(needed) = revision_in(&committed.metadata)
+                && self.process.revision().is_some_and(|revision| revision < needed)
+            {
                 self.waiting.insert(committed.partition, needed);
             }
             match committed.offset {
@@ -377,7 +381,7 @@ where
             }
         }
         let started = self.source.start_of(&fresh)?;
-        self.source.commit(&started, &metadata(0))?;
+        self.source.commit(&started, &metadata(None))?;
         positions.extend(started);
         Ok(positions)
     }
@@ -421,7 +425,7 @@ where
             self.report.last_error = Some(message);
             self.positions.insert(partition, position.offset);
         }
-        // Not 0: a later owner with an older deployment must still wait.
+        // With the revision: a later owner with an older deployment must still wait.
         self.source.commit(&positions, &metadata(self.process.revision()))?;
         self.source.seek(&positions)
     }
@@ -444,7 +448,6 @@ where
             _ if self.misses_topic => WorkerState::Starting,
             _ => WorkerState::Running,
         };
-        self.report.tally = self.process.tally();
         (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
         self.control.report.publish(self.report.clone());
     }

@@ -5,14 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Worker;
-use crate::pipeline::Refusal;
-use crate::record::Origin;
 use crate::record::output::Halt;
+use crate::record::{Origin, Revision};
 use crate::stream::brake::Cause;
 use crate::stream::clock::Clock;
 use crate::stream::failpoint;
 use crate::stream::fault::{Fault, Refused};
-use crate::stream::process::Process;
+use crate::stream::process::{Process, Refusal};
 use crate::stream::report::WorkerState;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
@@ -90,7 +89,10 @@ where
 
     fn halt(&mut self, halt: Halt) {
         match halt {
-            Halt::Release(why) => self.control.brake.failed(self.process.revision(), why),
+            Halt::Release(why) => {
+                let revision = self.process.revision().map_or(0, Revision::get);
+                self.control.brake.failed(revision, why);
+            }
             Halt::Record(why) => self.pause(Cause::Record, why, BTreeMap::new()),
         }
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{ONE_IN, PROBATION, Worker};
-use crate::pipeline::Trial;
+use crate::record::Revision;
 use crate::record::output::Counts;
 use crate::stream::brake::{Cause, Pause};
 use crate::stream::breaker::FEW;
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Process, Trial};
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
 
@@ -28,7 +28,7 @@ where
             Trial::First => FEW,
             Trial::Replaceable => 1,
         };
-        let is_proven = self.control.brake.is_proven(self.process.revision());
+        let is_proven = self.is_proven();
         let fails = counts.failed >= floor && counts.failed * ONE_IN > counts.records;
         let codes = counts.dead_letters.iter().map(|(code, count)| format!("{count} {code}")).collect::<Vec<_>>();
         let why = || {
@@ -42,12 +42,20 @@ where
         (fails && !is_proven).then(why)
     }
 
+    /// Whether the running revision has passed its probation at any worker.
+    fn is_proven(&self) -> bool {
+        self.process.revision().is_some_and(|revision| self.control.brake.is_proven(revision.get()))
+    }
+
     /// What a committed transaction says of its release and of its input.
-    pub(super) fn judge(&mut self, counts: &Counts, revision: u64) {
-        if self.process.trial() != Trial::Proven && !self.control.brake.is_proven(revision) {
+    pub(super) fn judge(&mut self, counts: &Counts, revision: Option<Revision>) {
+        if let Some(revision) = revision
+            && self.process.trial() != Trial::Proven
+            && !self.is_proven()
+        {
             self.tried += counts.records;
             if self.tried >= PROBATION {
-                self.control.brake.prove(revision);
+                self.control.brake.prove(revision.get());
             }
         }
         if let Some(sum) = self.breaker.add(self.clock.now(), counts) {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::pipeline::fakes;
+use super::above::pipeline::fakes;
+use super::fakes::{BOUNDS, Journal, World};
 use crate::stream::clock::Clock as _;
 use crate::stream::transaction::Bounds;
-use crate::stream::worker::fakes::{BOUNDS, Journal, World};
 
-fn bounded(bounds: Bounds) -> World<crate::pipeline::Pipeline> {
+fn bounded(bounds: Bounds) -> World<super::above::pipeline::Pipeline> {
     let mut world = World::of(fakes::passing(7), Journal::default(), bounds);
     world.assign(0);
     world

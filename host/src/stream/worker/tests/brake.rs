@@ -1,13 +1,14 @@
 //! What holds a worker: a pause, a release that failed, too many dead letters; and that nothing is lost on the way.
 
+use super::above::pipeline::{Pipeline, fakes};
+use super::fakes::{BOUNDS, Journal, World, partition, world};
 use crate::config::plan::Policy;
-use crate::pipeline::{Pipeline, Trial, fakes};
 use crate::record::output::Halt;
 use crate::stream::brake::{Cause, Pause, Word};
+use crate::stream::process::Trial;
 use crate::stream::report::WorkerState;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::PROBATION;
-use crate::stream::worker::fakes::{BOUNDS, Journal, World, partition, world};
 
 fn pause() -> Pause {
     Pause { at: 1, cause: Cause::Operator, why: "lunch".into(), reasons: Default::default() }
@@ -16,7 +17,7 @@ fn pause() -> Pause {
 /// A pipeline that fails on the record `poison`, at that revision.
 fn fragile(revision: u64, trial: Trial) -> Pipeline {
     let model = fakes::model(revision, 1, &["x"], None);
-    let mut pipeline = Pipeline::new(revision, fakes::settings().into(), Vec::new(), Some(model));
+    let mut pipeline = Pipeline::new(fakes::revision(revision), fakes::settings().into(), Vec::new(), Some(model));
     pipeline.trial = trial;
     pipeline
 }
@@ -201,8 +202,8 @@ fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
 #[test]
 fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_written() {
     let model = fakes::model(7, 1, &["x"], None);
-    let settings = crate::pipeline::Settings { rejected: Policy::Stop, ..fakes::settings() };
-    let pipeline = Pipeline::new(7, settings.into(), Vec::new(), Some(model));
+    let settings = super::above::pipeline::Settings { rejected: Policy::Stop, ..fakes::settings() };
+    let pipeline = Pipeline::new(fakes::revision(7), settings.into(), Vec::new(), Some(model));
     let mut world = World::of(pipeline, Journal::default(), BOUNDS);
     world.assign(0);
     world.record(partition(0), None, "1");
@@ -212,7 +213,7 @@ fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_writte
     let pause = world.brake.paused().unwrap();
     assert_eq!(pause.cause, Cause::Record);
     assert!(pause.why.starts_with("in/0@1: parse says bad-number"), "{}", pause.why);
-    assert_eq!(world.group_offset(0).as_deref(), Some("0 r0"));
+    assert_eq!(world.group_offset(0).as_deref(), Some("0"));
     assert!(world.visible(0).is_empty() && world.letters().is_empty());
 
     world.offer(fakes::passing(8));

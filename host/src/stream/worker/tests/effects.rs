@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::feedback::{self, Feedback, Kind};
-use crate::pipeline::DEAD_LETTERS;
-use crate::record::RecordId;
+use super::above::feedback::{self, Feedback, Figures, Kind};
+use super::above::pipeline::DEAD_LETTERS;
+use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::Letterhead;
+use crate::record::{RecordId, Revision};
 use crate::stream::source::TopicPartition;
-use crate::stream::worker::fakes::{BOUNDS, Ending, Journal, World, diary};
 use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
@@ -32,7 +32,7 @@ impl Score for ZeroOne {
     }
 }
 
-fn feedback() -> World<Feedback> {
+fn feedback() -> (World<Feedback>, Figures) {
     let settings = feedback::Settings {
         labels_id: RecordId::Key,
         class: None,
@@ -42,9 +42,11 @@ fn feedback() -> World<Feedback> {
         letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
         release: "scorer-1".into(),
     };
-    let mut world = World::of(Feedback::new(settings, Box::new(ZeroOne)), Journal::default(), BOUNDS);
+    let figures = Figures::default();
+    let process = Feedback::new(settings, Box::new(ZeroOne), figures.clone());
+    let mut world = World::of(process, Journal::default(), BOUNDS);
     world.assign_all(&[PREDICTIONS, LABELS]);
-    world
+    (world, figures)
 }
 
 impl World<Feedback> {
@@ -58,9 +60,11 @@ impl World<Feedback> {
     fn labelled(&mut self, id: &str, class: &str) {
         self.record(LABELS, Some(id), class);
     }
+}
 
+impl Figures {
     fn labels(&self, kind: Kind) -> u64 {
-        self.report().tally.as_ref().and_then(|tally| tally.labels.get(&kind).copied()).unwrap_or_default()
+        self.latest().labels.get(&kind).copied().unwrap_or_default()
     }
 }
 
@@ -95,44 +99,50 @@ fn effects_are_discarded_once_on_an_abort_and_the_replay_stages_them_anew() {
 #[test]
 fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once() {
     for ending in [Ending::Abortable, Ending::Unknown { took_effect: false }] {
-        let mut world = feedback();
+        let (mut world, figures) = feedback();
         world.predicted("a", "cat");
         world.settle();
         world.labelled("a", "cat");
         world.step();
         world.next_commit_ends(ending);
         world.interval();
-        assert_eq!(world.labels(Kind::Matched), 0, "{ending:?}");
+        assert_eq!(figures.labels(Kind::Matched), 0, "{ending:?}");
         world.settle();
-        let tally = world.report().tally.clone().unwrap();
-        assert_eq!((world.labels(Kind::Matched), world.labels(Kind::Duplicate)), (1, 0), "{ending:?}");
-        assert_eq!((tally.by_revision[&7].scored, tally.by_revision[&7].correct), (1, 1));
-        assert_eq!(world.visible(crate::pipeline::OUTPUT).len(), 1, "one score: {ending:?}");
+        let tally = figures.latest();
+        assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 0), "{ending:?}");
+        assert_eq!(
+            (
+                tally.by_revision[&Revision::new(7).unwrap()].scored,
+                tally.by_revision[&Revision::new(7).unwrap()].correct
+            ),
+            (1, 1)
+        );
+        assert_eq!(world.visible(super::above::pipeline::OUTPUT).len(), 1, "one score: {ending:?}");
     }
 }
 
 #[test]
 fn a_prediction_of_an_aborted_transaction_is_not_remembered() {
-    let mut world = feedback();
+    let (mut world, figures) = feedback();
     world.predicted("a", "cat");
     world.labelled("b", "cat");
     world.step();
     world.next_commit_ends(Ending::Abortable);
     world.interval();
     world.settle();
-    assert_eq!(world.labels(Kind::Repeated), 0, "its replay is its first appearance");
-    assert_eq!(world.labels(Kind::Duplicate), 0);
-    assert_eq!(world.report().tally.as_ref().unwrap().waiting, 2);
+    assert_eq!(figures.labels(Kind::Repeated), 0, "its replay is its first appearance");
+    assert_eq!(figures.labels(Kind::Duplicate), 0);
+    assert_eq!(figures.latest().waiting, 2);
 }
 
 #[test]
 fn lost_partitions_take_their_join_with_them() {
-    let mut world = feedback();
+    let (mut world, figures) = feedback();
     world.predicted("a", "cat");
     world.settle();
     world.event(crate::stream::source::Event::Revoked { partitions: vec![PREDICTIONS, LABELS], lost: true });
     world.assign_all(&[PREDICTIONS, LABELS]);
     world.labelled("a", "cat");
     world.settle();
-    assert_eq!(world.labels(Kind::Matched), 0, "the next owner may have joined it already");
+    assert_eq!(figures.labels(Kind::Matched), 0, "the next owner may have joined it already");
 }

@@ -1,9 +1,9 @@
 //! Faults, and the way back to what is committed.
 
+use super::fakes::{Ending, Refusal, at, diary, partition, world};
 use crate::stream::fault::Fault;
 use crate::stream::report::WorkerState;
 use crate::stream::source::Event;
-use crate::stream::worker::fakes::{Ending, Refusal, at, diary, partition, world};
 
 fn unknown(message: &str) -> Fault {
     Fault::Unknown(message.into())

@@ -1,7 +1,8 @@
 //! Deployments change between transactions, never in one.
 
-use crate::pipeline::fakes;
-use crate::stream::worker::fakes::{Diary, Ending, diary, world};
+use super::above::pipeline::fakes;
+use super::fakes::{Diary, Ending, diary, world};
+use crate::record::Revision;
 
 #[test]
 fn a_swap_waits_for_the_open_transaction_to_commit() {
@@ -18,7 +19,7 @@ fn a_swap_waits_for_the_open_transaction_to_commit() {
         ["process 2", "send 2", "commit 0@5 r7", "effects applied"],
         "what the open transaction reads is processed by its own deployment"
     );
-    assert_eq!(world.report().revision, 8);
+    assert_eq!(world.report().revision, Revision::new(8));
     assert_eq!(world.report().swap_pauses_us, [0]);
     world.records(0, 5..6);
     world.settle();
@@ -36,7 +37,7 @@ fn no_transaction_carries_two_revisions() {
             world.step();
         }
         world.offer(fakes::passing(revision));
-        let before = world.visible(crate::pipeline::OUTPUT).len();
+        let before = world.visible(super::above::pipeline::OUTPUT).len();
         world.step();
         let revisions = world.revisions(0);
         assert!(revisions[before..].iter().all(|made_by| *made_by == (revision - 1).to_string()), "{revisions:?}");
@@ -44,7 +45,10 @@ fn no_transaction_carries_two_revisions() {
     world.settle();
     assert_eq!(world.processed(0), (0..20).collect::<Vec<i64>>());
     assert!(world.revisions(0).is_sorted_by_key(|revision| revision.parse::<u64>().unwrap()));
-    assert_eq!(world.report().records_by_revision.keys().copied().collect::<Vec<_>>(), [7, 8, 9, 10, 11]);
+    assert_eq!(
+        world.report().records_by_revision.keys().map(|revision| revision.get()).collect::<Vec<_>>(),
+        [7, 8, 9, 10, 11]
+    );
 }
 
 #[test]
@@ -57,12 +61,12 @@ fn a_transaction_that_fails_while_a_swap_waits_is_replayed_whole_by_one_deployme
         world.offer(fakes::passing(8));
         world.next_commit_ends(ending);
         world.step();
-        assert_eq!(world.report().revision, 7, "not swapped under a fault: {ending:?}");
+        assert_eq!(world.report().revision, Revision::new(7), "not swapped under a fault: {ending:?}");
         world.settle();
         assert_eq!(world.processed(0), [0, 1, 2, 3], "{ending:?}");
         let revisions = world.revisions(0);
         assert!(revisions.iter().all(|revision| *revision == revisions[0]), "{ending:?}: {revisions:?}");
-        assert_eq!(world.report().revision, 8);
+        assert_eq!(world.report().revision, Revision::new(8));
     }
 }
 
@@ -73,7 +77,7 @@ fn an_idle_worker_swaps_at_once() {
     world.offer(fakes::passing(8));
     world.heard();
     world.step();
-    assert_eq!(world.report().revision, 8);
+    assert_eq!(world.report().revision, Revision::new(8));
     assert!(world.heard().is_empty());
 }
 

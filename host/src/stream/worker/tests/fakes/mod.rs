@@ -24,13 +24,14 @@ pub use journal::{HandClock, Journal};
 use sink::Ledger;
 use source::Scripted;
 
-use super::{Control, Step, Worker};
-use crate::pipeline::{DEAD_LETTERS, Forced, OUTPUT, Pipeline, fakes};
+use super::super::{Control, Step, Worker};
+use super::above::pipeline::fakes::{self, revision};
+use super::above::pipeline::{DEAD_LETTERS, OUTPUT, Pipeline};
 use crate::record::output::Outputs;
-use crate::record::{Batch, Origin};
+use crate::record::{Batch, Origin, Revision};
 use crate::stream::brake::{Brake, Word};
 use crate::stream::fault::Fault;
-use crate::stream::process::Process;
+use crate::stream::process::{Forced, Process};
 use crate::stream::report::{Publisher, WorkerReport};
 use crate::stream::slot::Slot;
 use crate::stream::source::{Event, TopicPartition};
@@ -48,14 +49,14 @@ pub fn at(partition: i32, offset: i64) -> Origin {
 
 /// A process that only says what it is told, into the journal.
 pub struct Diary {
-    pub revision: u64,
+    pub revision: Revision,
     pub journal: Journal,
     inner: Pipeline,
 }
 
 impl Diary {
-    pub fn new(revision: u64, journal: &Journal) -> Self {
-        Self { revision, journal: journal.clone(), inner: fakes::passing(revision) }
+    pub fn new(number: u64, journal: &Journal) -> Self {
+        Self { revision: revision(number), journal: journal.clone(), inner: fakes::passing(number) }
     }
 }
 
@@ -77,8 +78,8 @@ impl Process for Diary {
         self.journal.write(format!("forget{}", names(partitions)));
     }
 
-    fn revision(&self) -> u64 {
-        self.revision
+    fn revision(&self) -> Option<Revision> {
+        Some(self.revision)
     }
 }
 
@@ -320,9 +321,13 @@ impl<P: Process> World<P> {
         self.visible(DEAD_LETTERS)
     }
 
-    /// As the group has it: `3 r7`.
+    /// As the group has it: `3 r7`, or `3` without metadata.
     pub fn group_offset(&self, of: i32) -> Option<String> {
-        self.broker.borrow().committed.get(&partition(of)).map(|(offset, metadata)| format!("{offset} {metadata}"))
+        self.broker
+            .borrow()
+            .committed
+            .get(&partition(of))
+            .map(|(offset, metadata)| format!("{offset} {metadata}").trim_end().to_owned())
     }
 
     /// The next offset to be read of an assigned partition.

@@ -151,7 +151,7 @@ impl Source for Scripted {
         if positions.is_empty() {
             return Ok(());
         }
-        self.journal.write(format!("offsets{} {metadata}", spots(positions)));
+        self.journal.write(format!("offsets{} {metadata}", spots(positions)).trim_end());
         let mut broker = self.broker.borrow_mut();
         broker.ordered("offsets")?;
         broker

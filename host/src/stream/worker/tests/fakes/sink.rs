@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::super::above::pipeline::DEAD_LETTERS;
 use super::broker::{Broker, Ending, Offsets, Open, Refusal, Written};
 use super::journal::{Journal, names, spots};
-use crate::pipeline::DEAD_LETTERS;
 use crate::record::output::Outputs;
 use crate::stream::fault::{Fault, Refused};
 use crate::stream::sink::Sink;
@@ -90,7 +90,7 @@ impl Sink for Ledger {
     }
 
     fn commit(&mut self, positions: &[Position], metadata: &str, _group: (), _deadline: Instant) -> Result<(), Fault> {
-        self.journal.write(format!("commit{} {metadata}", spots(positions)));
+        self.journal.write(format!("commit{} {metadata}", spots(positions)).trim_end());
         let mut broker = self.broker.borrow_mut();
         broker.producer("commit")?;
         let reported = std::mem::take(&mut broker.reported);
