@@ -10,9 +10,9 @@ use rdkafka::ClientConfig;
 use rdkafka::message::Message as _;
 use sandpiper_sandbox::stock;
 
-use crate::options::Options;
 use crate::daemon::Daemon;
 use crate::measure::{median, take_turns};
+use crate::options::Options;
 use crate::rig::Rig;
 use crate::stream::{self, Stream};
 use crate::table::{Figure, Goal, Table};

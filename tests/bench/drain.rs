@@ -12,9 +12,9 @@ use sandpiper::stream::transaction::Bounds;
 use sandpiper_csv::Csv;
 use sandpiper_logistic::Logistic;
 
-use crate::options::Options;
 use crate::measure::{median, ratio};
 use crate::native::{NativeClassifier, NativeParser};
+use crate::options::Options;
 use crate::rig::{Commit, INPUT, Rig, Running, passthrough};
 use crate::safe;
 use crate::support::flowers::{self, COLUMNS};

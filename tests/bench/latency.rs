@@ -6,8 +6,8 @@ use anyhow::Result;
 use rdkafka::message::Message as _;
 use sandpiper::record::Revision;
 
-use crate::options::Options;
 use crate::measure::quantile;
+use crate::options::Options;
 use crate::rig::{Rig, Running};
 use crate::stream::{self, Stream};
 use crate::table::{Figure, Goal, Table};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::options::Options;
 use crate::daemon::Daemon;
 use crate::measure::median;
+use crate::options::Options;
 use crate::rig::{INPUT, Rig};
 use crate::table::{Figure, Goal, Table};
 

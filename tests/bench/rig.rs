@@ -1,7 +1,6 @@
 //! The broker, its topics, and a worker that is watched from inside.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,8 +13,8 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use sandpiper::config;
 use sandpiper::config::plan::{Plan, Stamp, Timestamp};
+use sandpiper::control::StateDirectory;
 use sandpiper::control::staging::{Stager, sink_topics};
-use sandpiper::control::state::State;
 use sandpiper::kafka::properties::{self, Assignor};
 use sandpiper::kafka::sink::SinkSettings;
 use sandpiper::kafka::source::BatchLimits;
@@ -23,19 +22,20 @@ use sandpiper::kafka::{KafkaSink, KafkaSource};
 use sandpiper::pipeline::{Pipeline, Settings};
 use sandpiper::record::output::Outputs;
 use sandpiper::record::{Batch, Revision};
-use sandpiper::stream::brake::Brake;
 use sandpiper::stream::clock::SystemClock;
+use sandpiper::stream::hold::Hold;
 use sandpiper::stream::process::{Forced, Process};
 use sandpiper::stream::report::Publisher;
 use sandpiper::stream::slot::Slot;
+use sandpiper::stream::stop::Stop;
 use sandpiper::stream::transaction::Bounds;
-use sandpiper::stream::worker::{Control, Worker};
+use sandpiper::stream::worker::{Handles, Worker};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
 
-use crate::options::Options;
 use crate::kafka::{Kafka, Life};
 use crate::measure::process_cpu;
+use crate::options::Options;
 use crate::support::flowers::{self, COLUMNS, flowers};
 
 pub const PARTITIONS: i32 = 6;
@@ -56,7 +56,7 @@ impl Rig {
         println!("starting Apache Kafka …");
         let directory = tempfile::Builder::new().prefix("sandpiper-bench-").tempdir()?;
         let kafka = Kafka::start(&directory.path().join("kafka"), Life::Long)?;
-        let state = Arc::new(State::open(&directory.path().join("state"), Some("bench"))?);
+        let state = Arc::new(StateDirectory::open(&directory.path().join("state"), Some("bench"))?);
         let stager = Stager::new(Engine::new(None)?, state);
         let rig = Rig { kafka, stager, records: options.sized(2_000_000, 200_000), directory };
         rig.create(INPUT)?;
@@ -183,7 +183,7 @@ pub struct Watched {
     pipeline: Pipeline,
     trace: Arc<Mutex<Trace>>,
     last: usize,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
 }
 
 impl Process for Watched {
@@ -210,7 +210,7 @@ impl Process for Watched {
             next: None,
         });
         if records >= self.last {
-            self.stop.store(true, Ordering::Relaxed);
+            self.stop.set();
         }
     }
 
@@ -225,7 +225,7 @@ impl Process for Watched {
 
 /// A worker on a thread of its own.
 pub struct Running {
-    pub control: Control<Watched>,
+    pub handles: Handles<Watched>,
     trace: Arc<Mutex<Trace>>,
     last: usize,
     thread: JoinHandle<Result<()>>,
@@ -234,24 +234,24 @@ pub struct Running {
 impl Running {
     /// Starts a worker as the daemon does. It ends by itself after `last` records.
     pub fn start(plan: &Plan, bounds: Bounds, pipeline: Pipeline, last: usize) -> Result<Running> {
-        let brake = Arc::new(Brake::new(None).0);
-        let control =
-            Control { slot: Arc::new(Slot::new()?), stop: Arc::default(), brake, report: Publisher::default() };
+        let hold = Arc::new(Hold::new(false, |_| {}));
+        let slot = Arc::new(Slot::new()?);
+        let handles = Handles { worker: 0, slot, stop: Stop::default(), hold, report: Publisher::default() };
         let trace = Arc::<Mutex<Trace>>::default();
-        let watched = Watched { pipeline, trace: trace.clone(), last, stop: control.stop.clone() };
-        let (plan, shared) = (plan.clone(), control.clone());
+        let watched = Watched { pipeline, trace: trace.clone(), last, stop: handles.stop.clone() };
+        let (plan, shared) = (plan.clone(), handles.clone());
         let thread =
             std::thread::Builder::new().name("worker".into()).spawn(move || work(&plan, bounds, watched, shared))?;
-        Ok(Running { control, trace, last, thread })
+        Ok(Running { handles, trace, last, thread })
     }
 
     /// Leaves a pipeline for the worker to go on with.
     pub fn swap(&self, pipeline: Pipeline) {
-        self.control.slot.put(Watched {
+        self.handles.slot.put(Watched {
             pipeline,
             trace: self.trace.clone(),
             last: self.last,
-            stop: self.control.stop.clone(),
+            stop: self.handles.stop.clone(),
         });
     }
 
@@ -262,12 +262,12 @@ impl Running {
     }
 
     pub fn stop(self) -> Result<Vec<Commit>> {
-        self.control.stop.store(true, Ordering::Relaxed);
+        self.handles.stop.set();
         self.finish()
     }
 }
 
-fn work(plan: &Plan, bounds: Bounds, watched: Watched, control: Control<Watched>) -> Result<()> {
+fn work(plan: &Plan, bounds: Bounds, watched: Watched, handles: Handles<Watched>) -> Result<()> {
     let topics: Arc<[String]> = plan.input.topics.clone().into();
     let sink = KafkaSink::new(SinkSettings {
         properties: properties::producer(plan),
@@ -279,5 +279,5 @@ fn work(plan: &Plan, bounds: Bounds, watched: Watched, control: Control<Watched>
     let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes };
     let consumer = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
     let source = KafkaSource::new(&consumer, topics.clone(), plan.input.start, batch)?;
-    Worker::new(source, sink, SystemClock, watched, control, bounds, topics).run().context("the worker gave up")
+    Worker::new(source, sink, SystemClock, watched, handles, bounds, topics).run().context("the worker gave up")
 }

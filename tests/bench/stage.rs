@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin};
 use sandpiper_csv::Csv;
 use sandpiper_json::Json;
 use sandpiper_logistic::Logistic;
+use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin};
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{Classify, Parse, WasmClassifier, WasmParser};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::Predictions;
 use sandpiper_sandbox::{Engine, Failure, Limits, Plugin};
 
-use crate::options::Options;
+use crate::flowers::{self, COLUMNS, flowers};
 use crate::measure::{median, ratio, take_turns, thread_cpu};
 use crate::native::{NativeClassifier, NativeParser};
-use crate::flowers::{self, COLUMNS, flowers};
+use crate::options::Options;
 use crate::table::{Figure, Goal, Table};
 
 const CSV: &str = "stage: csv + logistic against native";

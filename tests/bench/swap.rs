@@ -1,14 +1,13 @@
 //! What a swap costs the stream: the time between a commit and the next batch's end, with a swap in between and without.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 use sandpiper::record::Revision;
 
-use crate::options::Options;
 use crate::drain::bounds;
 use crate::measure::{median, quantile};
+use crate::options::Options;
 use crate::rig::{INPUT, Rig, Running};
 use crate::table::{Figure, Goal, Table};
 
@@ -37,13 +36,13 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         // Small enough that half of the transactions end without a swap.
         bounds.records = 8_192;
         let running = Running::start(&plan, bounds, rig.wasm(&plan, revision)?, rig.records * 9 / 10)?;
-        while !running.control.stop.load(Ordering::Relaxed) {
+        while !running.handles.stop.is_set() {
             revision = revision.next();
             let next = rig.wasm(&plan, revision)?;
             running.swap(next);
             std::thread::sleep(APART);
         }
-        let report = running.control.report.latest();
+        let report = running.handles.report.latest();
         exchanges.extend(report.swap_pauses_us.iter().map(|pause| *pause as f64 / 1e3));
         for commit in running.finish()? {
             let Some(next) = commit.next else { continue };

@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-
 /// What a figure has to reach, in its unit.
 #[derive(Clone, Copy)]
 pub enum Goal {

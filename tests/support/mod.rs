@@ -16,7 +16,6 @@ pub mod transactions;
 
 use crate::kafka::jars::target;
 use anyhow::{Result, bail};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub use root::root;
@@ -43,4 +42,3 @@ pub fn until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Resul
 pub fn until_true(what: &str, mut ask: impl FnMut() -> Result<bool>) -> Result<()> {
     until(what, || Ok(ask()?.then_some(())))
 }
-

@@ -27,7 +27,8 @@ pub struct PipelineStatus {
     pub state: WorkerState,
     pub delivery: Guarantee,
     /// The revision that is deployed; a worker may be about to take it.
-    pub revision: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// Records whose outcome is committed, since the daemon started, all workers.
     pub records: u64,
     pub emitted: u64,
@@ -57,7 +58,7 @@ pub struct PauseStatus {
 /// A revision that processed records or was labelled since the daemon started, or is the current one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReleaseStatus {
-    pub revision: u64,
+    pub revision: Revision,
     /// Stage → release.
     pub releases: BTreeMap<String, String>,
     pub records: u64,
@@ -87,7 +88,9 @@ pub struct ReleaseStatus {
 pub struct WorkerStatus {
     pub slot: usize,
     pub state: WorkerState,
-    pub revision: u64,
+    /// `None` where the loop has no deployments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     pub partitions: Vec<PartitionReport>,
     pub records: u64,
     pub emitted: u64,
@@ -135,7 +138,7 @@ impl PipelineStatus {
         let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
         let all = || reports.iter().chain(feedback.iter().map(|(report, _)| report));
         let mut counts = crate::record::output::Counts::default();
-        let mut by_revision: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut by_revision: BTreeMap<Revision, u64> = BTreeMap::new();
         for report in &reports {
             counts.add(&report.counts);
             for (revision, records) in &report.records_by_revision {
@@ -153,10 +156,7 @@ impl PipelineStatus {
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
             releases: releases(&history, &by_revision, feedback.as_ref().map(|(_, tally)| &**tally)),
-            paused: history
-                .paused
-                .clone()
-                .map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
+            paused: history.paused.clone().map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
             last_error: all()
                 .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
                 .find_map(|report| report.last_error.clone()),
@@ -170,11 +170,7 @@ impl PipelineStatus {
     }
 }
 
-fn releases(
-    history: &History,
-    records: &BTreeMap<Revision, u64>,
-    tally: Option<&Tally>,
-) -> Vec<ReleaseStatus> {
+fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<&Tally>) -> Vec<ReleaseStatus> {
     let labelled = tally.iter().flat_map(|tally| tally.by_revision.keys());
     let revisions: BTreeSet<Revision> = records.keys().chain(labelled).copied().chain(history.revision()).collect();
     let status = |revision: Revision| {

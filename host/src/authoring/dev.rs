@@ -37,7 +37,9 @@ pub fn watch(daemon: &Daemon) -> Result<Watcher> {
     let stager = daemon.stager.clone();
     let look = move || {
         let mut deployed: BTreeMap<PathBuf, Seen> = BTreeMap::new();
-        for file in pipelines.iter().flat_map(|pipeline| stages(&pipeline.controller)).flat_map(|(_, stage)| files(&stage)) {
+        for file in
+            pipelines.iter().flat_map(|pipeline| stages(&pipeline.controller)).flat_map(|(_, stage)| files(&stage))
+        {
             deployed.insert(file.clone(), seen(&file));
         }
         let mut last = deployed.clone();
@@ -82,7 +84,9 @@ fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, c
         Ok(Outcome::Activated { deployment, .. }) => {
             tracing::info!(pipeline = controller.plan.name, revision = %deployment.revision, "redeployed")
         }
-        Ok(outcome) => tracing::warn!(pipeline = controller.plan.name, ?outcome, "a file changed, and something else runs"),
+        Ok(outcome) => {
+            tracing::warn!(pipeline = controller.plan.name, ?outcome, "a file changed, and something else runs")
+        }
         Err(error) => tracing::error!(pipeline = controller.plan.name, "not redeployed; what runs goes on: {error:#}"),
     }
 }

@@ -14,9 +14,9 @@ use toml::de::{DeTable, DeValue};
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::{self, Plan};
 use crate::config::{self, Mistake};
+use crate::control::StateDirectory;
 use crate::control::deployment::Release;
 use crate::control::staging::{self, Stager};
-use crate::control::state::State;
 use crate::kafka::topics;
 use crate::record::Revision;
 use sandpiper_sandbox::Engine;
@@ -105,7 +105,7 @@ fn read(files: &[PathBuf]) -> Result<(Vec<Plan>, Vec<Mistake>)> {
     }
     mistakes.extend(config::check_together(&plans));
     let directory = tempfile::tempdir().context("a temporary directory is needed")?;
-    let state = Arc::new(State::open(directory.path(), None)?);
+    let state = Arc::new(StateDirectory::open(directory.path(), None)?);
     let stager = Stager::new(Engine::new(None)?, state);
     for plan in &plans {
         mistakes.extend(staged(&stager, plan));

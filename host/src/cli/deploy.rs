@@ -11,8 +11,8 @@ use crate::api::routes::Kept;
 use crate::config::plan::PluginRef;
 use crate::control::command::{NamedPlugin, Outcome as Came};
 use crate::control::controller::{Answered, Change, PluginRequest, StageRequest};
-use crate::record::Revision;
 use crate::control::staging::component;
+use crate::record::Revision;
 use sandpiper_sandbox::Digest;
 
 /// Swap a plugin, a model or a configuration of a running pipeline.

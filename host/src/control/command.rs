@@ -30,7 +30,7 @@ pub struct Command {
 pub enum Action {
     /// The pipeline's file asks for these releases. They are deployed when the file has changed since it was last
     /// applied; otherwise the last deployment stands.
-    Wish { releases: Releases, reason: String },
+    Wish { releases: Box<Releases>, reason: String },
     /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`.
     Deploy { stages: BTreeMap<String, StageChange>, reason: String },
     /// Somebody goes back to what the previous revision ran, as a new revision.

@@ -83,7 +83,7 @@ impl Controller {
         let (inbox, hold, thread) = Runner::start(&plan.name, directory.clone(), stage, slots)?;
         let reason = format!("applied from {}", plan.file.display());
         let controller = Self { plan, hold, stager, directory, inbox };
-        match controller.inbox.ask(None, Action::Wish { releases, reason }) {
+        match controller.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason }) {
             Ok(_) => Ok((controller, thread)),
             Err(refused) => {
                 controller.end();

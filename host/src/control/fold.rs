@@ -56,18 +56,31 @@ pub enum Effect {
     /// Keep command and history in the journal, before anything else is done or anybody sees the new state.
     Remember,
     /// Compile, open and check for every worker; report `Staged` or `Unfit`.
-    Stage { of: CommandId, deployment: Deployment, trial: Trial },
+    Stage {
+        of: CommandId,
+        deployment: Deployment,
+        trial: Trial,
+    },
     /// Put what was staged into the workers' slots.
-    HandOver { of: CommandId },
+    HandOver {
+        of: CommandId,
+    },
     /// Drop what was staged.
-    Discard { of: CommandId },
+    Discard {
+        of: CommandId,
+    },
     /// Nothing is processed from now on.
     Hold,
     /// The workers go on, with what waits in their slots.
     Release,
     /// Report `Overdue` when the workers have had their time.
-    Remind { of: CommandId },
-    Answer { to: CommandId, outcome: Result<Outcome, Refused> },
+    Remind {
+        of: CommandId,
+    },
+    Answer {
+        to: CommandId,
+        outcome: Result<Outcome, Refused>,
+    },
 }
 
 /// What follows from a command. Every command has one answer: the error here, or one `Answer`, now or later.
@@ -208,7 +221,10 @@ impl Fold {
             return Err(Refused::PausedAlready { pipeline: self.pipeline(), why: pause.why.clone() });
         }
         let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
-        self.hold(Pause { at: self.now, cause: Cause::Operator, why: why.to_owned(), reasons: BTreeMap::new() }, self.id);
+        self.hold(
+            Pause { at: self.now, cause: Cause::Operator, why: why.to_owned(), reasons: BTreeMap::new() },
+            self.id,
+        );
         Ok(())
     }
 
@@ -250,7 +266,9 @@ impl Fold {
         let labels = current.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join(", ");
         let failed = format!("revision {revision} ({labels}) failed: {why}");
         match self.next.history.previous().filter(|_| current.on_probation).cloned() {
-            None => self.hold(Pause { at: self.now, cause: Cause::Release, why: failed, reasons: BTreeMap::new() }, self.id),
+            None => {
+                self.hold(Pause { at: self.now, cause: Cause::Release, why: failed, reasons: BTreeMap::new() }, self.id)
+            }
             Some(previous) => {
                 self.next.failed = Some(revision);
                 self.effects.push(Effect::Hold);
@@ -283,7 +301,8 @@ impl Fold {
     /// Workers that run something older than what is current. Those that run nothing take it when they start.
     fn not_yet_taken(&self) -> Vec<usize> {
         let Some(current) = self.next.history.revision() else { return Vec::new() };
-        let older = self.next.workers.iter().filter(|(_, revision)| revision.is_some_and(|revision| revision < current));
+        let older =
+            self.next.workers.iter().filter(|(_, revision)| revision.is_some_and(|revision| revision < current));
         older.map(|(worker, _)| *worker).collect()
     }
 
@@ -370,12 +389,7 @@ impl Fold {
 }
 
 /// Changes one stage's release.
-fn change_stage(
-    pipeline: &str,
-    releases: &mut Releases,
-    stage: &str,
-    change: &StageChange,
-) -> Result<(), Refused> {
+fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change: &StageChange) -> Result<(), Refused> {
     let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
     let (pipeline, name) = (pipeline.to_owned(), stage.to_owned());
     let Some(release) = releases.get_mut(stage) else {

@@ -4,7 +4,7 @@
 //! command as everybody else does. So a command is decided at once, whatever is compiled meanwhile, and readers have a
 //! snapshot that nobody locks.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -21,6 +21,7 @@ use super::journal::{Entry, Journal};
 use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::hold::{Hold, WorkerEvent};
+use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Trial;
 use crate::stream::slot::Slot;
 
@@ -65,7 +66,10 @@ impl<P> Inbox<P> {
     /// Reports what nobody waits for. Once the daemon stops nobody hears it.
     pub fn report(&self, event: WorkerEvent) {
         let action = match event {
-            WorkerEvent::Failed { revision, why } => Action::Failed { revision, why },
+            WorkerEvent::Failed { revision: Some(revision), why } => Action::Failed { revision, why },
+            WorkerEvent::Failed { revision: None, why } => Action::Paused {
+                pause: Pause { at: SystemClock.unix_ms(), cause: Cause::Release, why, reasons: BTreeMap::new() },
+            },
             WorkerEvent::Passed { revision } => Action::Passed { revision },
             WorkerEvent::Paused(pause) => Action::Paused { pause },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
@@ -169,7 +173,8 @@ impl<P: Send + 'static> Runner<P> {
             Err(refused) => return self.answer(command.id, Err(refused)),
         };
         if effects.contains(&Effect::Remember)
-            && let Err(error) = self.journal.keep(&next.pipeline, &Entry { command: command.clone(), at }, &next.history)
+            && let Err(error) =
+                self.journal.keep(&next.pipeline, &Entry { command: command.clone(), at }, &next.history)
         {
             let why = format!("{error:#}");
             tracing::error!(pipeline = next.pipeline, why, "what changed cannot be remembered");

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
 use super::deployment::{Deployment, Release, Releases};
 use super::directory::StateDirectory;
+use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::Revision;
 use crate::record::prediction::Writer;
+use crate::stream::process::Trial;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
@@ -41,7 +42,8 @@ impl Stager {
     pub fn release(&self, stage: &plan::Stage) -> Result<Release> {
         let (name, component) = component(&stage.plugin)?;
         let plugin = self.directory.keep_artifact(&component)?;
-        let model = stage.model.as_deref().map(|path| self.directory.keep_artifact(&read(path, "the model")?)).transpose()?;
+        let model =
+            stage.model.as_deref().map(|path| self.directory.keep_artifact(&read(path, "the model")?)).transpose()?;
         Ok(Release { name, plugin, model, config: stage.config.clone() })
     }
 

@@ -21,9 +21,12 @@ pub struct LoopSpec<P> {
     pub process: P,
     /// What it shares with whoever has it started.
     pub handles: Handles<P>,
-    /// Called once, when it runs no more: with the fault that only a person can mend, if that ended it.
-    pub ended: Box<dyn FnOnce(Option<&Fault>) + Send>,
+    /// Called when it runs no more.
+    pub ended: Ended,
 }
+
+/// Is given the fault that only a person can mend, if that ended the loop.
+pub type Ended = Box<dyn FnOnce(Option<&Fault>) + Send>;
 
 /// What a consumer is made of.
 pub struct SourceSettings {

@@ -80,9 +80,10 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
         let fault = match connect(&spec) {
             Ok((source, sink)) => {
                 let (bounds, topics) = ((&*spec.plan).into(), spec.source.topics.clone());
-                let (result, process) =
-                    Worker::new(source, sink, SystemClock, spec.process, spec.handles.clone(), bounds, topics).run();
-                spec.process = process;
+                let mut worker =
+                    Worker::new(source, sink, SystemClock, spec.process, spec.handles.clone(), bounds, topics);
+                let result = worker.run();
+                spec.process = worker.into_process();
                 pause = FIRST_PAUSE;
                 match result {
                     Ok(()) => break,

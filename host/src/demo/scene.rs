@@ -83,7 +83,9 @@ impl Scene<'_> {
             reason: "a model that sees the petals too".into(),
             ..Change::default()
         })?;
-        let Outcome::Activated { deployment, .. } = outcome else { bail!("the swap came to something else: {outcome:?}") };
+        let Outcome::Activated { deployment, .. } = outcome else {
+            bail!("the swap came to something else: {outcome:?}")
+        };
         Ok(format!("swap      revision {} runs: {} on all columns", deployment.revision, self.better.plugin))
     }
 

@@ -4,7 +4,7 @@
 //! one transaction, so that no later replay takes it again; it is never written back into the pipeline's input.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::record::dead_letter::PREFIX;
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, BatchBuilder, Origin};
 use crate::stream::process::{Forced, Process};
+use crate::stream::stop::Stop;
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -195,18 +196,12 @@ pub struct Replay {
     staged: Progress,
     seen: BTreeMap<i32, i64>,
     done: BTreeMap<i32, i64>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     rate: Option<u32>,
 }
 
 impl Replay {
-    pub fn new(
-        pipeline: Pipeline,
-        letters: Letters,
-        progress: Shared,
-        stop: Arc<AtomicBool>,
-        rate: Option<u32>,
-    ) -> Self {
+    pub fn new(pipeline: Pipeline, letters: Letters, progress: Shared, stop: Stop, rate: Option<u32>) -> Self {
         Self {
             pipeline,
             letters,
@@ -340,7 +335,7 @@ impl Process for Replay {
         self.done.append(&mut self.seen);
         let reached = |(partition, last): (&i32, &i64)| self.done.get(partition).is_some_and(|done| done >= last);
         if self.letters.last.iter().all(reached) {
-            self.stop.store(true, Ordering::Relaxed);
+            self.stop.set();
         }
     }
 
@@ -412,7 +407,7 @@ mod tests {
 
     #[test]
     fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
-        let (progress, stop) = (Shared::default(), Arc::<AtomicBool>::default());
+        let (progress, stop) = (Shared::default(), Stop::default());
         let mut replay = Replay::new(pipeline(), taken(9), progress.clone(), stop.clone(), None);
         let mut builder = BatchBuilder::new(Arc::from(["dead".to_owned()]));
         let headers = Some(Box::new(written(Vec::new(), "parse", true)));
@@ -421,9 +416,9 @@ mod tests {
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.aborted();
         replay.committed();
-        assert_eq!((progress.look().done(), stop.load(Ordering::Relaxed)), (0, false));
+        assert_eq!((progress.look().done(), stop.is_set()), (0, false));
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.committed();
-        assert_eq!((progress.look().emitted, stop.load(Ordering::Relaxed)), (1, true));
+        assert_eq!((progress.look().emitted, stop.is_set()), (1, true));
     }
 }

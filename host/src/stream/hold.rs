@@ -12,9 +12,9 @@ use crate::record::Revision;
 /// What a worker reports.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorkerEvent {
-    /// The revision failed on probation: its transaction is aborted, and the workers are held until it is decided what
-    /// runs next.
-    Failed { revision: Revision, why: String },
+    /// What runs failed: its transaction is aborted, and the workers are held until it is decided what runs next. A loop
+    /// that has no deployment names no revision.
+    Failed { revision: Option<Revision>, why: String },
     /// The revision has passed its probation.
     Passed { revision: Revision },
     /// The workers are held until somebody resumes the pipeline.
@@ -60,7 +60,7 @@ impl Hold {
     }
 
     /// A worker holds the others until it is decided what runs instead of a revision that failed.
-    pub fn fail(&self, revision: Revision, why: String) {
+    pub fn fail(&self, revision: Option<Revision>, why: String) {
         self.hold();
         (self.report)(WorkerEvent::Failed { revision, why });
     }
@@ -97,9 +97,12 @@ mod tests {
     fn a_worker_that_fails_holds_the_others_before_anybody_has_decided() {
         let (hold, events) = heard();
         assert!(!hold.is_on());
-        hold.fail(Revision::FIRST, "it traps".into());
+        hold.fail(Some(Revision::FIRST), "it traps".into());
         assert!(hold.is_on());
-        assert_eq!(events.try_recv(), Ok(WorkerEvent::Failed { revision: Revision::FIRST, why: "it traps".into() }));
+        assert_eq!(
+            events.try_recv(),
+            Ok(WorkerEvent::Failed { revision: Some(Revision::FIRST), why: "it traps".into() })
+        );
         hold.release();
         assert!(!hold.is_on());
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Entry, Journal, Kept};
 use crate::control::command::{Action, CommandId};
-use crate::control::history::History;
 use crate::control::directory::StateDirectory;
+use crate::control::history::History;
 use crate::record::Revision;
 
 /// The file's form. An older one has no command in it.

@@ -77,12 +77,8 @@ impl Drop for Stand {
 }
 
 fn releases(classifier: &str) -> Releases {
-    let release = Release {
-        name: classifier.into(),
-        plugin: Digest::of(classifier.as_bytes()),
-        model: None,
-        config: json!({}),
-    };
+    let release =
+        Release { name: classifier.into(), plugin: Digest::of(classifier.as_bytes()), model: None, config: json!({}) };
     Releases { classify: Some(release), ..Releases::default() }
 }
 
@@ -104,7 +100,7 @@ fn stand(journal: Arc<InMemory>) -> Stand {
 fn running() -> Stand {
     let stand = stand(Arc::default());
     stand.gate.pass(Ok(()));
-    let wish = Action::Wish { releases: releases("tree"), reason: "applied".into() };
+    let wish = Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() };
     assert!(matches!(stand.inbox.ask(None, wish), Ok(Outcome::Activated { .. })));
     assert_eq!(stand.slot.take(), Some(1));
     stand
@@ -160,7 +156,7 @@ fn what_cannot_be_remembered_is_refused_and_nothing_of_it_runs() {
 fn a_worker_that_stops_stays_stopped_although_that_cannot_be_remembered() {
     let stand = running();
     stand.journal.0.lock().unwrap().2 = true;
-    stand.hold.fail(Revision::FIRST, "it traps".into());
+    stand.hold.fail(Some(Revision::FIRST), "it traps".into());
     // Whoever asks next is answered behind it.
     assert!(stand.inbox.ask(None, Action::Undo { reason: String::new() }).is_err());
     assert!(stand.hold.is_on() && stand.inbox.snapshot().history.paused.is_some());
@@ -172,7 +168,7 @@ fn a_failed_revision_is_replaced_and_the_workers_go_on() {
     stand.gate.pass(Ok(()));
     stand.inbox.ask(None, deploy("forest", "better")).unwrap();
     assert_eq!(stand.slot.take(), Some(2));
-    stand.hold.fail(Revision::FIRST.next(), "it traps".into());
+    stand.hold.fail(Some(Revision::FIRST.next()), "it traps".into());
     assert!(stand.hold.is_on());
     stand.gate.pass(Ok(()));
     let next = std::iter::repeat_with(|| stand.slot.take()).find_map(|next| {

@@ -11,21 +11,21 @@ mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::record::output::{Halt, Outputs};
 use crate::record::{Batch, Revision};
-use crate::stream::brake::Brake;
 use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
 use crate::stream::failpoint;
 use crate::stream::fault::Fault;
+use crate::stream::hold::Hold;
 use crate::stream::process::{Forced, Process};
 use crate::stream::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
 use crate::stream::source::{Event, Position, Source, TopicPartition};
+use crate::stream::stop::Stop;
 use crate::stream::transaction::{Bounds, Transaction, metadata, revision_in};
 
 /// How long the loop waits for a record when no transaction is open.
@@ -42,20 +42,23 @@ pub const PROBATION: u64 = 10_000;
 /// One failed record of so many is the release's failure.
 const ONE_IN: u64 = 20;
 
-/// Whatever a worker shares with the control plane.
-pub struct Control<P> {
+/// What a worker shares with whoever has it started.
+pub struct Handles<P> {
+    /// Its number among its loop's workers.
+    pub worker: usize,
     pub slot: Arc<Slot<P>>,
-    pub stop: Arc<AtomicBool>,
-    pub brake: Arc<Brake>,
+    pub stop: Stop,
+    pub hold: Arc<Hold>,
     pub report: Publisher,
 }
 
-impl<P> Clone for Control<P> {
+impl<P> Clone for Handles<P> {
     fn clone(&self) -> Self {
         Self {
+            worker: self.worker,
             slot: self.slot.clone(),
             stop: self.stop.clone(),
-            brake: self.brake.clone(),
+            hold: self.hold.clone(),
             report: self.report.clone(),
         }
     }
@@ -74,7 +77,7 @@ pub struct Worker<S, K, C, P> {
     sink: K,
     clock: C,
     process: P,
-    control: Control<P>,
+    handles: Handles<P>,
     bounds: Bounds,
     topics: Arc<[String]>,
     /// Assigned partitions and their committed positions.
@@ -99,6 +102,8 @@ pub struct Worker<S, K, C, P> {
     outputs: Outputs,
     report: WorkerReport,
     published: Option<Instant>,
+    /// What control was told that this worker runs.
+    runs: Option<Revision>,
 }
 
 impl<S, K, C, P> Worker<S, K, C, P>
@@ -114,7 +119,7 @@ where
         sink: K,
         clock: C,
         process: P,
-        control: Control<P>,
+        handles: Handles<P>,
         bounds: Bounds,
         topics: Arc<[String]>,
     ) -> Self {
@@ -122,14 +127,14 @@ where
         let report = WorkerReport {
             state: WorkerState::Running,
             revision: process.revision(),
-            ..control.report.latest().as_ref().clone()
+            ..handles.report.latest().as_ref().clone()
         };
         Self {
             source,
             sink,
             clock,
             process,
-            control,
+            handles,
             bounds,
             topics,
             positions: BTreeMap::new(),
@@ -146,6 +151,7 @@ where
             outputs: Outputs::default(),
             report,
             published: None,
+            runs: None,
         }
     }
 
@@ -171,7 +177,7 @@ where
 
     /// One event, and whatever is due after it.
     fn step(&mut self) -> Result<Step, Fault> {
-        if self.control.stop.load(Ordering::Relaxed) {
+        if self.handles.stop.is_set() {
             self.commit()?;
             self.source.close();
             self.report.state = WorkerState::Stopped;
@@ -179,7 +185,7 @@ where
             self.publish();
             return Ok(Step::Stopped);
         }
-        let on = self.control.brake.is_on();
+        let on = self.handles.hold.is_on();
         if on != self.held {
             self.brake(on)?;
         }
@@ -204,7 +210,7 @@ where
             Event::Idle => {}
         }
         let now = self.clock.now();
-        let swap = self.control.slot.is_waiting();
+        let swap = self.handles.slot.is_waiting();
         let closes = swap || self.transaction.as_ref().is_some_and(|transaction| transaction.is_due(&self.bounds, now));
         if closes {
             self.commit()?;
@@ -290,7 +296,7 @@ where
     /// Exchanges what runs for what waits. No transaction is open.
     fn swap(&mut self) -> Result<(), Fault> {
         let started = self.clock.now();
-        if !self.control.slot.exchange(&mut self.process) {
+        if !self.handles.slot.exchange(&mut self.process) {
             return Ok(());
         }
         let pause = self.clock.now().saturating_duration_since(started);
@@ -449,6 +455,10 @@ where
             _ => WorkerState::Running,
         };
         (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
-        self.control.report.publish(self.report.clone());
+        self.handles.report.publish(self.report.clone());
+        let runs = self.process.revision().filter(|_| self.report.state == WorkerState::Running);
+        if std::mem::replace(&mut self.runs, runs) != runs {
+            self.handles.hold.runs(self.handles.worker, runs);
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! What a fault makes of a transaction: one action for each class.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Worker;
+use crate::record::Origin;
 use crate::record::output::Halt;
-use crate::record::{Origin, Revision};
-use crate::stream::brake::Cause;
 use crate::stream::clock::Clock;
 use crate::stream::failpoint;
 use crate::stream::fault::{Fault, Refused};
+use crate::stream::pause::Cause;
 use crate::stream::process::{Process, Refusal};
 use crate::stream::report::WorkerState;
 use crate::stream::sink::Sink;
@@ -60,7 +59,7 @@ where
                 }
                 Err(next) => fault = next,
             }
-            if self.control.stop.load(Ordering::Relaxed) {
+            if self.handles.stop.is_set() {
                 // Nothing is committed that was not: the next holder of the id resolves the transaction.
                 self.discard();
                 return Ok(());
@@ -90,8 +89,7 @@ where
     fn halt(&mut self, halt: Halt) {
         match halt {
             Halt::Release(why) => {
-                let revision = self.process.revision().map_or(0, Revision::get);
-                self.control.brake.failed(revision, why);
+                self.handles.hold.fail(self.process.revision(), why);
             }
             Halt::Record(why) => self.pause(Cause::Record, why, BTreeMap::new()),
         }

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::{ONE_IN, PROBATION, Worker};
 use crate::record::Revision;
 use crate::record::output::Counts;
-use crate::stream::brake::{Cause, Pause};
 use crate::stream::breaker::FEW;
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
+use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::{Process, Trial};
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
@@ -44,7 +44,7 @@ where
 
     /// Whether the running revision has passed its probation at any worker.
     fn is_proven(&self) -> bool {
-        self.process.revision().is_some_and(|revision| self.control.brake.is_proven(revision.get()))
+        self.process.revision().is_some_and(|revision| self.handles.hold.has_passed(revision))
     }
 
     /// What a committed transaction says of its release and of its input.
@@ -55,7 +55,7 @@ where
         {
             self.tried += counts.records;
             if self.tried >= PROBATION {
-                self.control.brake.prove(revision.get());
+                self.handles.hold.pass(revision);
             }
         }
         if let Some(sum) = self.breaker.add(self.clock.now(), counts) {
@@ -70,7 +70,7 @@ where
 
     pub(super) fn pause(&self, cause: Cause, why: String, reasons: BTreeMap<String, u64>) {
         tracing::warn!(why, "the pipeline pauses");
-        self.control.brake.pause(Pause { at: self.clock.unix_ms(), cause, why, reasons });
+        self.handles.hold.pause(Pause { at: self.clock.unix_ms(), cause, why, reasons });
     }
 
     /// Answers the brake. Partitions and positions are kept, and what was read ahead is read again afterwards.
@@ -78,7 +78,7 @@ where
         if on {
             self.commit()?;
         } else {
-            if self.control.slot.is_waiting() {
+            if self.handles.slot.is_waiting() {
                 // What is to run next, not what was held.
                 self.swap()?;
             }

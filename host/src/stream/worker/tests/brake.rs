@@ -3,12 +3,16 @@
 use super::above::pipeline::{Pipeline, fakes};
 use super::fakes::{BOUNDS, Journal, World, partition, world};
 use crate::config::plan::Policy;
+use crate::record::Revision;
 use crate::record::output::Halt;
-use crate::stream::brake::{Cause, Pause, Word};
+use crate::stream::hold::WorkerEvent;
+use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Trial;
 use crate::stream::report::WorkerState;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::PROBATION;
+
+const SEVENTH: Revision = Revision::new(7).unwrap();
 
 fn pause() -> Pause {
     Pause { at: 1, cause: Cause::Operator, why: "lunch".into(), reasons: Default::default() }
@@ -44,7 +48,7 @@ fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
     world.records(0, 0..2);
     world.step();
     world.heard();
-    world.brake.pause(pause());
+    world.hold.pause(pause());
     world.step();
     assert_eq!(world.processed(0), [0, 1]);
     assert_eq!(world.heard(), ["commit 0@2 r7", "pause 0", "seek 0@2"]);
@@ -54,7 +58,7 @@ fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
     world.interval();
     assert_eq!(world.processed(0), [0, 1]);
 
-    world.brake.release();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2, 3]);
     assert_eq!(world.report().state, WorkerState::Running);
@@ -63,13 +67,13 @@ fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
 #[test]
 fn a_partition_that_comes_during_a_pause_waits_too() {
     let mut world = world();
-    world.brake.pause(pause());
+    world.hold.pause(pause());
     world.step();
     world.assign(0);
     world.records(0, 0..2);
     world.interval();
     assert_eq!(world.processed(0), [0i64; 0]);
-    world.brake.release();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1]);
 }
@@ -78,11 +82,11 @@ fn a_partition_that_comes_during_a_pause_waits_too() {
 fn a_partition_that_goes_during_a_pause_is_not_resumed() {
     let mut world = world();
     world.assign_all(&[partition(0), partition(1)]);
-    world.brake.pause(pause());
+    world.hold.pause(pause());
     world.step();
     world.revoke(1);
     world.records(0, 0..1);
-    world.brake.release();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0), [0]);
 }
@@ -93,7 +97,9 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
     write(&mut world, 15, 1);
     world.step();
     world.interval();
-    let Some(Word::Failed { revision: 7, why }) = world.told().pop() else { panic!("the controller hears nothing") };
+    let Some(WorkerEvent::Failed { revision: Some(SEVENTH), why }) = world.told().pop() else {
+        panic!("the controller hears nothing")
+    };
     assert!(why.contains("1 of 16 records") && why.contains("plugin-trap"), "{why}");
     world.interval();
     assert!(world.letters().is_empty(), "nothing of a bad deploy reaches the dead letters");
@@ -101,7 +107,7 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
 
     // Before the brake is taken off, as the controller does it.
     world.offer(fakes::passing(8));
-    world.brake.decided();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0), (0..16).collect::<Vec<_>>());
     assert_eq!(world.revisions(0), vec!["8"; 16]);
@@ -116,7 +122,7 @@ fn a_brake_that_is_taken_off_in_the_same_moment_lets_nothing_through_under_the_o
     world.step();
     world.heard();
     world.offer(fakes::passing(8));
-    world.brake.decided();
+    world.hold.release();
     world.step();
     world.settle();
     assert_eq!(world.revisions(0), ["8"]);
@@ -141,7 +147,7 @@ fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
     write(&mut world, 0, 10);
     world.step();
     world.interval();
-    assert!(matches!(world.told().as_slice(), [Word::Failed { revision: 7, .. }]));
+    assert!(matches!(world.told().as_slice(), [WorkerEvent::Failed { revision: Some(SEVENTH), .. }]));
     assert_eq!(world.letters().len(), 9);
 }
 
@@ -160,7 +166,7 @@ fn a_release_passes_its_probation_once() {
     world.settle();
     write(&mut world, 10, 0);
     world.settle();
-    assert_eq!(world.told(), [Word::Proven { revision: 7 }]);
+    assert_eq!(world.told(), [WorkerEvent::Passed { revision: SEVENTH }]);
     write(&mut world, 0, 5);
     world.settle();
     assert_eq!((world.letters().len(), world.told()), (5, vec![]));
@@ -169,16 +175,19 @@ fn a_release_passes_its_probation_once() {
 #[test]
 fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
     let mut world = trying(Trial::Replaceable, BOUNDS);
-    world.brake.prove(7);
+    world.hold.pass(SEVENTH);
     write(&mut world, 0, 1);
     world.settle();
-    assert_eq!((world.letters().len(), world.told()), (1, vec![Word::Proven { revision: 7 }]));
+    assert_eq!((world.letters().len(), world.told()), (1, vec![WorkerEvent::Passed { revision: SEVENTH }]));
     let mut world = trying(Trial::Replaceable, BOUNDS);
-    world.brake.prove(6);
+    world.hold.pass(Revision::new(6).unwrap());
     write(&mut world, 0, 1);
     world.step();
     world.interval();
-    assert!(matches!(world.told().last(), Some(Word::Failed { revision: 7, .. })), "an older one says nothing of it");
+    assert!(
+        matches!(world.told().last(), Some(WorkerEvent::Failed { revision: Some(SEVENTH), .. })),
+        "an older one says nothing of it"
+    );
 }
 
 #[test]
@@ -188,13 +197,13 @@ fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
     world.step();
     world.interval();
     assert_eq!(world.letters().len(), 10);
-    let pause = world.brake.paused().unwrap();
+    let pause = world.paused().unwrap();
     assert_eq!((pause.cause, pause.reasons.get("plugin-trap")), (Cause::Breaker, Some(&10)));
     assert!(pause.why.contains("10 of the last minute's 40 records"), "{}", pause.why);
     write(&mut world, 1, 0);
     world.interval();
     assert_eq!(world.processed(0).len(), 30);
-    world.brake.release();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0).len(), 31);
 }
@@ -210,7 +219,7 @@ fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_writte
     world.record(partition(0), None, "reject");
     world.step();
     world.interval();
-    let pause = world.brake.paused().unwrap();
+    let pause = world.paused().unwrap();
     assert_eq!(pause.cause, Cause::Record);
     assert!(pause.why.starts_with("in/0@1: parse says bad-number"), "{}", pause.why);
     assert_eq!(world.group_offset(0).as_deref(), Some("0"));
@@ -218,7 +227,7 @@ fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_writte
 
     world.offer(fakes::passing(8));
     world.step();
-    world.brake.release();
+    world.hold.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1]);
 }

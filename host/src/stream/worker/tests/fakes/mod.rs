@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -24,17 +23,19 @@ pub use journal::{HandClock, Journal};
 use sink::Ledger;
 use source::Scripted;
 
-use super::super::{Control, Step, Worker};
+use super::super::{Handles, Step, Worker};
 use super::above::pipeline::fakes::{self, revision};
 use super::above::pipeline::{DEAD_LETTERS, OUTPUT, Pipeline};
 use crate::record::output::Outputs;
 use crate::record::{Batch, Origin, Revision};
-use crate::stream::brake::{Brake, Word};
 use crate::stream::fault::Fault;
+use crate::stream::hold::{Hold, WorkerEvent};
+use crate::stream::pause::Pause;
 use crate::stream::process::{Forced, Process};
 use crate::stream::report::{Publisher, WorkerReport};
 use crate::stream::slot::Slot;
 use crate::stream::source::{Event, TopicPartition};
+use crate::stream::stop::Stop;
 use crate::stream::transaction::Bounds;
 
 /// Of the input topic `in`.
@@ -89,10 +90,10 @@ pub struct World<P: Process> {
     pub clock: HandClock,
     pub journal: Journal,
     pub worker: Worker<Scripted, Ledger, HandClock, P>,
-    pub brake: Arc<Brake>,
-    words: mpsc::Receiver<Word>,
+    pub hold: Arc<Hold>,
+    events: mpsc::Receiver<WorkerEvent>,
     slot: Arc<Slot<P>>,
-    stop: Arc<AtomicBool>,
+    stop: Stop,
     report: Publisher,
 }
 
@@ -122,8 +123,7 @@ impl<P: Process> World<P> {
         let broker = Rc::new(RefCell::new(Broker::default()));
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = HandClock { now, journal: journal.clone(), sleeps: Arc::default() };
-        let (slot, stop, report) =
-            (Arc::new(Slot::new().unwrap()), Arc::new(AtomicBool::new(false)), Publisher::default());
+        let (slot, stop, report) = (Arc::new(Slot::new().unwrap()), Stop::default(), Publisher::default());
         let source = Scripted {
             broker: broker.clone(),
             journal: journal.clone(),
@@ -137,11 +137,12 @@ impl<P: Process> World<P> {
             stops_when_idle: false,
         };
         let sink = Ledger { broker: broker.clone(), journal: journal.clone(), transactional: true, rests_until: None };
-        let (brake, words) = Brake::new(None);
-        let brake = Arc::new(brake);
-        let control = Control { slot: slot.clone(), stop: stop.clone(), brake: brake.clone(), report: report.clone() };
-        let worker = Worker::new(source, sink, clock.clone(), process, control, bounds, topics);
-        Self { broker, clock, journal, worker, brake, words, slot, stop, report }
+        let (send, events) = mpsc::channel();
+        let hold = Arc::new(Hold::new(false, move |event| drop(send.send(event))));
+        let handles =
+            Handles { worker: 0, slot: slot.clone(), stop: stop.clone(), hold: hold.clone(), report: report.clone() };
+        let worker = Worker::new(source, sink, clock.clone(), process, handles, bounds, topics);
+        Self { broker, clock, journal, worker, hold, events, slot, stop, report }
     }
 
     pub fn at_least_once(mut self) -> Self {
@@ -210,7 +211,7 @@ impl<P: Process> World<P> {
     }
 
     pub fn told_to_stop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.set();
     }
 
     pub fn told_to_stop_when_idle(&mut self) {
@@ -288,8 +289,16 @@ impl<P: Process> World<P> {
     }
 
     /// What the worker told its controller since this was last asked.
-    pub fn told(&self) -> Vec<Word> {
-        self.words.try_iter().collect()
+    pub fn told(&self) -> Vec<WorkerEvent> {
+        self.events.try_iter().filter(|event| !matches!(event, WorkerEvent::Runs { .. })).collect()
+    }
+
+    /// The pause that the worker has asked for since this was last asked.
+    pub fn paused(&self) -> Option<Pause> {
+        self.told().into_iter().find_map(|event| match event {
+            WorkerEvent::Paused(pause) => Some(pause),
+            _ => None,
+        })
     }
 
     pub fn report(&self) -> Arc<WorkerReport> {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::broker::Broker;
@@ -12,6 +11,7 @@ use super::journal::{Journal, name, names, spots};
 use crate::record::{BatchBuilder, Origin};
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
+use crate::stream::stop::Stop;
 
 /// A group's member: scripted events first, then the records behind its positions.
 pub struct Scripted {
@@ -25,7 +25,7 @@ pub struct Scripted {
     pub(super) stalled: BTreeSet<TopicPartition>,
     /// Records in a batch, at most.
     pub(super) batch: usize,
-    pub(super) stop: Arc<AtomicBool>,
+    pub(super) stop: Stop,
     /// Tells the worker to stop when nothing is left to be read.
     pub(super) stops_when_idle: bool,
 }
@@ -75,7 +75,7 @@ impl Source for Scripted {
         self.broker.borrow_mut().ordered("next")?;
         let event = self.read();
         if event.is_none() && self.stops_when_idle {
-            self.stop.store(true, Ordering::Relaxed);
+            self.stop.set();
         }
         Ok(event.unwrap_or(Event::Idle))
     }
