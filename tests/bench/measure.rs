@@ -2,14 +2,6 @@
 
 use std::time::Duration;
 
-/// CPU time of the calling thread.
-pub fn thread_cpu() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure is ours and whole.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// CPU time of this process, all threads, user and system; children are not in it.
 pub fn process_cpu() -> Duration {
     // SAFETY: a structure of zeros is a valid one, ours and whole.

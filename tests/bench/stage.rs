@@ -15,7 +15,7 @@ use sandpiper_sandbox::wit::latest::Predictions;
 use sandpiper_sandbox::{Engine, Failure, Limits, Plugin};
 
 use crate::flowers::{self, COLUMNS, flowers};
-use crate::measure::{median, ratio, take_turns, thread_cpu};
+use crate::measure::{median, ratio, take_turns};
 use crate::native::{NativeClassifier, NativeParser};
 use crate::options::Options;
 use crate::table::{Figure, Goal, Table};
@@ -64,6 +64,14 @@ impl<P: Parse, C: Classify> Pair<P, C> {
         }
         Ok((thread_cpu() - started).as_nanos() as f64 / (calls * batch.len()) as f64)
     }
+}
+
+/// CPU time of the calling thread.
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is ours and whole.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 fn compare(
