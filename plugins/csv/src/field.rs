@@ -36,10 +36,7 @@ impl From<String> for Field {
 
 impl Field {
     pub fn column(&self) -> Column {
-        match &self.categories {
-            None => Column::number(&self.name),
-            Some(categories) => Column::category(&self.name, categories.clone()),
-        }
+        Column::new(&self.name, self.categories.clone())
     }
 
     /// Reads the cell that `text` begins with. Answers its value and what follows the delimiter,

@@ -10,7 +10,7 @@
 mod field;
 mod quoted;
 
-use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, export_parser, reject};
+use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, check_columns, export_parser, reject};
 use serde::Deserialize;
 
 use field::{Field, Missing};
@@ -52,17 +52,8 @@ impl Parser for Csv {
             .filter(|byte| byte.is_ascii() && !matches!(byte, b'"' | b'\r' | b'\n'))
             .ok_or("`delimiter` must be one ASCII character other than a quote or a line break")?;
         let fields: Vec<Field> = config.columns.into_iter().map(|column| column.0).collect();
-        if fields.is_empty() {
-            return Err("`columns` must name at least one column".to_owned());
-        }
-        for (index, field) in fields.iter().enumerate() {
-            if fields.iter().take(index).any(|other| other.name == field.name) {
-                return Err(format!("`columns` names `{}` twice", field.name));
-            }
-            if field.categories.as_ref().is_some_and(Vec::is_empty) {
-                return Err(format!("column `{}`: `categories` must not be empty", field.name));
-            }
-        }
+        let columns: Vec<Column> = fields.iter().map(Field::column).collect();
+        check_columns(&columns)?;
         Ok(Self {
             quoted: Quoted::new(delimiter, fields.len()),
             missing: Missing::new(config.missing),

@@ -1,5 +1,6 @@
 //! The model's file: JSON, `sandpiper.logistic/1`.
 
+use sandpiper_sdk::all_different;
 use serde::{Deserialize, Serialize};
 
 pub const FORMAT: &str = "sandpiper.logistic/1";
@@ -58,15 +59,6 @@ impl Model {
             false => Err("`scale` holds a number that is not above 0".to_owned()),
         }
     }
-}
-
-fn all_different(what: &str, names: &[String]) -> Result<(), String> {
-    for (index, name) in names.iter().enumerate() {
-        if names.iter().take(index).any(|other| other == name) {
-            return Err(format!("`{what}` names `{name}` twice"));
-        }
-    }
-    Ok(())
 }
 
 /// The classifier counts in f32, so a number must be finite there.

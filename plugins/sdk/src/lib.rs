@@ -17,11 +17,12 @@
 //!
 //! - `parser`, `classifier`, `learner`, `scorer`, `transform`: a trait each, and the `Open…` type
 //!   that drives it batch by batch
-//! - `record`, `reject`, `config`, `log`: what a plugin reads and says
+//! - `record`, `reject`, `config`, `check`, `log`: what a plugin reads and says
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`, `export`: the contract in `wit/` and the way across it
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
+mod check;
 mod classifier;
 mod config;
 mod context;
@@ -53,6 +54,7 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod guest;
 
+pub use check::{all_different, check_columns};
 pub use classifier::{Classifier, OpenClassifier, Predictions, classify_each};
 pub use config::TextOr;
 pub use learner::{Learner, OpenLearner};

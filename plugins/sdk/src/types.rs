@@ -27,6 +27,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// Of numbers where there are no categories to choose from.
+    pub fn new(name: impl Into<String>, categories: Option<Vec<String>>) -> Self {
+        Self { name: name.into(), kind: categories.map_or(Kind::Number, Kind::Category) }
+    }
+
     pub fn number(name: impl Into<String>) -> Self {
         Self { name: name.into(), kind: Kind::Number }
     }

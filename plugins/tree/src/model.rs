@@ -1,5 +1,6 @@
 //! The model's file: JSON, `sandpiper.tree/1`.
 
+use sandpiper_sdk::all_different;
 use serde::{Deserialize, Serialize};
 
 pub const FORMAT: &str = "sandpiper.tree/1";
@@ -78,13 +79,4 @@ impl Model {
             }
         }
     }
-}
-
-fn all_different(what: &str, names: &[String]) -> Result<(), String> {
-    for (index, name) in names.iter().enumerate() {
-        if names.iter().take(index).any(|other| other == name) {
-            return Err(format!("`{what}` names `{name}` twice"));
-        }
-    }
-    Ok(())
 }
