@@ -17,7 +17,7 @@
 //!
 //! - `parser`, `classifier`, `learner`, `scorer`, `transform`: a trait each, and the `Open…` type
 //!   that drives it batch by batch
-//! - `record`, `reject`, `config`, `check`, `log`: what a plugin reads and says
+//! - `record`, `reject`, `config`, `model`, `check`, `log`: what a plugin reads and says
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`, `export`: the contract in `wit/` and the way across it
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
@@ -29,6 +29,7 @@ mod context;
 mod export;
 mod learner;
 pub mod log;
+mod model;
 mod parser;
 mod record;
 mod reject;
@@ -58,6 +59,7 @@ pub use check::{all_different, check_columns};
 pub use classifier::{Classifier, OpenClassifier, Predictions, classify_each};
 pub use config::TextOr;
 pub use learner::{Learner, OpenLearner};
+pub use model::read_model;
 pub use parser::{OpenParser, Parsed, Parser, Row};
 pub use record::{Batch, Position, Record};
 pub use reject::{Reject, reject};
