@@ -73,6 +73,20 @@ struct At<'a, 'b> {
     row: &'a mut RowInHand<'b>,
 }
 
+impl<'a> At<'a, '_> {
+    /// The wanted members of an object or array; where a column's value was expected instead, it is refused.
+    #[inline]
+    fn members(&mut self, found: &'static str) -> &'a [Member] {
+        match self.node {
+            Node::Members(members) => members,
+            Node::Column(column) => {
+                self.row.refuse(*column, &found);
+                &[]
+            }
+        }
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for At<'_, '_> {
     type Value = ();
 
@@ -125,15 +139,8 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let members = match self.node {
-            Node::Members(members) => members.as_slice(),
-            Node::Column(column) => {
-                self.row.refuse(*column, &"an object");
-                &[]
-            }
-        };
-        let mut key = KeyOf { members, expected: 0 };
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut key = KeyOf { members: self.members("an object"), expected: 0 };
         while let Some(member) = map.next_key_seed(&mut key)? {
             match member {
                 Some(Member { node, .. }) => map.next_value_seed(At { node, row: self.row })?,
@@ -145,14 +152,8 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let members = match self.node {
-            Node::Members(members) => members.as_slice(),
-            Node::Column(column) => {
-                self.row.refuse(*column, &"an array");
-                &[]
-            }
-        };
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let members = self.members("an array");
         for index in 0.. {
             let wanted = members.iter().find(|member| member.index == Some(index));
             let element = match wanted {
