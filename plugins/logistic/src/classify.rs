@@ -4,7 +4,7 @@
 //! one dot product and one exponential a class, in f32 and without an allocation. Classes are laid
 //! out in fours: every step is the same for all four, so that it becomes one vector instruction.
 
-use sandpiper_sdk::{Classifier, Column, Predictions, Reject, Signature, reject};
+use sandpiper_sdk::{Classifier, Predictions, Reject, Signature, reject};
 use serde::Deserialize;
 
 use crate::model::Model;
@@ -58,7 +58,7 @@ impl Classifier for Logistic {
     }
 
     fn signature(&self) -> Signature {
-        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
+        Signature::of_numbers(&self.columns, &self.classes)
     }
 
     #[inline(always)]
@@ -188,7 +188,7 @@ fn exp(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use sandpiper_sdk::OpenClassifier;
+    use sandpiper_sdk::{Column, OpenClassifier};
 
     use super::*;
 

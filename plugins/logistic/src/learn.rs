@@ -7,7 +7,7 @@ use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
 use linfa_logistic::MultiLogisticRegression;
 use ndarray::{Array1, Array2, Axis};
-use sandpiper_sdk::{Kind, Learner, Signature};
+use sandpiper_sdk::{Learner, Signature};
 use serde::Deserialize;
 
 use crate::model::{FORMAT, Model};
@@ -58,12 +58,9 @@ impl Learner for LogisticLearner {
                         once; learn afresh, without a model"
                 .to_owned());
         }
-        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
-            return Err(format!("column `{}` holds categories, logistic takes only numbers", column.name));
-        }
         Ok(Self {
             config,
-            columns: signature.columns.into_iter().map(|column| column.name).collect(),
+            columns: signature.number_columns("logistic")?,
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),

@@ -64,3 +64,18 @@ pub struct Signature {
     /// The classes in the order of the scores. At least two, all different.
     pub classes: Vec<String>,
 }
+
+impl Signature {
+    /// That of a classifier whose columns all hold numbers.
+    pub fn of_numbers(columns: &[String], classes: &[String]) -> Self {
+        Self { columns: columns.iter().map(Column::number).collect(), classes: classes.to_vec() }
+    }
+
+    /// The columns' names, for a learner that takes only numbers: a column of categories is an error.
+    pub fn number_columns(&self, plugin: &str) -> Result<Vec<String>, String> {
+        match self.columns.iter().find(|column| column.kind != Kind::Number) {
+            None => Ok(self.columns.iter().map(|column| column.name.clone()).collect()),
+            Some(column) => Err(format!("column `{}` holds categories, {plugin} takes only numbers", column.name)),
+        }
+    }
+}

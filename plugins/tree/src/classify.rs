@@ -2,7 +2,7 @@
 //!
 //! The distributions are smoothed when the model is opened, so a row costs its comparisons.
 
-use sandpiper_sdk::{Classifier, Column, Reject, Signature, reject};
+use sandpiper_sdk::{Classifier, Reject, Signature, reject};
 use serde::Deserialize;
 
 use crate::model::{Model, Node};
@@ -42,7 +42,7 @@ impl Classifier for Tree {
     }
 
     fn signature(&self) -> Signature {
-        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
+        Signature::of_numbers(&self.columns, &self.classes)
     }
 
     /// Refuses a row only where the path to its leaf asks for a value that is missing.

@@ -9,7 +9,7 @@ use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
 use linfa_trees::{DecisionTree, TreeNode};
 use ndarray::{Array1, Array2};
-use sandpiper_sdk::{Kind, Learner, Signature};
+use sandpiper_sdk::{Learner, Signature};
 use serde::Deserialize;
 
 use crate::model::{FORMAT, Model, Node};
@@ -64,12 +64,9 @@ impl Learner for TreeLearner {
                         learn afresh, without a model"
                 .to_owned());
         }
-        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
-            return Err(format!("column `{}` holds categories, tree takes only numbers", column.name));
-        }
         Ok(Self {
             config,
-            columns: signature.columns.into_iter().map(|column| column.name).collect(),
+            columns: signature.number_columns("tree")?,
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
