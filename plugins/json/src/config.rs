@@ -35,7 +35,7 @@ impl Field {
     }
 }
 
-/// What stands under a column's name. Its pointer alone is a column of numbers.
+/// A column that stands under its name. Its pointer alone is a column of numbers.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Described {

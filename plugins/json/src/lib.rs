@@ -15,7 +15,7 @@ use pointers::Node;
 
 pub struct Json {
     fields: Vec<Field>,
-    /// Where the fields' pointers lead.
+    /// The pointers of the fields as a tree.
     root: Node,
 }
 
