@@ -48,7 +48,8 @@ impl<On> Config<On> {
         SEEN.get() > self.after_rows
     }
 
-    /// Counts the rows of a call, and says whether it sets the misbehaviour off; `is_among` says whether a row is in it.
+    /// Counts the rows of a call, and says whether it sets the misbehaviour off; `is_among` says whether the row that
+    /// does is one of them.
     pub fn is_set_off(&self, rows: usize, is_among: impl FnOnce(&On) -> bool) -> bool {
         self.has_seen(rows) && self.on.as_ref().is_none_or(is_among)
     }

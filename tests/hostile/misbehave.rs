@@ -45,7 +45,7 @@ pub fn misbehave(what: &str) -> Result<(), String> {
         "exit-in-peace" => std::process::exit(0),
         "abort" => std::process::abort(),
         "wild-pointer" => {
-            // SAFETY: none. That is the point: it stands beyond any memory that the guest has.
+            // SAFETY: there is none, which is the point: the address lies beyond any memory that the guest has.
             std::hint::black_box(unsafe {
                 std::ptr::read_volatile(std::hint::black_box(0xffff_fff0_usize) as *const u64)
             });

@@ -1,4 +1,4 @@
-//! One column: how its cells are read.
+//! One column: what its cells may hold and how they are read.
 
 use sandpiper_sdk::{Column, Reject, reject};
 use serde::Deserialize;

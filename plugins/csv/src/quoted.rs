@@ -1,4 +1,4 @@
-//! Lines with quotes, which csv-core reads.
+//! Lines with quotes. csv-core reads them into a copy, which a line without quotes does not need.
 
 use sandpiper_sdk::{Reject, reject};
 
@@ -8,6 +8,7 @@ pub struct Quoted {
     text: Vec<u8>,
     /// Where each cell ends in `text`.
     ends: Vec<usize>,
+    /// How many cells the last line had.
     found: usize,
 }
 
@@ -16,7 +17,7 @@ impl Quoted {
         Self {
             reader: csv_core::ReaderBuilder::new().delimiter(delimiter).build(),
             text: Vec::new(),
-            // One more than there are columns, so that a surplus is seen; any surplus is one too many.
+            // One more than there are columns, so that a surplus is seen; how large it is does not matter.
             ends: vec![0; columns + 1],
             found: 0,
         }
@@ -26,7 +27,7 @@ impl Quoted {
     #[inline]
     pub fn read(&mut self, line: &[u8]) -> Result<usize, Reject> {
         self.reader.reset();
-        // Unquoting never lengthens a line, so the buffers never run full but by surplus cells.
+        // Unquoting never lengthens a line, so only surplus cells can fill a buffer.
         self.text.resize(line.len(), 0);
         let (result, read, _, mut found) = self.reader.read_record(line, &mut self.text, &mut self.ends);
         if read < line.len() && result == csv_core::ReadRecordResult::Record {

@@ -2,7 +2,7 @@
 //!
 //! A plugin implements one trait and names its type in one macro:
 //!
-//! | a plugin that | implements | and says |
+//! | a plugin that | implements | and calls |
 //! |---|---|---|
 //! | turns bytes into columns | [`Parser`] | [`export_parser!`] |
 //! | turns columns into a class | [`Classifier`] | [`export_classifier!`] |
@@ -17,7 +17,8 @@
 //!
 //! - `parser`, `classifier`, `learner`, `scorer`, `transform`: a trait each, and the `Open…` type
 //!   that drives it batch by batch
-//! - `record`, `reject`, `config`, `model`, `check`, `log`: what a plugin reads and says
+//! - `record`, `config`, `model`, `check`: what a plugin reads, and the checks of it
+//! - `reject`, `log`: what a plugin says to people
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`, `export`: the contract in `wit/` and the way across it
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]

@@ -2,7 +2,8 @@
 
 use serde::de::DeserializeOwned;
 
-/// Reads a plugin's model, whose file is called `format`; `check` says what a model that can be read must fulfil besides.
+/// Reads the model of a plugin; `format` is what its files are called, and `check` says what does not fit in one that
+/// can be read.
 ///
 /// The error is a sentence for the person who deploys the model.
 pub fn read_model<M: DeserializeOwned>(

@@ -18,7 +18,7 @@ pub struct Tree {
     nodes: Vec<Step>,
 }
 
-/// What to do at a node; features and children by their index.
+/// What to do at a node, with features and children as indices, so that a row looks up no name.
 enum Step {
     Compare { feature: usize, threshold: f32, left: usize, right: usize },
     Answer(Vec<f32>),
@@ -48,7 +48,7 @@ impl Classifier for Tree {
     /// Refuses a row only where the path to its leaf asks for a value that is missing.
     fn classify(&mut self, row: &[f32], scores: &mut [f32]) -> Result<(), Reject> {
         let mut at = 0;
-        // A child stands behind its parent, so that the walk ends; the first node is there.
+        // The model was checked: it has a first node, and each child stands behind its parent, so the walk ends.
         while let Some(step) = self.nodes.get(at) {
             match step {
                 Step::Answer(distribution) => {

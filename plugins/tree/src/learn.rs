@@ -14,11 +14,11 @@ use serde::Deserialize;
 
 use crate::model::{FORMAT, Model, Node};
 
-/// How much is kept: rows × (columns + 2). Growing needs about 20 bytes for each, and so stays
+/// The most that is kept: rows × (columns + 2). Growing needs about 20 bytes for each, and so stays
 /// within the 64 MiB that a plugin has by default.
 pub const CELLS: usize = 1_000_000;
 
-/// linfa recurses once a level.
+/// The most levels that a configuration may ask for: linfa recurses once a level, and a component's stack is small.
 const DEEPEST: usize = 32;
 
 #[derive(Debug, Deserialize)]
@@ -142,6 +142,7 @@ impl TreeLearner {
         at
     }
 
+    /// A leaf for the rows `here`: the weight of each class.
     fn leaf(&self, here: &[usize]) -> Node {
         let mut weights = vec![0.0; self.classes.len()];
         for row in here {

@@ -3,8 +3,8 @@
 //!
 //! Besides what `misbehave` can do: `offsets-decrease`, `offsets-overrun`, `offsets-start-late`, `few-offsets`,
 //! `no-offsets`, `source-row`, `output-range`, `backwards`, `emitted-and-rejected`, `emitted-and-dropped`, `bad-code`,
-//! `huge-answer`, `thousandfold` (which is no misbehaviour), `unknown-row`, and in open `no-outputs`, `same-outputs` and
-//! `…-in-open` for all that `misbehave` can do.
+//! `huge-answer`, `thousandfold` (which the contract allows), `unknown-row`, and in open `no-outputs`, `same-outputs`
+//! and `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
 
