@@ -1,54 +1,20 @@
-//! What a plugin can do to its host without answering anything: shared by the hostile parser, classifier,
-//! transform and scorer. Written against the bare contract, for the SDK would prevent it.
-#![allow(dead_code, reason = "not every plugin uses all of it")]
+//! What a plugin can do to its host without answering anything.
+#![allow(clippy::panic, clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::Deserialize;
+use crate::bindings::sandpiper::plugin::log;
 
 thread_local! {
-    /// Rows of all calls so far.
-    static SEEN: Cell<u64> = const { Cell::new(0) };
     /// What was never given back.
     static LEAKED: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The configuration: what to do, and when.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config<On> {
-    /// The misbehaviour's name.
-    #[serde(rename = "do")]
-    pub what: String,
-    /// The row that sets it off; without it every call does.
-    pub on: Option<On>,
-    /// How many columns the plugin announces.
-    #[serde(default = "one")]
-    pub column_count: u32,
-    /// Rows that this instance must have seen before it misbehaves.
-    #[serde(default)]
-    pub after_rows: u64,
-    /// The offset from which on it misbehaves, for a plugin that may ask.
-    #[serde(default)]
-    pub after_offset: Option<i64>,
-}
-
-impl<On> Config<On> {
-    /// Counts the rows of a call, and says whether there have been enough of them.
-    pub fn has_seen(&self, rows: usize) -> bool {
-        SEEN.set(SEEN.get() + rows as u64);
-        SEEN.get() > self.after_rows
-    }
-}
-
-fn one() -> u32 {
-    1
-}
-
-/// Does what needs no answer; any other name does nothing here.
-pub fn misbehave(what: &str) {
+/// Does what needs no answer, or fails the call; any other name does nothing here.
+pub fn misbehave(what: &str) -> Result<(), String> {
     match what {
+        "error" => return Err("the hostile plugin fails as it was told to".to_owned()),
         "trap" => std::arch::wasm32::unreachable(),
         "panic" => panic!("the hostile plugin panics as it was told to"),
         "loop" => loop {
@@ -70,11 +36,16 @@ pub fn misbehave(what: &str) {
         "print-without-end" => loop {
             print!("{}", "flood ".repeat(100));
         },
+        "log" => {
+            for _ in 0..100_000 {
+                log::log(log::Level::Warn, "flood");
+            }
+        }
         "exit" => std::process::exit(3),
         "exit-in-peace" => std::process::exit(0),
         "abort" => std::process::abort(),
         "wild-pointer" => {
-            // SAFETY: none. That is the point: it stands beyond any memory that the guest has.
+            // SAFETY: there is none, which is the point: the address lies beyond any memory that the guest has.
             std::hint::black_box(unsafe {
                 std::ptr::read_volatile(std::hint::black_box(0xffff_fff0_usize) as *const u64)
             });
@@ -89,6 +60,7 @@ pub fn misbehave(what: &str) {
         "look-around" => look_around(),
         _ => {}
     }
+    Ok(())
 }
 
 /// How long `slow` takes, by the guest's own clock.
@@ -122,14 +94,11 @@ fn recurse(depth: u64) -> u64 {
     }
 }
 
-/// The same, inside `open`.
+/// Does what stands before `-in-open` in the name; any other name lets the plugin open.
 pub fn misbehave_in_open(what: &str) -> Result<(), String> {
     match what.strip_suffix("-in-open") {
         Some("error") => Err("the hostile plugin refuses to open as it was told to".to_owned()),
-        Some(what) => {
-            misbehave(what);
-            Ok(())
-        }
+        Some(what) => misbehave(what),
         None => Ok(()),
     }
 }

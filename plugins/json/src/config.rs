@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use sandpiper_sdk::TextOr;
+use sandpiper_sdk::{Column, TextOr};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 #[derive(Debug, serde::Deserialize)]
@@ -17,30 +17,28 @@ pub struct Config {
 pub struct Columns(pub Vec<Field>);
 
 /// One column.
-#[derive(Debug)]
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Field {
     pub name: String,
     pub pointer: String,
     /// None reads numbers.
     pub categories: Option<Vec<String>>,
     /// Whether a row without a value is refused.
+    #[serde(default)]
     pub required: bool,
 }
 
-/// What stands under a column's name. Its pointer alone is a column of numbers.
+impl Field {
+    pub fn column(&self) -> Column {
+        Column::new(&self.name, self.categories.clone())
+    }
+}
+
+/// A column that stands under its name. Its pointer alone is a column of numbers.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Described {
-    pointer: String,
-    categories: Option<Vec<String>>,
-    #[serde(default)]
-    required: bool,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Named {
-    name: String,
     pointer: String,
     categories: Option<Vec<String>>,
     #[serde(default)]
@@ -70,26 +68,17 @@ impl<'de> Visitor<'de> for ColumnsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Columns, A::Error> {
         let mut fields = Vec::new();
-        while let Some((name, TextOr(described))) = map.next_entry::<_, TextOr<Described>>()? {
-            fields.push(Field {
-                name,
-                pointer: described.pointer,
-                categories: described.categories,
-                required: described.required,
-            });
+        while let Some((name, TextOr(described))) = map.next_entry()? {
+            let Described { pointer, categories, required } = described;
+            fields.push(Field { name, pointer, categories, required });
         }
         Ok(Columns(fields))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Columns, A::Error> {
         let mut fields = Vec::new();
-        while let Some(named) = seq.next_element::<Named>()? {
-            fields.push(Field {
-                name: named.name,
-                pointer: named.pointer,
-                categories: named.categories,
-                required: named.required,
-            });
+        while let Some(field) = seq.next_element()? {
+            fields.push(field);
         }
         Ok(Columns(fields))
     }

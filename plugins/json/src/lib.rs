@@ -8,14 +8,14 @@ mod config;
 mod pointers;
 mod walk;
 
-use sandpiper_sdk::{Column, Parser, Record, Reject, Row, export_parser, reject};
+use sandpiper_sdk::{Column, Parser, Record, Reject, Row, check_columns, export_parser, reject};
 
 use config::{Columns, Config, Field};
 use pointers::Node;
 
 pub struct Json {
     fields: Vec<Field>,
-    /// Where the fields' pointers lead.
+    /// The pointers of the fields as a tree.
     root: Node,
 }
 
@@ -24,28 +24,17 @@ impl Parser for Json {
 
     fn open(config: Config) -> Result<Self, String> {
         let Columns(fields) = config.columns;
-        if fields.is_empty() {
-            return Err("`columns` must name at least one column".to_owned());
-        }
+        let columns: Vec<Column> = fields.iter().map(Field::column).collect();
+        check_columns(&columns)?;
         let mut root = Node::default();
         for (column, field) in fields.iter().enumerate() {
-            if fields.iter().take(column).any(|other| other.name == field.name) {
-                return Err(format!("`columns` names `{}` twice", field.name));
-            }
-            if field.categories.as_ref().is_some_and(Vec::is_empty) {
-                return Err(format!("column `{}`: `categories` must not be empty", field.name));
-            }
             root.insert(&field.pointer, column).map_err(|what| format!("column `{}`: {what}", field.name))?;
         }
         Ok(Self { fields, root })
     }
 
     fn columns(&self) -> Vec<Column> {
-        let column = |field: &Field| match &field.categories {
-            None => Column::number(&field.name),
-            Some(categories) => Column::category(&field.name, categories.clone()),
-        };
-        self.fields.iter().map(column).collect()
+        self.fields.iter().map(Field::column).collect()
     }
 
     fn parse(&mut self, record: &Record<'_>, cells: &mut [f32]) -> Result<Row, Reject> {

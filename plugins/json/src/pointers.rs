@@ -1,4 +1,4 @@
-//! The wanted pointers as a tree: what to look at below each key.
+//! The wanted pointers as a tree, so that one walk over a document serves all of them.
 
 /// A place in the document.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub enum Node {
 pub struct Member {
     /// The member's key, or its index as text.
     pub key: String,
-    /// The key as an array's index, where it is one.
+    /// The key as an array's index, if it is a number.
     pub index: Option<usize>,
     pub node: Node,
 }
@@ -44,7 +44,7 @@ impl Node {
         }
     }
 
-    /// The node under a key, made where it lacks; None when this node is a column.
+    /// The node under a key, made if there is none yet; None when this node is a column.
     fn member(&mut self, key: String) -> Option<&mut Node> {
         let Self::Members(members) = self else {
             return None;
@@ -60,6 +60,7 @@ impl Node {
     }
 }
 
+/// A key as the document has it: in a pointer `/` is written `~1` and `~` is written `~0` (RFC 6901, section 4).
 fn unescape(key: &str) -> String {
     key.replace("~1", "/").replace("~0", "~")
 }

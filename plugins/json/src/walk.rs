@@ -11,20 +11,23 @@ use crate::pointers::{Member, Node};
 /// Fills the cells of a document; what it does not hold stays as it was. The error says why it is
 /// not JSON; JSON whose values do not fit the columns answers the first that does not.
 pub fn fill(text: &str, root: &Node, fields: &[Field], cells: &mut [f32]) -> Result<Option<Reject>, serde_json::Error> {
-    let mut row = RowInHand { fields, cells, problem: None };
+    let mut row = RowCells { fields, cells, problem: None };
     let mut json = serde_json::Deserializer::from_str(text);
-    At { node: root, row: &mut row }.deserialize(&mut json)?;
+    ValueAt { node: root, row: &mut row }.deserialize(&mut json)?;
     json.end()?;
     Ok(row.problem)
 }
 
-struct RowInHand<'a> {
+/// The cells of the row that is being read.
+struct RowCells<'a> {
     fields: &'a [Field],
     cells: &'a mut [f32],
+    /// The first value that does not fit its column. The walk goes on after it, because JSON that is broken further on
+    /// is reported instead.
     problem: Option<Reject>,
 }
 
-impl RowInHand<'_> {
+impl RowCells<'_> {
     fn set(&mut self, column: usize, value: f32) {
         if let Some(cell) = self.cells.get_mut(column) {
             *cell = value;
@@ -67,13 +70,27 @@ impl RowInHand<'_> {
     }
 }
 
-/// The value at a place in the document.
-struct At<'a, 'b> {
+/// A value of the document, and what is wanted of it.
+struct ValueAt<'a, 'b> {
     node: &'a Node,
-    row: &'a mut RowInHand<'b>,
+    row: &'a mut RowCells<'b>,
 }
 
-impl<'de> DeserializeSeed<'de> for At<'_, '_> {
+impl<'a> ValueAt<'a, '_> {
+    /// The wanted members of an object or array; where a column's value was expected instead, it is refused.
+    #[inline]
+    fn members(&mut self, found: &'static str) -> &'a [Member] {
+        match self.node {
+            Node::Members(members) => members,
+            Node::Column(column) => {
+                self.row.refuse(*column, &found);
+                &[]
+            }
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for ValueAt<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -81,7 +98,7 @@ impl<'de> DeserializeSeed<'de> for At<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for At<'_, '_> {
+impl<'de> Visitor<'de> for ValueAt<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,18 +142,11 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let members = match self.node {
-            Node::Members(members) => members.as_slice(),
-            Node::Column(column) => {
-                self.row.refuse(*column, &"an object");
-                &[]
-            }
-        };
-        let mut key = KeyOf { members, expected: 0 };
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        let mut key = WantedKey { members: self.members("an object"), expected: 0 };
         while let Some(member) = map.next_key_seed(&mut key)? {
             match member {
-                Some(Member { node, .. }) => map.next_value_seed(At { node, row: self.row })?,
+                Some(Member { node, .. }) => map.next_value_seed(ValueAt { node, row: self.row })?,
                 None => {
                     map.next_value::<IgnoredAny>()?;
                 }
@@ -145,18 +155,12 @@ impl<'de> Visitor<'de> for At<'_, '_> {
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let members = match self.node {
-            Node::Members(members) => members.as_slice(),
-            Node::Column(column) => {
-                self.row.refuse(*column, &"an array");
-                &[]
-            }
-        };
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+        let members = self.members("an array");
         for index in 0.. {
             let wanted = members.iter().find(|member| member.index == Some(index));
             let element = match wanted {
-                Some(Member { node, .. }) => seq.next_element_seed(At { node, row: self.row })?,
+                Some(Member { node, .. }) => seq.next_element_seed(ValueAt { node, row: self.row })?,
                 None => seq.next_element::<IgnoredAny>()?.map(|_| ()),
             };
             if element.is_none() {
@@ -167,15 +171,15 @@ impl<'de> Visitor<'de> for At<'_, '_> {
     }
 }
 
-/// A key: the wanted member that it names, if any.
-struct KeyOf<'a> {
+/// Reads a key as the wanted member that it names, if any.
+struct WantedKey<'a> {
     members: &'a [Member],
     /// The member that is tried first: the one behind the last that was found, since most documents
     /// have their keys in the same order, and most configurations have it too.
     expected: usize,
 }
 
-impl<'a, 'de> DeserializeSeed<'de> for &mut KeyOf<'a> {
+impl<'a, 'de> DeserializeSeed<'de> for &mut WantedKey<'a> {
     type Value = Option<&'a Member>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -183,7 +187,7 @@ impl<'a, 'de> DeserializeSeed<'de> for &mut KeyOf<'a> {
     }
 }
 
-impl<'a> Visitor<'_> for &mut KeyOf<'a> {
+impl<'a> Visitor<'_> for &mut WantedKey<'a> {
     type Value = Option<&'a Member>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

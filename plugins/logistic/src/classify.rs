@@ -4,7 +4,7 @@
 //! one dot product and one exponential a class, in f32 and without an allocation. Classes are laid
 //! out in fours: every step is the same for all four, so that it becomes one vector instruction.
 
-use sandpiper_sdk::{Classifier, Column, Predictions, Reject, Signature, reject};
+use sandpiper_sdk::{Classifier, Predictions, Reject, Signature, reject};
 use serde::Deserialize;
 
 use crate::model::Model;
@@ -21,7 +21,7 @@ pub struct Logistic {
     columns: Vec<String>,
     classes: Vec<String>,
     fours: Vec<FourClasses>,
-    /// The scores of the row in hand.
+    /// The scores of the row in hand, kept here so that no row allocates.
     scores: Vec<Four>,
 }
 
@@ -58,7 +58,7 @@ impl Classifier for Logistic {
     }
 
     fn signature(&self) -> Signature {
-        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
+        Signature::of_numbers(&self.columns, &self.classes)
     }
 
     #[inline(always)]
@@ -109,14 +109,15 @@ fn set(four: Option<&mut Four>, class: usize, number: f64) -> Result<(), String>
     Ok(())
 }
 
+/// `with` of each two numbers that stand at the same place.
 #[inline(always)]
 fn each([a, b, c, d]: Four, [w, x, y, z]: Four, with: impl Fn(f32, f32) -> f32) -> Four {
     [with(a, w), with(b, x), with(c, y), with(d, z)]
 }
 
 impl FourClasses {
-    /// Intercept + Σ weight · cell. The columns too go by fours, for each turn of a loop costs wasm a
-    /// look at the host's clock.
+    /// Intercept + Σ weight · cell. The columns too go by fours: in wasm each turn of a loop also checks whether the
+    /// call's deadline has passed, and four columns share one check.
     #[inline(always)]
     fn score(&self, row: &[f32]) -> Four {
         let add = |score: Four, cell: f32, weight: Four| each(score, weight, |score, weight| score + weight * cell);
@@ -164,11 +165,11 @@ impl Logistic {
 /// e^x for x ≤ 0, within 2 units in the last place; 0 below −87, NaN for NaN.
 ///
 /// x = n ln 2 + r with |r| ≤ ln 2 / 2, a polynomial for e^r and n put into the exponent: the method
-/// and coefficients of Cephes' expf (S. Moshier, 1992). It has no branches, so that four of them
-/// are one; wasm has no such instruction, and libm's costs more than the rest of a row.
+/// and coefficients of Cephes' expf (S. Moshier, 1992). It has no branches, so that vector instructions
+/// compute four at once; wasm has no instruction for it, and libm's costs more than the rest of a row.
 #[inline(always)]
 fn exp(x: f32) -> f32 {
-    /// Adding and taking it away rounds to an integer, which is then in the lowest bits.
+    /// 1.5 · 2²³: adding it rounds to an integer, which stands in the lowest bits of the sum.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
@@ -188,7 +189,7 @@ fn exp(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use sandpiper_sdk::OpenClassifier;
+    use sandpiper_sdk::{Column, OpenClassifier};
 
     use super::*;
 

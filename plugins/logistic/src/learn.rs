@@ -7,12 +7,12 @@ use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
 use linfa_logistic::MultiLogisticRegression;
 use ndarray::{Array1, Array2, Axis};
-use sandpiper_sdk::{Kind, Learner, Signature};
+use sandpiper_sdk::{Learner, Signature};
 use serde::Deserialize;
 
 use crate::model::{FORMAT, Model};
 
-/// How much is kept: rows × (columns + classes). Fitting needs about 40 bytes for each, and so
+/// The most that is kept: rows × (columns + classes). Fitting needs about 40 bytes for each, and so
 /// stays within the 64 MiB that a plugin has by default.
 pub const CELLS: usize = 1_000_000;
 
@@ -58,12 +58,9 @@ impl Learner for LogisticLearner {
                         once; learn afresh, without a model"
                 .to_owned());
         }
-        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
-            return Err(format!("column `{}` holds categories, logistic takes only numbers", column.name));
-        }
         Ok(Self {
             config,
-            columns: signature.columns.into_iter().map(|column| column.name).collect(),
+            columns: signature.number_columns("logistic")?,
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
@@ -110,7 +107,8 @@ impl Learner for LogisticLearner {
             .and_then(|regression| regression.fit(&Dataset::new(rows, Array1::from(self.labels.clone()))))
             .map_err(|error| format!("the model cannot be fitted: {error}"))?;
 
-        // linfa's classes are sorted, and so are our labels: indices, of which each was seen.
+        // linfa sorts the labels that it has seen. Ours are indices and each was seen, so its order is that of the
+        // classes.
         let model = Model {
             format: FORMAT.to_owned(),
             columns: self.columns.clone(),
@@ -124,8 +122,8 @@ impl Learner for LogisticLearner {
     }
 }
 
-/// Takes off each column's mean and divides by its standard deviation, or by 1 where all rows are
-/// equal. Answers both.
+/// Subtracts each column's mean and divides by its standard deviation, or by 1 where all rows are
+/// equal. Answers the means and the divisors.
 fn standardise(rows: &mut Array2<f64>) -> Result<(Array1<f64>, Array1<f64>), String> {
     let mean = rows.mean_axis(Axis(0)).ok_or("there is no row to learn from")?;
     *rows -= &mean;

@@ -17,22 +17,24 @@ use routes::Routes;
 pub struct Config {
     /// `header:NAME` or `json:/pointer`.
     by: String,
-    /// From what is found there to an output's name.
+    /// The value that is found there → an output's name.
     routes: Routes,
-    /// The output of every other record; without it they are dropped.
+    /// The output of every other record; without it, they are dropped.
     default: Option<String>,
 }
 
 pub struct Route {
     by: By,
-    /// From what is found to the index of an output.
+    /// The value that is found → the index of an output.
     routes: Vec<(String, usize)>,
     default: Option<usize>,
     outputs: Vec<String>,
 }
 
+/// What a record is routed by.
 enum By {
     Header(String),
+    /// A JSON pointer (RFC 6901) into the value.
     Pointer(String),
 }
 
@@ -98,7 +100,7 @@ impl Route {
     }
 }
 
-/// The index of an output, which is added where it lacks.
+/// The index of an output, which is added if it is not there yet.
 fn index_of(name: String, outputs: &mut Vec<String>) -> usize {
     match outputs.iter().position(|output| *output == name) {
         Some(index) => index,
@@ -109,7 +111,8 @@ fn index_of(name: String, outputs: &mut Vec<String>) -> usize {
     }
 }
 
-/// What a value is compared as: text as it is, a number or a boolean as JSON writes it, nothing else.
+/// A value as the text that it is compared by: text as it is, a number or a boolean as JSON writes it. No other value
+/// has a route.
 fn text(value: &Value) -> Option<Cow<'_, str>> {
     match value {
         Value::String(text) => Some(Cow::Borrowed(text)),

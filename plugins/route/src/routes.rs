@@ -1,4 +1,5 @@
-//! The routes in the order of the text, each value once.
+//! The routes in the order of the text, which is the order of the outputs. serde's own maps would lose it, and would
+//! accept a value that is routed twice.
 
 use std::fmt;
 

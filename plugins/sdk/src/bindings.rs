@@ -29,7 +29,6 @@ pub mod parser {
             "sandpiper:plugin/log@0.1.0": crate::bindings::host::sandpiper::plugin::log,
         },
         pub_export_macro: true,
-        export_macro_name: "__export_parser_world",
         type_section_suffix: "parser",
     });
 }
@@ -43,7 +42,6 @@ pub mod classifier {
             "sandpiper:plugin/log@0.1.0": crate::bindings::host::sandpiper::plugin::log,
         },
         pub_export_macro: true,
-        export_macro_name: "__export_classifier_world",
         type_section_suffix: "classifier",
     });
 }
@@ -66,7 +64,6 @@ pub mod learner {
         },
         generate_all,
         pub_export_macro: true,
-        export_macro_name: "__export_learner_world",
         type_section_suffix: "learner",
     });
 }
@@ -79,7 +76,6 @@ pub mod scorer {
             "sandpiper:plugin/log@0.1.0": crate::bindings::host::sandpiper::plugin::log,
         },
         pub_export_macro: true,
-        export_macro_name: "__export_scorer_world",
         type_section_suffix: "scorer",
     });
 }
@@ -94,7 +90,6 @@ pub mod transform {
             "sandpiper:plugin/log@0.1.0": crate::bindings::host::sandpiper::plugin::log,
         },
         pub_export_macro: true,
-        export_macro_name: "__export_transform_world",
         type_section_suffix: "transform",
     });
 }

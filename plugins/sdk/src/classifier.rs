@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::types::{Rejection, Signature};
 use crate::{Reject, config};
 
-/// Gives each row a score a class.
+/// Gives each row a score for each class.
 pub trait Classifier: Sized + 'static {
     /// The plugin's configuration. Derive `Deserialize` with `#[serde(deny_unknown_fields)]`.
     type Config: DeserializeOwned;
@@ -53,7 +53,7 @@ fn highest(scores: &[f32]) -> u32 {
     let mut best = (0, f32::NEG_INFINITY);
     for (index, score) in (0..).zip(scores) {
         let better = *score > best.1;
-        // Two selections rather than one branch: which class wins is what no one can predict.
+        // Two selections rather than one branch, which would often be mispredicted: any class may win.
         best.0 = if better { index } else { best.0 };
         best.1 = if better { *score } else { best.1 };
     }

@@ -1,7 +1,7 @@
-//! What the host knows about a row: the import in a component, a test's double elsewhere.
+//! What the host knows about a row. A component imports it; elsewhere there is no host, and `testing` answers.
 
 #[cfg(target_arch = "wasm32")]
-mod of_the_host {
+mod imported {
     use crate::Position;
     use crate::bindings::host::sandpiper::plugin::record_context as host;
 
@@ -28,7 +28,7 @@ mod of_the_host {
 }
 
 #[cfg(target_arch = "wasm32")]
-pub(crate) use of_the_host::*;
+pub(crate) use imported::*;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use crate::testing::{header, is_null, key, origin, timestamp};

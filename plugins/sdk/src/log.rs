@@ -2,31 +2,38 @@
 
 #[cfg(target_arch = "wasm32")]
 use crate::bindings::host::sandpiper::plugin::log::{Level, log};
+#[cfg(not(target_arch = "wasm32"))]
+use native::{Level, log};
 
 pub fn debug(message: &str) {
-    #[cfg(target_arch = "wasm32")]
     log(Level::Debug, message);
-    #[cfg(not(target_arch = "wasm32"))]
-    eprintln!("debug: {message}");
 }
 
 pub fn info(message: &str) {
-    #[cfg(target_arch = "wasm32")]
     log(Level::Info, message);
-    #[cfg(not(target_arch = "wasm32"))]
-    eprintln!("info: {message}");
 }
 
 pub fn warn(message: &str) {
-    #[cfg(target_arch = "wasm32")]
     log(Level::Warn, message);
-    #[cfg(not(target_arch = "wasm32"))]
-    eprintln!("warn: {message}");
 }
 
 pub fn error(message: &str) {
-    #[cfg(target_arch = "wasm32")]
     log(Level::Error, message);
-    #[cfg(not(target_arch = "wasm32"))]
-    eprintln!("error: {message}");
+}
+
+/// In native tests the lines go to standard error.
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    #[derive(Debug)]
+    pub enum Level {
+        Debug,
+        Info,
+        Warn,
+        Error,
+    }
+
+    pub fn log(level: Level, message: &str) {
+        let level = format!("{level:?}").to_lowercase();
+        eprintln!("{level}: {message}");
+    }
 }

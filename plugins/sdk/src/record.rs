@@ -26,6 +26,7 @@ impl<'a> Batch<'a> {
         self.offsets.len().saturating_sub(1)
     }
 
+    /// The rows in their order.
     pub fn records(&self) -> impl ExactSizeIterator<Item = Record<'a>> + use<'a> {
         let payload = self.payload;
         self.offsets.array_windows::<2>().enumerate().map(move |(row, [start, end])| Record {
@@ -76,6 +77,7 @@ impl<'a> Record<'a> {
         context::timestamp(self.row)
     }
 
+    /// Where the record was consumed.
     pub fn origin(&self) -> Position {
         context::origin(self.row)
     }

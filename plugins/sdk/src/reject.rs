@@ -2,7 +2,7 @@
 
 use crate::types::Rejection;
 
-/// The bound of the contract on a message, in bytes.
+/// How long the contract lets a message be, in bytes.
 const MESSAGE_BYTES: usize = 1024;
 
 /// Why a row becomes a dead letter. Made by [`reject`].

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config;
 
-/// Says what a prediction was worth.
+/// Judges what a prediction was worth.
 pub trait Scorer: Sized + 'static {
     /// The plugin's configuration. Derive `Deserialize` with `#[serde(deny_unknown_fields)]`.
     type Config: DeserializeOwned;

@@ -13,13 +13,17 @@ use std::cell::RefCell;
 
 use crate::Position;
 
-/// What the double answers about one row.
+/// What the host would answer about one row.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
+    /// None is a null key.
     pub key: Option<Vec<u8>>,
     pub headers: Vec<(String, Vec<u8>)>,
+    /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
+    /// None is partition 0 of the topic `test`, at the row's number as the offset.
     pub origin: Option<Position>,
+    /// Whether the value is null rather than empty.
     pub null: bool,
 }
 
@@ -27,8 +31,8 @@ thread_local! {
     static ROWS: RefCell<Vec<Context>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Says what the rows of the batches to come on this thread are. A row beyond the list has no key,
-/// no headers, no timestamp and is not null.
+/// Sets what is answered about the rows of every later batch on this thread. A row beyond the list has no key, no
+/// headers and no timestamp, and is not null.
 pub fn set_context(rows: Vec<Context>) {
     ROWS.set(rows);
 }

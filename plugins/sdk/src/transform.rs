@@ -24,7 +24,9 @@ pub trait Transform: Sized + 'static {
 /// Takes what a record turns into.
 #[derive(Debug, Default)]
 pub struct Emitter {
+    /// The row in hand.
     row: u32,
+    /// The values of the emissions, end to end.
     payload: Vec<u8>,
     emitted: Vec<Emission>,
 }
@@ -58,6 +60,7 @@ impl Emitter {
         self.row = row;
     }
 
+    /// Forgets what the row in hand emitted.
     fn take_back(&mut self) {
         while self.emitted.pop_if(|emission| emission.row == self.row).is_some() {}
         let end = self.emitted.last().map_or(0, |emission| emission.end);
@@ -77,6 +80,7 @@ pub struct Emission {
     pub(crate) end: u32,
 }
 
+/// The key of an emission: that of the row, or another.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Key {
     Input,
@@ -97,14 +101,17 @@ impl Emission {
         self
     }
 
+    /// The index of its output in [`Transform::outputs`].
     pub fn output(&self) -> usize {
         self.output as usize
     }
 
+    /// The number of the row that it comes from.
     pub fn source_row(&self) -> u32 {
         self.row
     }
 
+    /// Whether its value is null: a tombstone.
     pub fn is_null(&self) -> bool {
         self.tombstone
     }

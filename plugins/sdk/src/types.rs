@@ -27,6 +27,11 @@ pub struct Column {
 }
 
 impl Column {
+    /// Of numbers where there are no categories to choose from.
+    pub fn new(name: impl Into<String>, categories: Option<Vec<String>>) -> Self {
+        Self { name: name.into(), kind: categories.map_or(Kind::Number, Kind::Category) }
+    }
+
     pub fn number(name: impl Into<String>) -> Self {
         Self { name: name.into(), kind: Kind::Number }
     }
@@ -58,4 +63,19 @@ pub struct Signature {
     pub columns: Vec<Column>,
     /// The classes in the order of the scores. At least two, all different.
     pub classes: Vec<String>,
+}
+
+impl Signature {
+    /// That of a classifier whose columns all hold numbers.
+    pub fn of_numbers(columns: &[String], classes: &[String]) -> Self {
+        Self { columns: columns.iter().map(Column::number).collect(), classes: classes.to_vec() }
+    }
+
+    /// The columns' names, for a learner that takes only numbers: a column of categories is an error.
+    pub fn number_columns(&self, plugin: &str) -> Result<Vec<String>, String> {
+        match self.columns.iter().find(|column| column.kind != Kind::Number) {
+            None => Ok(self.columns.iter().map(|column| column.name.clone()).collect()),
+            Some(column) => Err(format!("column `{}` holds categories, {plugin} takes only numbers", column.name)),
+        }
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! The distributions are smoothed when the model is opened, so a row costs its comparisons.
 
-use sandpiper_sdk::{Classifier, Column, Reject, Signature, reject};
+use sandpiper_sdk::{Classifier, Reject, Signature, reject};
 use serde::Deserialize;
 
 use crate::model::{Model, Node};
@@ -18,7 +18,7 @@ pub struct Tree {
     nodes: Vec<Step>,
 }
 
-/// What to do at a node; features and children by their index.
+/// What to do at a node, with features and children as indices, so that a row looks up no name.
 enum Step {
     Compare { feature: usize, threshold: f32, left: usize, right: usize },
     Answer(Vec<f32>),
@@ -42,13 +42,13 @@ impl Classifier for Tree {
     }
 
     fn signature(&self) -> Signature {
-        Signature { columns: self.columns.iter().map(Column::number).collect(), classes: self.classes.clone() }
+        Signature::of_numbers(&self.columns, &self.classes)
     }
 
     /// Refuses a row only where the path to its leaf asks for a value that is missing.
     fn classify(&mut self, row: &[f32], scores: &mut [f32]) -> Result<(), Reject> {
         let mut at = 0;
-        // A child stands behind its parent, so that the walk ends; the first node is there.
+        // The model was checked: it has a first node, and each child stands behind its parent, so the walk ends.
         while let Some(step) = self.nodes.get(at) {
             match step {
                 Step::Answer(distribution) => {

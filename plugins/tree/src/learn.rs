@@ -9,16 +9,16 @@ use linfa::traits::Fit;
 use linfa::{Dataset, ParamGuard};
 use linfa_trees::{DecisionTree, TreeNode};
 use ndarray::{Array1, Array2};
-use sandpiper_sdk::{Kind, Learner, Signature};
+use sandpiper_sdk::{Learner, Signature};
 use serde::Deserialize;
 
 use crate::model::{FORMAT, Model, Node};
 
-/// How much is kept: rows × (columns + 2). Growing needs about 20 bytes for each, and so stays
+/// The most that is kept: rows × (columns + 2). Growing needs about 20 bytes for each, and so stays
 /// within the 64 MiB that a plugin has by default.
 pub const CELLS: usize = 1_000_000;
 
-/// linfa recurses once a level.
+/// The most levels that a configuration may ask for: linfa recurses once a level, and a component's stack is small.
 const DEEPEST: usize = 32;
 
 #[derive(Debug, Deserialize)]
@@ -64,12 +64,9 @@ impl Learner for TreeLearner {
                         learn afresh, without a model"
                 .to_owned());
         }
-        if let Some(column) = signature.columns.iter().find(|column| column.kind != Kind::Number) {
-            return Err(format!("column `{}` holds categories, tree takes only numbers", column.name));
-        }
         Ok(Self {
             config,
-            columns: signature.columns.into_iter().map(|column| column.name).collect(),
+            columns: signature.number_columns("tree")?,
             classes: signature.classes,
             rows: Vec::new(),
             labels: Vec::new(),
@@ -145,6 +142,7 @@ impl TreeLearner {
         at
     }
 
+    /// A leaf for the rows `here`: the weight of each class.
     fn leaf(&self, here: &[usize]) -> Node {
         let mut weights = vec![0.0; self.classes.len()];
         for row in here {

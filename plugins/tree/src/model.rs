@@ -1,5 +1,6 @@
 //! The model's file: JSON, `sandpiper.tree/1`.
 
+use sandpiper_sdk::{all_different, read_model};
 use serde::{Deserialize, Serialize};
 
 pub const FORMAT: &str = "sandpiper.tree/1";
@@ -26,13 +27,7 @@ pub enum Node {
 impl Model {
     /// Reads a model's file. The error is a sentence for the person who deploys it.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
-        if bytes.is_empty() {
-            return Err("tree needs a model: name its file in `model`".to_owned());
-        }
-        let model: Self =
-            serde_json::from_slice(bytes).map_err(|error| format!("the model is no {FORMAT} file: {error}"))?;
-        model.check().map_err(|what| format!("the model does not fit {FORMAT}: {what}"))?;
-        Ok(model)
+        read_model("tree", FORMAT, bytes, Self::check)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -78,13 +73,4 @@ impl Model {
             }
         }
     }
-}
-
-fn all_different(what: &str, names: &[String]) -> Result<(), String> {
-    for (index, name) in names.iter().enumerate() {
-        if names.iter().take(index).any(|other| other == name) {
-            return Err(format!("`{what}` names `{name}` twice"));
-        }
-    }
-    Ok(())
 }

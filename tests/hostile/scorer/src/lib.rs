@@ -1,72 +1,45 @@
-//! A scorer that misbehaves as its configuration says: `{"do": …, "on": "id of an outcome"}`. `nothing`
-//! behaves: the loss is 0 where the prediction is the truth, and 1 elsewhere.
+//! A scorer that misbehaves as its configuration says: `{"do": …, "on": "id of an outcome"}`. `nothing` behaves: the
+//! loss is 0 where the prediction is the truth, and 1 elsewhere.
 //!
-//! Besides what `misbehave` can do: `error`, `bad-row`, `twice-judged`, `nan`,
-//! `infinite`, `negative-weight`, `huge-answer`, and `…-in-open`.
+//! Besides what `misbehave` can do: `bad-row`, `twice-judged`, `nan`, `infinite`, `negative-weight`, `huge-answer`, and
+//! `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
-#![allow(
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::undocumented_unsafe_blocks,
-    reason = "it is meant to do what plugins must not"
-)]
+#![allow(clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
 
-use std::cell::RefCell;
+#[macro_use]
+#[path = "../../guest.rs"]
+mod guest;
 
-wit_bindgen::generate!({
-    world: "scorer-plugin",
-    path: "../../../wit",
-    generate_all,
-});
+use bindings::exports::sandpiper::plugin::scorer::{Guest, Judgement, Outcome};
+use guest::misbehave;
 
-use exports::sandpiper::plugin::scorer::{Guest, Judgement, Outcome};
-use misbehave::{Config, misbehave, misbehave_in_open};
-
-#[path = "../../misbehave.rs"]
-mod misbehave;
-
-thread_local! {
-    static CONFIG: RefCell<Option<Config<String>>> = const { RefCell::new(None) };
-}
-
-struct Hostile;
+hostile_guest!("scorer-plugin", on: String);
 
 impl Guest for Hostile {
     fn open(config: String) -> Result<(), String> {
-        let config: Config<String> = serde_json::from_str(&config).map_err(|error| error.to_string())?;
-        misbehave_in_open(&config.what)?;
-        CONFIG.set(Some(config));
-        Ok(())
+        configure(&config).map(|_| ())
     }
 
     fn score(_classes: Vec<String>, outcomes: Vec<Outcome>) -> Result<Vec<Judgement>, String> {
-        CONFIG.with_borrow(|config| match config {
-            Some(config) => score(config, &outcomes),
-            None => Err("not open".to_owned()),
-        })
+        let config = configured()?;
+        let judge = |(row, outcome): (u32, &Outcome)| Judgement {
+            row,
+            loss: if outcome.predicted == outcome.truth { 0.0 } else { 1.0 },
+            weight: 1.0,
+            accepted: true,
+            reason: None,
+        };
+        let mut judgements: Vec<Judgement> = (0..).zip(&outcomes).map(judge).collect();
+        if config.is_set_off(outcomes.len(), |on| outcomes.iter().any(|outcome| outcome.id == *on)) {
+            answer_badly(&config.what, &mut judgements)?;
+        }
+        Ok(judgements)
     }
-}
-
-fn score(config: &Config<String>, outcomes: &[Outcome]) -> Result<Vec<Judgement>, String> {
-    let judge = |(row, outcome): (u32, &Outcome)| Judgement {
-        row,
-        loss: if outcome.predicted == outcome.truth { 0.0 } else { 1.0 },
-        weight: 1.0,
-        accepted: true,
-        reason: None,
-    };
-    let mut judgements: Vec<Judgement> = (0..).zip(outcomes).map(judge).collect();
-    let named = config.on.as_ref().is_none_or(|on| outcomes.iter().any(|outcome| outcome.id == *on));
-    if config.has_seen(outcomes.len()) && named {
-        answer_badly(&config.what, &mut judgements)?;
-    }
-    Ok(judgements)
 }
 
 fn answer_badly(what: &str, judgements: &mut Vec<Judgement>) -> Result<(), String> {
-    misbehave(what);
+    misbehave(what)?;
     match what {
-        "error" => return Err("the hostile plugin fails as it was told to".to_owned()),
         "bad-row" => judgements[0].row = judgements.len() as u32,
         "twice-judged" => judgements.push(judgements[0].clone()),
         "nan" => judgements[0].loss = f64::NAN,
@@ -77,5 +50,3 @@ fn answer_badly(what: &str, judgements: &mut Vec<Judgement>) -> Result<(), Strin
     }
     Ok(())
 }
-
-export!(Hostile);
