@@ -93,3 +93,51 @@ fn every_configuration_key_is_documented() {
         );
     }
 }
+
+/// The rooms of `host/src`, from the bottom.
+const ROOMS: [&str; 13] = [
+    "record",
+    "config",
+    "stream",
+    "pipeline",
+    "kafka",
+    "feedback",
+    "replay",
+    "control",
+    "daemon",
+    "api",
+    "authoring",
+    "demo",
+    "cli",
+];
+
+#[test]
+fn rooms_import_downwards_only() {
+    let mut upwards = Vec::new();
+    for (at, room) in ROOMS.iter().enumerate() {
+        for (file, text) in sources(&root().join("host/src").join(room)) {
+            let above = ROOMS.iter().skip(at + 1);
+            upwards.extend(
+                above.filter(|other| text.contains(&format!("crate::{other}"))).map(|other| (file.clone(), other)),
+            );
+        }
+    }
+    assert!(upwards.is_empty(), "{upwards:?}");
+    let texts: Vec<_> = ROOMS.iter().flat_map(|room| sources(&root().join("host/src").join(room))).collect();
+    let of_many = texts.iter().filter(|(_, text)| text.contains("use crate::{"));
+    let of_many: Vec<_> = of_many.map(|(file, _)| file.strip_prefix(root()).unwrap().to_owned()).collect();
+    assert_eq!(of_many, [Path::new("host/src/stream/worker/tests.rs")], "the stories run what stands above them");
+}
+
+fn sources(folder: &Path) -> Vec<(std::path::PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use sandpiper::record::{Batch, BatchBuilder, Origin};
+use sandpiper::record::{Batch, BatchBuilder, Origin, TopicIndex, Topics};
 use sandpiper_csv::Csv;
 use sandpiper_json::Json;
 use sandpiper_logistic::Logistic;
@@ -116,9 +116,9 @@ fn compare(
 }
 
 fn batch(values: &[String]) -> Batch {
-    let mut builder = BatchBuilder::new(vec!["flowers".to_owned()].into());
+    let mut builder = BatchBuilder::new(Topics::new(["flowers"]));
     for (offset, value) in values.iter().cycle().take(ROWS).enumerate() {
-        let origin = Origin { topic: 0, partition: 0, offset: offset as i64 };
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: offset as i64 };
         builder.push(origin, Some(0), Some(b"a key"), Some(value.as_bytes()), None);
     }
     builder.finish()

@@ -17,6 +17,7 @@ use crate::kafka::properties::{self, Assignor};
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::kafka::source::BatchLimits;
 use crate::kafka::{KafkaSink, KafkaSource, members, topics};
+use crate::record::{Routes, Topics};
 use crate::replay::process::{self as replay, Progress, Replay, Request};
 use crate::stream::brake::{Brake, Word};
 use crate::stream::clock::SystemClock;
@@ -85,16 +86,17 @@ impl Daemon {
     fn start_worker(&mut self, controller: &Controller, at: usize, pipeline: crate::pipeline::Pipeline) -> Result<()> {
         let plan = &controller.plan;
         let (Some(slot), Some(report)) = (controller.slots.get(at), controller.reports.get(at)) else { return Ok(()) };
+        let topics = Topics::new(&plan.input.topics);
         let spec = Spec {
             name: format!("{}/{at}", plan.name),
             source: self.named(plan, properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky)),
             start: plan.input.start,
-            topics: plan.input.topics.clone().into(),
+            topics: topics.clone(),
             sink: SinkSettings {
                 properties: self.named(plan, properties::producer(plan)),
                 transactional_id: self.transactional_id(plan, "main", at),
                 topics: sink_topics(plan),
-                inputs: plan.input.topics.clone(),
+                inputs: topics,
                 group: plan.input.group.clone(),
             },
             plan: plan.clone(),
@@ -109,20 +111,21 @@ impl Daemon {
         let release = self.stager.release(&feedback.score)?;
         let scorer = WasmScorer::open(self.stager.plugin(&release)?, limits(plan), self.stager.opening(&release)?)
             .with_context(|| format!("pipeline {}, stage score", plan.name))?;
-        let settings = feedback::Settings::new(feedback, plan, self.state.instance(), release.label());
-        let topics = vec![plan.output.topic.clone(), feedback.labels.clone()];
+        let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
+        let settings = feedback::Settings::new(feedback, plan, predictions, self.state.instance(), release.label());
         let spec = Spec {
             name: format!("{}/feedback", plan.name),
             source: self.named(plan, properties::consumer(plan, &feedback.group, Assignor::Range)),
             start: Start::Earliest,
-            topics: topics.clone().into(),
+            topics: topics.clone(),
             sink: SinkSettings {
                 properties: self.named(plan, properties::producer(plan)),
                 transactional_id: self.transactional_id(plan, "feedback", 0),
-                topics: vec![
-                    SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
-                    SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
-                ],
+                topics: Routes {
+                    output: SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
+                    dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
+                    named: Vec::new(),
+                },
                 inputs: topics,
                 group: feedback.group.clone(),
             },
@@ -185,18 +188,18 @@ impl Daemon {
         }
         let group = format!("sandpiper.{}.replay.{}", plan.name, uuid::Uuid::new_v4());
         let mut topics = sink_topics(&plan);
-        for topic in &mut topics {
+        for topic in topics.iter_mut() {
             if topic.placement == Placement::Input {
                 // The record's own partition; the dead letters' topic may have fewer.
                 topic.placement = Placement::Folded;
             }
         }
-        let inputs = vec![plan.errors.dead_letters.clone()];
+        let inputs = Topics::new([&plan.errors.dead_letters]);
         let spec = Spec {
             name: format!("{}/replay", plan.name),
             source: self.named(&plan, properties::consumer(&plan, &group, Assignor::Range)),
             start: Start::Earliest,
-            topics: inputs.clone().into(),
+            topics: inputs.clone(),
             sink: SinkSettings {
                 properties: self.named(&plan, properties::producer(&plan)),
                 transactional_id: self.transactional_id(&plan, "replay", 0),
@@ -289,7 +292,7 @@ struct Spec {
     plan: Arc<Plan>,
     source: Properties,
     start: Start,
-    topics: Arc<[String]>,
+    topics: Topics,
     sink: SinkSettings,
 }
 

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::record::output::{Halt, Outputs};
-use crate::record::{Batch, Revision};
+use crate::record::{Batch, Revision, Topics};
 use crate::stream::brake::Brake;
 use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
@@ -76,7 +76,7 @@ pub struct Worker<S, K, C, P> {
     process: P,
     control: Control<P>,
     bounds: Bounds,
-    topics: Arc<[String]>,
+    topics: Topics,
     /// Assigned partitions and their committed positions.
     positions: BTreeMap<TopicPartition, i64>,
     /// Assigned, but where they go on could not be read yet.
@@ -108,16 +108,8 @@ where
     C: Clock,
     P: Process,
 {
-    /// `topics` are the names of the source's input topics.
-    pub fn new(
-        source: S,
-        sink: K,
-        clock: C,
-        process: P,
-        control: Control<P>,
-        bounds: Bounds,
-        topics: Arc<[String]>,
-    ) -> Self {
+    /// `topics` are the source's.
+    pub fn new(source: S, sink: K, clock: C, process: P, control: Control<P>, bounds: Bounds, topics: Topics) -> Self {
         let now = clock.now();
         let report = WorkerReport {
             state: WorkerState::Running,
@@ -273,10 +265,7 @@ where
             self.positions.insert(position.partition, position.offset);
         }
         if !self.forced.is_empty() {
-            self.forced.retain(|origin, _| {
-                let partition = TopicPartition { topic: origin.topic, partition: origin.partition };
-                !transaction.covers(partition, origin.offset)
-            });
+            self.forced.retain(|origin, _| !transaction.covers((*origin).into(), origin.offset));
         }
         self.report.transactions += 1;
         self.report.counts.add(&transaction.counts);
@@ -414,7 +403,7 @@ where
         }
         self.commit()?;
         let positions = self.source.start_of(&[partition])?;
-        let name = self.topics.get(usize::from(partition.topic)).map_or("", String::as_str);
+        let name = self.topics.name(partition.topic);
         let gone = self.positions.get(&partition).copied().unwrap_or_default();
         for position in &positions {
             let message = format!(
@@ -434,7 +423,7 @@ where
         let now = self.clock.now();
         self.published = Some(now);
         let partition = |(partition, position): (&TopicPartition, &i64)| PartitionReport {
-            topic: self.topics.get(usize::from(partition.topic)).cloned().unwrap_or_default(),
+            topic: self.topics.name(partition.topic).to_owned(),
             partition: partition.partition,
             position: Some(*position),
             lag: self.source.end(*partition).map(|end| (end - position).max(0)),

@@ -143,7 +143,7 @@ where
         let forced: HashSet<Origin> = self.forced.keys().copied().collect();
         for Refused { origin, message, last_resort } in refused {
             if last_resort {
-                let topic = self.topics.get(usize::from(origin.topic)).map_or("", String::as_str);
+                let topic = self.topics.name(origin.topic);
                 return Err(Fault::Configuration(format!(
                     "the dead letter of {topic}/{}@{} is refused even without its value: {message}; the dead-letter topic must \
                      take records of 64 KiB and null keys: mend its max.message.bytes and cleanup.policy",

@@ -3,6 +3,7 @@
 use super::above::pipeline::{Pipeline, fakes};
 use super::fakes::{BOUNDS, Journal, World, partition, world};
 use crate::config::plan::Policy;
+use crate::record::Route;
 use crate::record::output::Halt;
 use crate::stream::brake::{Cause, Pause, Word};
 use crate::stream::process::Trial;
@@ -214,7 +215,7 @@ fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_writte
     assert_eq!(pause.cause, Cause::Record);
     assert!(pause.why.starts_with("in/0@1: parse says bad-number"), "{}", pause.why);
     assert_eq!(world.group_offset(0).as_deref(), Some("0"));
-    assert!(world.visible(0).is_empty() && world.letters().is_empty());
+    assert!(world.visible(Route::Output).is_empty() && world.letters().is_empty());
 
     world.offer(fakes::passing(8));
     world.step();

@@ -69,8 +69,9 @@ fn a_dead_letter_that_is_refused_even_without_its_value_stops_the_worker_and_nam
 
 #[test]
 fn two_refused_outputs_of_one_record_are_one_refusal_and_its_dead_letter_keeps_the_value() {
-    use super::above::pipeline::{OUTPUT, Pipeline, fakes};
-    let twice = fakes::transform("transform[0]", &[None, Some(OUTPUT)], |text| {
+    use super::above::pipeline::{Pipeline, fakes};
+    use crate::record::Route;
+    let twice = fakes::transform("transform[0]", &[None, Some(Route::Output)], |text| {
         fakes::Fate::Emit(vec![fakes::to(0, text), fakes::to(1, text)])
     });
     let pipeline = Pipeline::new(fakes::revision(7), std::sync::Arc::new(fakes::settings()), vec![twice], None);
