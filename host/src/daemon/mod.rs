@@ -19,6 +19,7 @@ use crate::kafka::source::BatchLimits;
 use crate::kafka::{KafkaSink, KafkaSource, members, topics};
 use crate::record::{Routes, Topics};
 use crate::replay::process::{self as replay, Progress, Replay, Request};
+use crate::stream::backoff::Backoff;
 use crate::stream::brake::{Brake, Word};
 use crate::stream::clock::SystemClock;
 use crate::stream::fault::Fault;
@@ -29,9 +30,8 @@ use crate::stream::worker::{Control, Worker};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stage::WasmScorer;
 
-/// Between two attempts to start a worker, doubling.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts to start a worker.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// What is the same for all pipelines.
 #[derive(Clone, Debug)]
@@ -300,7 +300,7 @@ struct Spec {
 /// a person can help.
 fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
     let mut process = process;
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = BACKOFF;
     while !control.stop.load(Ordering::Relaxed) {
         let fault = match connect(spec) {
             Ok((source, sink)) => {
@@ -309,7 +309,7 @@ fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
                     Worker::new(source, sink, SystemClock, process, control.clone(), bounds, spec.topics.clone());
                 let result = worker.run();
                 process = worker.into_process();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 match result {
                     Ok(()) => return,
                     Err(fault) => fault,
@@ -329,8 +329,7 @@ fn supervise<P: Process>(spec: &Spec, process: P, control: &Control<P>) {
             return;
         }
         tracing::warn!(worker = spec.name, %fault, "the worker cannot start; trying again");
-        wait(pause, &control.stop);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        wait(backoff.failed(), &control.stop);
     }
 }
 

@@ -101,14 +101,14 @@ fn refused_records_of_several_partitions_are_forced_together() {
 fn a_forced_outcome_outlives_an_abort_and_ends_with_its_commit() {
     let mut world = refusing(false, Refusal::Output);
     world.step();
-    assert_eq!(world.worker.forced.len(), 1);
+    assert_eq!(world.worker.transactions.forced().len(), 1);
     world.next_commit_ends(Ending::Abortable);
     world.step();
     world.interval();
-    assert_eq!(world.worker.forced.len(), 1);
+    assert_eq!(world.worker.transactions.forced().len(), 1);
     world.settle();
     assert_eq!((world.processed(0), world.letters().len()), (vec![0, 2], 1));
-    assert!(world.worker.forced.is_empty());
+    assert!(world.worker.transactions.forced().is_empty());
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn a_forced_outcome_waits_for_the_transaction_that_reaches_its_record() {
     world.step();
     world.worker.source.batch(0);
     world.interval();
-    assert_eq!((world.processed(0), world.worker.forced.len()), (vec![0], 1));
+    assert_eq!((world.processed(0), world.worker.transactions.forced().len()), (vec![0], 1));
     world.worker.source.batch(8);
     world.settle();
-    assert_eq!((world.processed(0), world.worker.forced.len()), (vec![0, 2], 0));
+    assert_eq!((world.processed(0), world.worker.transactions.forced().len()), (vec![0, 2], 0));
 }
 
 #[test]

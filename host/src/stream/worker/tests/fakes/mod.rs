@@ -262,7 +262,7 @@ impl<P: Process> World<P> {
             let read = self.worker.source.positions.iter().all(|(partition, position)| {
                 self.worker.source.paused.contains(partition) || *position >= self.broker.borrow().end(*partition)
             });
-            if read && self.worker.transaction.is_none() && self.worker.pending.is_empty() {
+            if read && !self.worker.transactions.is_open() && !self.worker.partitions.is_any_pending() {
                 return;
             }
         }
@@ -297,7 +297,7 @@ impl<P: Process> World<P> {
     }
 
     pub fn is_in_transaction(&self) -> bool {
-        self.worker.transaction.is_some()
+        self.worker.transactions.is_open()
     }
 
     /// Offsets of a partition that a read_committed reader finds processed, in the order of the output.
