@@ -18,7 +18,7 @@ use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::{Group, vanished};
 use crate::record::Origin;
 use crate::record::output::Outputs;
-use crate::stream::failpoint;
+use crate::stream::failpoint::failpoint;
 use crate::stream::fault::Fault;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, TopicPartition};
@@ -176,7 +176,8 @@ impl Sink for KafkaSink {
             })?;
         }
         self.in_transaction = true;
-        failpoint::pass(failpoint::AFTER_BEGIN)
+        failpoint!(AFTER_BEGIN);
+        Ok(())
     }
 
     fn rested(&self) -> Option<Instant> {
@@ -206,12 +207,12 @@ impl Sink for KafkaSink {
             }
             let offsets = Arc::new(Offsets { list, group });
             self.repeat("sending the offsets", deadline, |producer| producer.send_offsets(&offsets, deadline))?;
-            failpoint::pass(failpoint::AFTER_OFFSETS)?;
+            failpoint!(AFTER_OFFSETS);
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.
                 verdict(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
             })?;
-            failpoint::pass(failpoint::AFTER_END)?;
+            failpoint!(AFTER_END);
         }
         self.in_transaction = false;
         self.ended = Instant::now();

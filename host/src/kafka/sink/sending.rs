@@ -12,7 +12,7 @@ use super::super::producer::{Placement, Producer, SLICE, Sent, refused};
 use super::KafkaSink;
 use crate::record::Headers;
 use crate::record::output::{Output, Outputs, Span};
-use crate::stream::failpoint;
+use crate::stream::failpoint::failpoint;
 use crate::stream::fault::{Fault, Refused};
 
 impl KafkaSink {
@@ -206,7 +206,7 @@ impl KafkaSink {
             } else {
                 self.send_one(outputs, first, deadline)?;
             }
-            failpoint::pass(failpoint::IN_PRODUCE)?;
+            failpoint!(IN_PRODUCE);
             if alone {
                 self.producer()?.flush(&self.sent, deadline)?;
             }

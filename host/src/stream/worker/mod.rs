@@ -23,7 +23,7 @@ use crate::record::{Batch, Topics};
 use crate::stream::brake::{Brake, Cause};
 use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
-use crate::stream::failpoint;
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::fault::Fault;
 use crate::stream::process::{Process, Trial};
 use crate::stream::report::Publisher;
@@ -228,9 +228,7 @@ where
         let deadline = transaction.deadline(&self.bounds).max(now + self.bounds.budget / 2);
         self.transactions.closing(now);
         let group = self.source.group()?;
-        if failpoint::is_on(failpoint::BUG_OFFSETS_FIRST) {
-            self.source.commit(&positions, &metadata)?;
-        }
+        planted_mistake!(OFFSETS_FIRST, self.source.commit(&positions, &metadata)?);
         self.sink.commit(&positions, &metadata, group, deadline)?;
         if !self.sink.is_transactional() {
             self.source.commit(&positions, &metadata)?;

@@ -10,7 +10,7 @@ use crate::record::output::Halt;
 use crate::stream::backoff::Backoff;
 use crate::stream::brake::Cause;
 use crate::stream::clock::Clock;
-use crate::stream::failpoint;
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::sink::Sink;
@@ -122,12 +122,9 @@ where
         let reading = self.partitions.reading();
         let places = self.locate(&self.partitions.started())?;
         let mut positions: Vec<Position> = places.iter().map(|place| place.position).collect();
-        if failpoint::is_on(failpoint::BUG_REWIND_FROM_MEMORY) {
-            positions = self.partitions.positions();
-        }
-        if !failpoint::is_on(failpoint::BUG_NO_SEEK) {
-            self.source.seek(&positions)?;
-        }
+        planted_mistake!(REWIND_FROM_MEMORY, positions = self.partitions.positions());
+        planted_mistake!(NO_SEEK, positions.clear());
+        self.source.seek(&positions)?;
         self.partitions.moved(&positions);
         // Another owner, of a newer deployment, may have had a partition in between.
         for place in places.iter().filter(|place| place.needs.is_some()) {
