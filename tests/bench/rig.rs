@@ -21,7 +21,7 @@ use sandpiper::kafka::source::BatchLimits;
 use sandpiper::kafka::{KafkaSink, KafkaSource};
 use sandpiper::pipeline::{Pipeline, Settings};
 use sandpiper::record::output::Outputs;
-use sandpiper::record::{Batch, Revision};
+use sandpiper::record::{Batch, Revision, Topics};
 use sandpiper::stream::clock::SystemClock;
 use sandpiper::stream::hold::Hold;
 use sandpiper::stream::process::{Forced, Process};
@@ -268,12 +268,12 @@ impl Running {
 }
 
 fn work(plan: &Plan, bounds: Bounds, watched: Watched, handles: Handles<Watched>) -> Result<()> {
-    let topics: Arc<[String]> = plan.input.topics.clone().into();
+    let topics = Topics::new(&plan.input.topics);
     let sink = KafkaSink::new(SinkSettings {
         properties: properties::producer(plan),
         transactional_id: Some(plan.name.clone()),
         topics: sink_topics(plan),
-        inputs: plan.input.topics.clone(),
+        inputs: topics.clone(),
         group: plan.input.group.clone(),
     })?;
     let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes };

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use sandpiper_csv::Csv;
 use sandpiper_json::Json;
 use sandpiper_logistic::Logistic;
-use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin};
+use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin, TopicIndex, Topics};
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{Classify, Parse, WasmClassifier, WasmParser};
 use sandpiper_sandbox::stock;
@@ -124,9 +124,9 @@ fn compare(
 }
 
 fn batch(values: &[String]) -> Batch {
-    let mut builder = BatchBuilder::new(vec!["flowers".to_owned()].into());
+    let mut builder = BatchBuilder::new(Topics::new(["flowers"]));
     for (offset, value) in values.iter().cycle().take(ROWS).enumerate() {
-        let origin = Origin { topic: 0, partition: 0, offset: offset as i64 };
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: offset as i64 };
         builder.push(origin, Some(0), Some(b"a key"), Some(value.as_bytes()), None);
     }
     builder.finish()

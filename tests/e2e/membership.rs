@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use sandpiper::config::plan::{Properties, Start};
 use sandpiper::kafka::KafkaSource;
 use sandpiper::kafka::source::BatchLimits;
+use sandpiper::record::Topics;
 use sandpiper::stream::source::{Event, Source, TopicPartition};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -32,7 +33,7 @@ fn source(scene: &Scene, assignor: &str) -> Result<KafkaSource> {
         properties.0.insert(name.into(), value.into());
     }
     let limits = BatchLimits { records: 100, bytes: 1 << 20 };
-    Ok(KafkaSource::new(&properties, [scene.topic("in")].into(), Start::Earliest, limits)?)
+    Ok(KafkaSource::new(&properties, Topics::new([scene.topic("in")]), Start::Earliest, limits)?)
 }
 
 /// A member that starts what it is given or leaves it for later, and lets go what is taken.

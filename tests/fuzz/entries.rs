@@ -6,8 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sandpiper::feedback::message;
-use sandpiper::record::RecordId;
-use sandpiper::record::{Batch, BatchBuilder, Headers, Origin};
+use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
@@ -99,8 +98,14 @@ fn split(data: &[u8]) -> (&str, &[u8]) {
 
 /// A batch of one record; its key and its header are the value too.
 fn one(value: &[u8]) -> Batch {
-    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    let mut builder = BatchBuilder::new(Topics::new(["in"]));
     let headers = ["id", "source"].map(|name| (name.to_owned(), Some(value.to_vec()))).to_vec();
-    builder.push(Origin { topic: 0, partition: 0, offset: 0 }, None, Some(value), Some(value), Some(Box::new(headers)));
+    builder.push(
+        Origin { topic: TopicIndex::FIRST, partition: 0, offset: 0 },
+        None,
+        Some(value),
+        Some(value),
+        Some(Box::new(headers)),
+    );
     builder.finish()
 }

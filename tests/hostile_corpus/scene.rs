@@ -7,11 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sandpiper::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use sandpiper::pipeline::isolate::isolate;
-use sandpiper::pipeline::{DEAD_LETTERS, ModelStage, OUTPUT, Pipeline, Settings, TransformStage};
+use sandpiper::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use sandpiper::record::dead_letter::{Letterhead, PREFIX};
 use sandpiper::record::output::{Halt, Outputs};
 use sandpiper::record::prediction::Writer;
-use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision};
+use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Route, TopicIndex, Topics};
 use sandpiper::stream::process::{Forced, Process as _};
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
@@ -158,14 +158,14 @@ fn settings(limits: Limits) -> Arc<Settings> {
         max_value: 1 << 20,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
-        letterhead: Letterhead { pipeline: "corpus".into(), instance: "here".into(), topic: DEAD_LETTERS },
+        letterhead: Letterhead { pipeline: "corpus".into(), instance: "here".into() },
     })
 }
 
 fn answers(outputs: &Outputs) -> Result<Answers> {
     let answer = |output: &sandpiper::record::output::Output| {
         let value = String::from_utf8(output.value.map(|span| outputs.bytes(span).to_vec()).unwrap_or_default())?;
-        if output.topic != OUTPUT {
+        if output.route != Route::Output {
             let reason = format!("{PREFIX}reason");
             let headers = output.headers.iter().flat_map(|headers| headers.iter());
             let code = headers.rev().find(|(name, _)| *name == reason).and_then(|(_, value)| value.clone());
@@ -218,9 +218,9 @@ fn value(row: usize, poisoned: bool) -> String {
 
 /// The batch whose first offset is `first`.
 pub fn batch(first: usize, rows: usize, poisoned: bool) -> Batch {
-    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    let mut builder = BatchBuilder::new(Topics::new(["in"]));
     for row in 0..rows {
-        let origin = Origin { topic: 0, partition: 0, offset: (first + row) as i64 };
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: (first + row) as i64 };
         builder.push(origin, Some(1), Some(b"k"), Some(value(row, poisoned).as_bytes()), None);
     }
     builder.finish()

@@ -7,11 +7,65 @@ pub use crate::wit::latest::RawBatch;
 /// A record's headers, in order; names may repeat and a value may be null.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
+/// One of a loop's input topics, by its place in `Topics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicIndex(u16);
+
+impl TopicIndex {
+    pub const FIRST: Self = Self(0);
+
+    /// Counted from 0.
+    pub const fn nth(at: u16) -> Self {
+        Self(at)
+    }
+
+    /// For lists that stand beside `Topics` in the same order.
+    pub fn get(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The names of a loop's input topics: the one place where a name becomes an index and an index a name. A copy costs nothing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Topics(Arc<[String]>);
+
+impl Topics {
+    pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(names.into_iter().map(Into::into).collect())
+    }
+
+    /// Those names, and the index of each.
+    pub fn of<const N: usize>(names: [&str; N]) -> (Self, [TopicIndex; N]) {
+        (Self::new(names), std::array::from_fn(|at| TopicIndex(at as u16)))
+    }
+
+    pub fn names(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Empty for an index of another list.
+    pub fn name(&self, topic: TopicIndex) -> &str {
+        self.0.get(topic.get()).map_or("", String::as_str)
+    }
+
+    pub fn index(&self, name: &str) -> Option<TopicIndex> {
+        self.0.iter().position(|known| known == name).map(|at| TopicIndex(at as u16))
+    }
+
+    /// The index of a name, which joins the list where it is new.
+    pub fn add(&mut self, name: &str) -> TopicIndex {
+        self.index(name).unwrap_or_else(|| {
+            let index = TopicIndex(self.0.len() as u16);
+            self.0 = self.0.iter().cloned().chain([name.to_owned()]).collect();
+            index
+        })
+    }
+}
+
 /// Where a record was consumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
-    /// Index into the names of the loop's input topics.
-    pub topic: u16,
+    pub topic: TopicIndex,
     pub partition: i32,
     pub offset: i64,
 }
@@ -33,8 +87,8 @@ pub struct Row {
 /// The rows of a batch; shared with the plugin's store while a call runs, for its record-context.
 #[derive(Clone, Debug)]
 pub struct Rows {
-    /// Names of the loop's input topics.
-    pub topics: Arc<[String]>,
+    /// The loop's input topics.
+    pub topics: Topics,
     rows: Vec<Row>,
     keys: Vec<u8>,
 }
@@ -55,7 +109,7 @@ impl Rows {
     }
 
     pub fn topic(&self, origin: Origin) -> &str {
-        self.topics.get(usize::from(origin.topic)).map_or("", String::as_str)
+        self.topics.name(origin.topic)
     }
 }
 
@@ -107,14 +161,14 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    pub fn new(topics: Arc<[String]>) -> Self {
+    pub fn new(topics: Topics) -> Self {
         Self {
             raw: RawBatch { payload: Vec::new(), offsets: vec![0] },
             rows: Rows { topics, rows: Vec::new(), keys: Vec::new() },
         }
     }
 
-    pub fn with_capacity(topics: Arc<[String]>, records: usize, bytes: usize) -> Self {
+    pub fn with_capacity(topics: Topics, records: usize, bytes: usize) -> Self {
         let mut offsets = Vec::with_capacity(records + 1);
         offsets.push(0);
         Self {
@@ -156,5 +210,19 @@ impl BatchBuilder {
 
     pub fn finish(self) -> Batch {
         Batch { raw: self.raw, rows: Arc::new(self.rows) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_found_by_its_name_and_named_by_its_index() {
+        let (mut topics, [one, two]) = Topics::of(["in", "labels"]);
+        assert_eq!((one, topics.index("labels"), topics.name(two)), (TopicIndex::FIRST, Some(two), "labels"));
+        let three = topics.add("more");
+        assert_eq!((three, topics.add("in"), topics.names().len()), (TopicIndex::nth(2), one, 3));
+        assert_eq!((topics.index("none"), topics.name(TopicIndex::nth(3))), (None, ""));
     }
 }

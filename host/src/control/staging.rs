@@ -13,8 +13,8 @@ use super::directory::StateDirectory;
 use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
-use crate::record::Revision;
 use crate::record::prediction::Writer;
+use crate::record::{Revision, Route, Routes};
 use crate::stream::process::Trial;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::instance::Opening;
@@ -178,19 +178,20 @@ fn read(path: &Path, what: &str) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("{what} {} cannot be read", path.display()))
 }
 
-/// The sink's topics of the main loop: output, dead letters, then the transforms' named outputs.
-pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
+/// Where the main loop writes: output, dead letters, and the transforms' named outputs.
+pub fn sink_topics(plan: &Plan) -> Routes<SinkTopic> {
     let placement = match plan.output.partition {
         Partition::Input => Placement::Input,
         Partition::Key => Placement::Key,
     };
-    let mut topics = vec![
-        SinkTopic { name: plan.output.topic.clone(), placement },
-        SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
-    ];
+    let mut topics = Routes {
+        output: SinkTopic { name: plan.output.topic.clone(), placement },
+        dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
+        named: Vec::new(),
+    };
     for name in plan.transforms.iter().flat_map(|transform| transform.outputs.values()) {
-        if !topics.iter().any(|topic| topic.name == *name) {
-            topics.push(SinkTopic { name: name.clone(), placement });
+        if topics.find(|topic| topic.name == *name).is_none() {
+            topics.named.push(SinkTopic { name: name.clone(), placement });
         }
     }
     topics
@@ -203,13 +204,13 @@ pub fn sink_topics(plan: &Plan) -> Vec<SinkTopic> {
 pub fn routes(
     configured: &std::collections::BTreeMap<String, String>,
     outputs: &[String],
-    topics: &[SinkTopic],
-) -> Result<Vec<Option<u16>>> {
+    topics: &Routes<SinkTopic>,
+) -> Result<Vec<Option<Route>>> {
     if let Some(unknown) = configured.keys().find(|name| !outputs.contains(name)) {
         bail!("outputs.{unknown} names an output that the plugin does not have; it has {}", outputs.join(", "));
     }
-    let index = |name: &String| topics.iter().position(|topic| topic.name == *name).map(|at| at as u16);
-    Ok(outputs.iter().map(|output| configured.get(output).and_then(index)).collect())
+    let route = |name: &String| topics.find(|topic| topic.name == *name);
+    Ok(outputs.iter().map(|output| configured.get(output).and_then(route)).collect())
 }
 
 /// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.

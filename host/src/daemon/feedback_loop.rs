@@ -11,6 +11,7 @@ use crate::control::staging::{Stager, limits};
 use crate::feedback::{Feedback, Figures, Settings};
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
+use crate::record::{Routes, Topics};
 use crate::stream::worker::Handles;
 
 /// # Errors
@@ -26,23 +27,24 @@ pub fn spec(
     let release = stager.release(&feedback.score)?;
     let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
         .with_context(|| format!("pipeline {}, stage score", plan.name))?;
-    let settings = Settings::new(feedback, plan, stager.instance(), release.label());
-    let topics = vec![plan.output.topic.clone(), feedback.labels.clone()];
+    let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
+    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release.label());
     Ok(LoopSpec {
         name: format!("{}/feedback", plan.name),
         source: SourceSettings {
             // Predictions and labels of one partition number must come to one member.
             properties: names.consumer(plan, &feedback.group, Assignor::Range),
-            topics: topics.clone().into(),
+            topics: topics.clone(),
             start: Start::Earliest,
         },
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "feedback", 0),
-            topics: vec![
-                SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
-                SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
-            ],
+            topics: Routes {
+                output: SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
+                dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
+                named: Vec::new(),
+            },
             inputs: topics,
             group: feedback.group.clone(),
         },

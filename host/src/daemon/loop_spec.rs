@@ -6,6 +6,7 @@ use crate::config::plan::{Guarantee, Plan, Properties, Start};
 use crate::kafka::members;
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::sink::SinkSettings;
+use crate::record::Topics;
 use crate::stream::fault::Fault;
 use crate::stream::worker::Handles;
 
@@ -31,8 +32,8 @@ pub type Ended = Box<dyn FnOnce(Option<&Fault>) + Send>;
 /// What a consumer is made of.
 pub struct SourceSettings {
     pub properties: Properties,
-    /// The loop's input topics, in the order in which its process knows them.
-    pub topics: Arc<[String]>,
+    /// The loop's input topics.
+    pub topics: Topics,
     /// Where a partition without a committed offset starts.
     pub start: Start,
 }

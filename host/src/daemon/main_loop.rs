@@ -10,6 +10,7 @@ use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::SinkSettings;
 use crate::pipeline::Pipeline;
+use crate::record::Topics;
 use crate::stream::worker::Handles;
 
 /// What it runs waits in its slot: control has left it there.
@@ -19,18 +20,19 @@ use crate::stream::worker::Handles;
 pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -> Result<LoopSpec<Pipeline>> {
     let name = format!("{}/{}", plan.name, handles.worker);
     let process = handles.slot.take().with_context(|| format!("{name} has nothing to run"))?;
+    let topics = Topics::new(&plan.input.topics);
     Ok(LoopSpec {
         name,
         source: SourceSettings {
             properties: names.consumer(plan, &plan.input.group, Assignor::CooperativeSticky),
-            topics: plan.input.topics.clone().into(),
+            topics: topics.clone(),
             start: plan.input.start,
         },
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "main", handles.worker),
             topics: sink_topics(plan),
-            inputs: plan.input.topics.clone(),
+            inputs: topics,
             group: plan.input.group.clone(),
         },
         plan: plan.clone(),

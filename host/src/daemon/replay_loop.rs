@@ -7,6 +7,7 @@ use crate::config::plan::{Plan, Start};
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{Placement, SinkSettings};
+use crate::record::Topics;
 use crate::replay::process::{Replay, Shared};
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::stop::Stop;
@@ -22,19 +23,19 @@ pub fn spec(
 ) -> LoopSpec<Replay> {
     let group = format!("sandpiper.{}.replay.{}", plan.name, uuid::Uuid::new_v4());
     let mut topics = sink_topics(&plan);
-    for topic in &mut topics {
+    for topic in topics.iter_mut() {
         if topic.placement == Placement::Input {
             // The record's own partition; the dead letters' topic may have fewer.
             topic.placement = Placement::Folded;
         }
     }
-    let inputs = vec![plan.errors.dead_letters.clone()];
+    let inputs = Topics::new([&plan.errors.dead_letters]);
     let stop = handles.stop.clone();
     LoopSpec {
         name: format!("{}/replay", plan.name),
         source: SourceSettings {
             properties: names.consumer(&plan, &group, Assignor::Range),
-            topics: inputs.clone().into(),
+            topics: inputs.clone(),
             start: Start::Earliest,
         },
         sink: SinkSettings {

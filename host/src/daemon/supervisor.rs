@@ -9,6 +9,7 @@ use anyhow::Result;
 use super::loop_spec::LoopSpec;
 use crate::kafka::source::BatchLimits;
 use crate::kafka::{KafkaSink, KafkaSource, topics};
+use crate::stream::backoff::Backoff;
 use crate::stream::clock::SystemClock;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
@@ -16,9 +17,8 @@ use crate::stream::report::WorkerState;
 use crate::stream::stop::Stop;
 use crate::stream::worker::Worker;
 
-/// Between two attempts to start a worker, doubling.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts to start a worker.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 
 /// A daemon's threads.
 #[derive(Default)]
@@ -74,7 +74,7 @@ impl Supervisor {
 /// Keeps one worker running: connects, runs, and after a fault that the worker cannot mend tries again, unless only
 /// a person can help.
 fn supervise<P: Process>(mut spec: LoopSpec<P>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = BACKOFF;
     let mut last = None;
     while !spec.handles.stop.is_set() {
         let fault = match connect(&spec) {
@@ -84,7 +84,7 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
                     Worker::new(source, sink, SystemClock, spec.process, spec.handles.clone(), bounds, topics);
                 let result = worker.run();
                 spec.process = worker.into_process();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 match result {
                     Ok(()) => break,
                     Err(fault) => fault,
@@ -106,8 +106,7 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
             break;
         }
         tracing::warn!(worker = spec.name, %fault, "the worker cannot start; trying again");
-        wait(pause, &spec.handles.stop);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        wait(backoff.failed(), &spec.handles.stop);
     }
     (spec.ended)(last.as_ref());
 }

@@ -16,10 +16,9 @@ pub use join::{Bounds, Join, Kind};
 
 use crate::config::plan::Feedback as Plan;
 use crate::pipeline::isolate::isolate;
-use crate::pipeline::{DEAD_LETTERS, OUTPUT};
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, RecordId};
+use crate::record::{Batch, RecordId, Route, TopicIndex};
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
 use join::{Arrival, Joined};
@@ -28,11 +27,10 @@ use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 pub use tally::Figures;
 use tally::Tally;
 
-/// Index of the predictions among the loop's input topics; the labels are the other one.
-const PREDICTIONS: u16 = 0;
-
 /// What a feedback loop is made of.
 pub struct Settings {
+    /// Which of the loop's input topics has the predictions; the labels are in the other one.
+    pub predictions: TopicIndex,
     pub labels_id: RecordId,
     /// JSON pointer to the class; `None`: the value is the class.
     pub class: Option<String>,
@@ -45,18 +43,21 @@ pub struct Settings {
 }
 
 impl Settings {
-    pub fn new(plan: &Plan, pipeline: &crate::config::plan::Plan, instance: &str, release: String) -> Self {
+    pub fn new(
+        plan: &Plan,
+        pipeline: &crate::config::plan::Plan,
+        predictions: TopicIndex,
+        instance: &str,
+        release: String,
+    ) -> Self {
         Self {
+            predictions,
             labels_id: plan.id.clone(),
             class: plan.class.clone(),
             bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries },
             deadline: pipeline.limits.deadline,
             budget: pipeline.delivery.budget,
-            letterhead: Letterhead {
-                pipeline: pipeline.name.clone(),
-                instance: instance.to_owned(),
-                topic: DEAD_LETTERS,
-            },
+            letterhead: Letterhead { pipeline: pipeline.name.clone(), instance: instance.to_owned() },
             release,
         }
     }
@@ -87,7 +88,7 @@ impl Feedback {
         let time = facts.timestamp.unwrap_or_default();
         let bounds = self.settings.bounds;
         let join = self.joins.entry(facts.origin.partition).or_insert_with(|| Join::new(bounds));
-        let arrival = if facts.origin.topic == PREDICTIONS {
+        let arrival = if facts.origin.topic == self.settings.predictions {
             match batch.value(row).and_then(message::prediction) {
                 Some(prediction) => join.prediction(prediction, time),
                 // A tombstone that was passed, or somebody else's record: nothing that a label can be for.
@@ -154,7 +155,7 @@ impl Feedback {
         let value = outputs.write(|out| message::write_score(out, joined, judgement));
         outputs.records.push(Output {
             origin: facts.origin,
-            topic: OUTPUT,
+            route: Route::Output,
             key,
             value: Some(value),
             timestamp: facts.timestamp,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::*;
 use crate::pipeline::fakes::revision;
 use crate::record::output::Span;
-use crate::record::{BatchBuilder, Origin};
+use crate::record::{BatchBuilder, Origin, Topics};
 use crate::stream::process::Refusal;
 use sandpiper_sandbox::{Failure, FailureKind};
 
-const LABELS: u16 = 1;
+const PREDICTIONS: TopicIndex = TopicIndex::FIRST;
+const LABELS: TopicIndex = TopicIndex::nth(1);
 
 /// Loss 0 or 1. A source of `liar` is not accepted, `poison` fails the call, `silent` is left unjudged.
 struct ZeroOne;
@@ -38,12 +39,13 @@ impl Score for ZeroOne {
 
 fn feedback() -> Feedback {
     let settings = Settings {
+        predictions: PREDICTIONS,
         labels_id: RecordId::Key,
         class: None,
         bounds: Bounds { wait_ms: 1_000, entries: 100 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
+        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
     };
     Feedback::new(settings, Box::new(ZeroOne), Figures::default())
@@ -57,13 +59,13 @@ struct Read {
 }
 
 fn read() -> Read {
-    let topics = Arc::from(["predictions".to_owned(), "labels".into()]);
+    let topics = Topics::new(["predictions", "labels"]);
     Read { builder: BatchBuilder::new(topics), next: [0, 0], partition: 0 }
 }
 
 impl Read {
-    fn push(mut self, topic: u16, key: Option<&str>, value: Option<&str>, source: Option<&str>) -> Self {
-        let next = &mut self.next[usize::from(topic)];
+    fn push(mut self, topic: TopicIndex, key: Option<&str>, value: Option<&str>, source: Option<&str>) -> Self {
+        let next = &mut self.next[topic.get()];
         let origin = Origin { topic, partition: self.partition, offset: *next };
         *next += 1;
         let headers = source.map(|source| Box::new(vec![("source".to_owned(), Some(source.into()))]));
@@ -112,13 +114,13 @@ fn text(outputs: &Outputs, span: Option<Span>) -> String {
 }
 
 fn scores(outputs: &Outputs) -> Vec<serde_json::Value> {
-    let scores = outputs.records.iter().filter(|output| output.topic == OUTPUT);
+    let scores = outputs.records.iter().filter(|output| output.route == Route::Output);
     scores.map(|output| serde_json::from_str(&text(outputs, output.value)).unwrap()).collect()
 }
 
 /// Offset and code of each dead letter.
 fn letters(outputs: &Outputs) -> Vec<(i64, String)> {
-    let letters = outputs.records.iter().filter(|output| output.topic == DEAD_LETTERS);
+    let letters = outputs.records.iter().filter(|output| output.route == Route::DeadLetters);
     let code = |output: &Output| {
         let headers = output.headers.as_deref().unwrap();
         let (_, value) = headers.iter().find(|(name, _)| name == "__sandpiper.errors.reason").unwrap();

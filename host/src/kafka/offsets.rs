@@ -15,7 +15,7 @@ use rdkafka::bindings as rd;
 use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::Group;
 use super::strays::Link;
-use crate::stream::failpoint;
+use crate::stream::failpoint::hangpoint;
 use crate::stream::fault::Fault;
 
 /// Beyond its deadline, for a call that does keep it.
@@ -51,9 +51,7 @@ impl Courier {
     /// `Unknown` when the system gives no thread.
     pub(super) fn start(link: Arc<Link>) -> Result<Self, Fault> {
         Self::calling(move |job| {
-            while failpoint::is_on(failpoint::NO_ANSWER) {
-                std::thread::park();
-            }
+            hangpoint!(NO_ANSWER);
             // SAFETY: client, list and group are alive.
             verdict(unsafe {
                 rd::rd_kafka_send_offsets_to_transaction(

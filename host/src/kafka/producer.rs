@@ -13,8 +13,8 @@ use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configur
 use super::strays::{Link, Strays};
 use super::topics;
 use crate::config::plan::Properties;
-use crate::record::Origin;
 use crate::record::output::Output;
+use crate::record::{Origin, Routes, Topics};
 use crate::stream::fault::{Fault, Refused};
 
 /// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
@@ -45,16 +45,16 @@ pub struct SinkSettings {
     pub properties: Properties,
     /// `None` is at-least-once.
     pub transactional_id: Option<String>,
-    pub topics: Vec<SinkTopic>,
+    pub topics: Routes<SinkTopic>,
     /// The loop's input topics, whose partition counts an output's must equal.
-    pub inputs: Vec<String>,
+    pub inputs: Topics,
     /// The loop's, whose members are named when somebody takes over the transactional id.
     pub group: String,
 }
 
 pub(super) struct Producer {
     // Topics and queue go before the client.
-    pub(super) topics: Vec<Topic>,
+    pub(super) topics: Routes<Topic>,
     pub(super) queue: Queue,
     /// `None` where there are no transactions.
     courier: Option<Courier>,
@@ -77,6 +77,7 @@ impl From<&Output> for Sent {
 }
 
 pub(super) struct Topic {
+    pub(super) target: SinkTopic,
     pub(super) handle: *mut rd::rd_kafka_topic_t,
     pub(super) partitions: i32,
     pub(super) limits: topics::Limits,
@@ -113,19 +114,18 @@ impl Producer {
         let events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR;
         // SAFETY: the configuration is alive; the fields of a producer are dropped in their order.
         let client = Client::with(Kind::Producer, &properties, events, |conf| unsafe { strays.watch(conf) })?;
-        let mut handles = Vec::new();
-        for topic in &settings.topics {
+        let topics = settings.topics.try_map(|topic| {
             let name = CString::new(topic.name.as_str())
                 .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
             // SAFETY: client and name are alive.
             let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
             let limits =
                 limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
-            handles.push(Topic { handle, partitions: 0, limits });
-        }
+            Ok(Topic { target: topic.clone(), handle, partitions: 0, limits })
+        })?;
         let link = Arc::new(Link { client, strays });
         let mut producer = Self {
-            topics: handles,
+            topics,
             queue: Queue::main(&link.client),
             courier: settings.transactional_id.is_some().then(|| Courier::start(link.clone())).transpose()?,
             link,
@@ -162,9 +162,10 @@ impl Producer {
 
     pub(super) fn count_partitions(&mut self, settings: &SinkSettings) -> Result<topics::Partitions, Fault> {
         let names = settings.topics.iter().map(|topic| topic.name.as_str());
-        let names: Vec<&str> = names.chain(settings.inputs.iter().map(String::as_str)).collect();
+        let names: Vec<&str> = names.chain(settings.inputs.names().iter().map(String::as_str)).collect();
         let found = topics::partitions_by(self.client(), &names)?;
-        for (topic, target) in self.topics.iter_mut().zip(&settings.topics) {
+        for topic in self.topics.iter_mut() {
+            let target = &topic.target;
             topic.partitions = found.get(&target.name).copied().flatten().ok_or_else(|| {
                 Fault::Configuration(format!(
                     "topic {} does not exist; `sandpiper check --connect` says how to create it",
@@ -280,9 +281,10 @@ pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Faul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::TopicIndex;
 
     fn sent(dated: bool) -> Option<Sent> {
-        Some(Sent { origin: Origin { topic: 0, partition: 1, offset: 2 }, last_resort: false, dated })
+        Some(Sent { origin: Origin { topic: TopicIndex::FIRST, partition: 1, offset: 2 }, last_resort: false, dated })
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::plan::{Guarantee, Plan, Properties};
-use crate::stream::failpoint;
+use crate::stream::failpoint::{AUTO_COMMIT_PROPERTIES, planted_mistake};
 
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
@@ -50,13 +50,10 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     let record = properties.0.get("message.max.bytes").and_then(|size| size.parse().ok()).unwrap_or(1_000_000);
     let fetch = (plan.limits.fetch_queue / 4).max(record);
     properties.0.entry("fetch.max.bytes".into()).or_insert_with(|| fetch.to_string());
-    if failpoint::is_on(failpoint::BUG_AUTO_COMMIT) {
-        for (name, value) in
-            [("enable.auto.commit", "true"), ("enable.auto.offset.store", "true"), ("auto.commit.interval.ms", "50")]
-        {
-            properties.0.insert(name.to_owned(), value.to_owned());
-        }
-    }
+    planted_mistake!(
+        AUTO_COMMIT,
+        properties.0.extend(AUTO_COMMIT_PROPERTIES.map(|(name, value)| (name.into(), value.into())))
+    );
     // The queue is small and drains within milliseconds: fetching on must not wait librdkafka's whole second.
     properties.0.entry("fetch.queue.backoff.ms".into()).or_insert_with(|| "5".into());
     properties.0.entry("socket.timeout.ms".into()).or_insert_with(|| SILENCE.as_millis().to_string());

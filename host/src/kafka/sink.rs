@@ -18,7 +18,7 @@ use super::raw::{List, Verdict, millis_until, verdict};
 use super::source::{Group, vanished};
 use crate::record::Origin;
 use crate::record::output::Outputs;
-use crate::stream::failpoint;
+use crate::stream::failpoint::failpoint;
 use crate::stream::fault::Fault;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, TopicPartition};
@@ -145,12 +145,12 @@ impl Sink for KafkaSink {
             return Err(Fault::Unknown("the producer is not connected".into()));
         };
         let found = producer.count_partitions(&self.settings)?;
-        for (topic, target) in producer.topics.iter().zip(&self.settings.topics) {
-            if target.placement != Placement::Input {
+        for topic in producer.topics.iter() {
+            if topic.target.placement != Placement::Input {
                 continue;
             }
             for partition in partitions {
-                let Some(input) = self.settings.inputs.get(usize::from(partition.topic)) else { continue };
+                let input = self.settings.inputs.name(partition.topic);
                 let Some(inputs) = found.get(input).copied().flatten() else {
                     return Err(Fault::Unknown(vanished(input)));
                 };
@@ -158,7 +158,7 @@ impl Sink for KafkaSink {
                     return Err(Fault::Configuration(format!(
                         "topic {} has {} partitions and {input} has {inputs}: an output keeps its input's partition number; \
                          make them equal, or set [output] partition = \"key\"",
-                        target.name, topic.partitions
+                        topic.target.name, topic.partitions
                     )));
                 }
             }
@@ -176,7 +176,8 @@ impl Sink for KafkaSink {
             })?;
         }
         self.in_transaction = true;
-        failpoint::pass(failpoint::AFTER_BEGIN)
+        failpoint!(AFTER_BEGIN);
+        Ok(())
     }
 
     fn rested(&self) -> Option<Instant> {
@@ -201,18 +202,17 @@ impl Sink for KafkaSink {
         if self.is_transactional() {
             let mut list = List::default();
             for position in positions {
-                let topic = self.settings.inputs.get(usize::from(position.partition.topic));
-                let name = topic.and_then(|topic| CString::new(topic.as_str()).ok()).unwrap_or_default();
+                let name = CString::new(self.settings.inputs.name(position.partition.topic)).unwrap_or_default();
                 list.add(&name, position.partition.partition, position.offset, metadata);
             }
             let offsets = Arc::new(Offsets { list, group });
             self.repeat("sending the offsets", deadline, |producer| producer.send_offsets(&offsets, deadline))?;
-            failpoint::pass(failpoint::AFTER_OFFSETS)?;
+            failpoint!(AFTER_OFFSETS);
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.
                 verdict(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
             })?;
-            failpoint::pass(failpoint::AFTER_END)?;
+            failpoint!(AFTER_END);
         }
         self.in_transaction = false;
         self.ended = Instant::now();
@@ -267,15 +267,17 @@ impl Sink for KafkaSink {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Routes, Topics};
 
     /// Nobody else would ask for it: what is assigned cannot be started, and so nothing begins.
     #[test]
     fn a_check_without_a_producer_makes_one_anew() {
+        let topic = SinkTopic { name: "out".into(), placement: Placement::Input };
         let settings = SinkSettings {
             properties: crate::config::plan::Properties([("no.such.property".into(), "1".into())].into()),
             transactional_id: None,
-            topics: Vec::new(),
-            inputs: Vec::new(),
+            topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
+            inputs: Topics::default(),
             group: "g".into(),
         };
         // The attempt is seen by what it is told.

@@ -10,7 +10,6 @@ mod reading;
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{CStr, CString};
 use std::ptr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rd::rd_kafka_resp_err_t as Code;
@@ -21,6 +20,7 @@ use reading::Message;
 
 use super::raw::{Client, Kind, List, Queue, Verdict, describe, is_configuration, millis_until, view};
 use crate::config::plan::{Properties, Start};
+use crate::record::{TopicIndex, Topics};
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
 
@@ -46,10 +46,10 @@ pub struct KafkaSource {
     events: Queue,
     client: Client,
     complaints: Complaints,
-    topics: Arc<[String]>,
+    topics: Topics,
     names: Vec<CString>,
     /// librdkafka's topic handles as they were met, with our index.
-    handles: Vec<(*mut rd::rd_kafka_topic_t, u16)>,
+    handles: Vec<(*mut rd::rd_kafka_topic_t, TopicIndex)>,
     start: Start,
     limits: BatchLimits,
     /// Read but not handed out: what did not fit into the last batch.
@@ -74,19 +74,14 @@ impl KafkaSource {
     ///
     /// # Errors
     /// `Configuration` when librdkafka refuses the properties.
-    pub fn new(
-        properties: &Properties,
-        topics: Arc<[String]>,
-        start: Start,
-        limits: BatchLimits,
-    ) -> Result<Self, Fault> {
+    pub fn new(properties: &Properties, topics: Topics, start: Start, limits: BatchLimits) -> Result<Self, Fault> {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
         let complaints = Complaints::default();
         // SAFETY: the configuration is alive; the fields of a source are dropped in their order.
         let client = Client::with(Kind::Consumer, properties, events, |conf| unsafe { complaints.listen(conf) })?;
         let mut names = Vec::new();
         let mut subscription = List::default();
-        for topic in topics.iter() {
+        for topic in topics.names() {
             let name = CString::new(topic.as_str())
                 .map_err(|_| Fault::Configuration(format!("topic {topic:?} holds a NUL byte")))?;
             subscription.add(&name, -1, 0, "");
@@ -116,7 +111,11 @@ impl KafkaSource {
         // SAFETY: client and list are alive.
         match unsafe { rd::rd_kafka_subscribe(source.client.ptr(), subscription.ptr()) } {
             Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(source),
-            code => Err(Fault::Configuration(format!("cannot subscribe to {:?}: {}", source.topics, describe(code)))),
+            code => Err(Fault::Configuration(format!(
+                "cannot subscribe to {:?}: {}",
+                source.topics.names(),
+                describe(code)
+            ))),
         }
     }
 
@@ -167,15 +166,12 @@ impl KafkaSource {
 
     fn ours<'a>(&self, partitions: impl Iterator<Item = (&'a str, i32)>) -> Vec<TopicPartition> {
         partitions
-            .filter_map(|(name, partition)| {
-                let topic = self.topics.iter().position(|topic| topic == name)? as u16;
-                Some(TopicPartition { topic, partition })
-            })
+            .filter_map(|(name, partition)| Some(TopicPartition { topic: self.topics.index(name)?, partition }))
             .collect()
     }
 
-    fn name(&self, topic: u16) -> &CStr {
-        self.names.get(usize::from(topic)).map_or(c"", CString::as_c_str)
+    fn name(&self, topic: TopicIndex) -> &CStr {
+        self.names.get(topic.get()).map_or(c"", CString::as_c_str)
     }
 
     fn list(&self, partitions: impl Iterator<Item = (TopicPartition, i64)>, metadata: &str) -> List {
@@ -215,7 +211,7 @@ impl Source for KafkaSource {
         {
             return Ok(event);
         }
-        if let Some(event) = self.complaints.take(&self.topics) {
+        if let Some(event) = self.complaints.take(self.topics.names()) {
             return Ok(event);
         }
         if self.held.is_empty() {
@@ -233,8 +229,9 @@ impl Source for KafkaSource {
                 let queue = rd::rd_kafka_queue_get_partition(self.client.ptr(), name, partition.partition);
                 if queue.is_null() {
                     return Err(Fault::Unknown(format!(
-                        "partition {} of {:?} has no queue",
-                        partition.partition, self.topics
+                        "partition {} of {} has no queue",
+                        partition.partition,
+                        self.topics.name(partition.topic)
                     )));
                 }
                 rd::rd_kafka_queue_forward(queue, self.records.ptr());

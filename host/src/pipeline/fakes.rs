@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{DEAD_LETTERS, ModelStage, Pipeline, Settings, TransformStage};
+use super::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::Letterhead;
 use crate::record::prediction::Writer;
-use crate::record::{Batch, RecordId, Revision};
+use crate::record::{Batch, RecordId, Revision, Route};
 use sandpiper_sandbox::stage::{Classify, Parse, Transform};
 use sandpiper_sandbox::wit::latest::{
     Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed,
@@ -30,7 +30,7 @@ pub(crate) fn settings() -> Settings {
         max_value: MAX_VALUE,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
+        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
     }
 }
 
@@ -194,7 +194,7 @@ impl<F: FnMut(&str) -> Fate + Send> Transform for ByText<F> {
 /// `routes` as `TransformStage` has them.
 pub(crate) fn transform(
     name: &str,
-    routes: &[Option<u16>],
+    routes: &[Option<Route>],
     fate: impl FnMut(&str) -> Fate + Send + 'static,
 ) -> TransformStage {
     TransformStage {

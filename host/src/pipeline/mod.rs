@@ -21,14 +21,9 @@ use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
-use crate::record::{Batch, Headers, Origin, RecordId, Revision, id};
+use crate::record::{Batch, Headers, Origin, RecordId, Revision, Route, id};
 use crate::stream::process::{Forced, Process, Trial};
 use sandpiper_sandbox::wit::latest::Rejection;
-
-/// Index of the output topic among the sink's topics.
-pub const OUTPUT: u16 = 0;
-/// Index of the dead-letter topic among the sink's topics.
-pub const DEAD_LETTERS: u16 = 1;
 
 /// What a pipeline does with records, whatever it runs.
 #[derive(Clone, Debug)]
@@ -61,7 +56,7 @@ impl Settings {
             max_value: plan.limits.batch_bytes,
             rejected: plan.errors.rejected,
             failed: plan.errors.failed,
-            letterhead: Letterhead { pipeline: plan.name.clone(), instance: instance.to_owned(), topic: DEAD_LETTERS },
+            letterhead: Letterhead { pipeline: plan.name.clone(), instance: instance.to_owned() },
         }
     }
 }
@@ -261,7 +256,7 @@ impl Run<'_> {
     }
 
     /// Adds one output record for a row of `work`.
-    fn emit(&mut self, work: &Work<'_>, row: usize, topic: u16, value: Option<Span>, stamp: bool) {
+    fn emit(&mut self, work: &Work<'_>, row: usize, route: Route, value: Option<Span>, stamp: bool) {
         let Some(facts) = work.batch.rows.get(row) else { return };
         let key = work.batch.rows.key(facts).map(|key| self.outputs.put(key));
         let mut headers = facts.headers.clone();
@@ -279,7 +274,7 @@ impl Run<'_> {
         }
         self.outputs.records.push(Output {
             origin: facts.origin,
-            topic,
+            route,
             key,
             value,
             timestamp,
@@ -289,14 +284,14 @@ impl Run<'_> {
     }
 
     /// Emits a row's own bytes.
-    fn pass(&mut self, work: &Work<'_>, row: usize, topic: u16) {
+    fn pass(&mut self, work: &Work<'_>, row: usize, route: Route) {
         let value = work.batch.value(row).map(|value| self.outputs.put(value));
-        self.emit(work, row, topic, value, self.settings.stamp == Stamp::Header);
+        self.emit(work, row, route, value, self.settings.stamp == Stamp::Header);
     }
 
     fn emit_all(&mut self, work: &Work<'_>) {
         for row in 0..work.batch.len() {
-            self.pass(work, row, OUTPUT);
+            self.pass(work, row, Route::Output);
         }
     }
 
@@ -326,8 +321,7 @@ impl Run<'_> {
                 .filter(|(_, mark)| matches!(mark, Mark::Dead | Mark::Discarded))
                 .map(|(row, _)| row.origin)
                 .collect();
-            let letters = self.settings.letterhead.topic;
-            self.outputs.records.retain(|output| output.topic == letters || !dead.contains(&output.origin));
+            self.outputs.records.retain(|output| output.route == Route::DeadLetters || !dead.contains(&output.origin));
         }
         // Stages answer one after the other; a partition's records go out in the order in which they came.
         if !self.outputs.records.is_sorted_by_key(|output| output.origin) {

@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{OUTPUT, Run, Work, reason_of, reason_of_rejection};
+use super::{Run, Work, reason_of, reason_of_rejection};
 use crate::config::plan::{Stamp, Tombstones};
 use crate::pipeline::isolate::isolate;
 use crate::record::dead_letter::Reason;
-use crate::record::id;
 use crate::record::prediction::{Answer, Writer};
+use crate::record::{Route, id};
 use sandpiper_sandbox::stage::{Classify, Parse};
 use sandpiper_sandbox::wit::latest::{Matrix, Parsed, Rejection};
 
@@ -103,7 +103,7 @@ impl ModelStage {
         let Some(facts) = work.batch.rows.get(row) else { return };
         let topic = work.batch.rows.topic(facts.origin);
         let value = run.outputs.write(|out| self.writer.write(out, &id, answer, topic, facts.origin));
-        run.emit(work, row, OUTPUT, Some(value), run.settings.stamp == Stamp::Header);
+        run.emit(work, row, Route::Output, Some(value), run.settings.stamp == Stamp::Header);
     }
 
     fn parse(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> Features {
@@ -168,7 +168,7 @@ impl ModelStage {
 fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
     match run.settings.tombstones {
         Tombstones::Drop => {}
-        Tombstones::Pass => run.pass(work, row, OUTPUT),
+        Tombstones::Pass => run.pass(work, row, Route::Output),
         Tombstones::DeadLetter => {
             let reason =
                 Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};
 use super::*;
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
-use crate::record::BatchBuilder;
-use crate::record::RecordId;
+use crate::record::{BatchBuilder, RecordId, Route, TopicIndex, Topics};
 use crate::stream::process::Refusal;
 use sandpiper_sandbox::wit::latest::EmittedKey;
 
 /// The columns that the fake classifier wants.
 const WANTED: [&str; 2] = ["class", "size"];
-/// A third topic of the sink.
-const ELSEWHERE: u16 = 2;
+/// A named output.
+const ELSEWHERE: Route = Route::Named(0);
 
 /// One record to come in.
 struct Record {
@@ -35,11 +34,11 @@ fn header(name: &str, value: &str) -> (String, Option<Vec<u8>>) {
 }
 
 fn origin(offset: i64) -> Origin {
-    Origin { topic: 0, partition: 3, offset }
+    Origin { topic: TopicIndex::FIRST, partition: 3, offset }
 }
 
 fn batch(records: Vec<Record>) -> Batch {
-    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    let mut builder = BatchBuilder::new(Topics::new(["in"]));
     for (offset, record) in records.into_iter().enumerate() {
         let timestamp = Some(1_000 + offset as i64);
         builder.push(origin(offset as i64), timestamp, record.key, record.value.as_deref(), record.headers);
@@ -60,7 +59,7 @@ struct Came {
 #[derive(Debug, PartialEq)]
 struct Out {
     offset: i64,
-    topic: u16,
+    route: Route,
     key: Option<Vec<u8>>,
     value: Option<String>,
     timestamp: Option<i64>,
@@ -83,33 +82,33 @@ impl Out {
 }
 
 impl Came {
-    fn to(&self, topic: u16) -> Vec<Out> {
+    fn to(&self, route: Route) -> Vec<Out> {
         let bytes = |span| self.outputs.bytes(span).to_vec();
         let out = |output: &Output| Out {
             offset: output.origin.offset,
-            topic: output.topic,
+            route: output.route,
             key: output.key.map(bytes),
             value: output.value.map(|span| String::from_utf8(bytes(span)).unwrap()),
             timestamp: output.timestamp,
             headers: output.headers.as_deref().cloned().unwrap_or_default(),
         };
-        self.outputs.records.iter().filter(|output| output.topic == topic).map(out).collect()
+        self.outputs.records.iter().filter(|output| output.route == route).map(out).collect()
     }
 
     fn emitted(&self) -> Vec<Out> {
-        self.to(OUTPUT)
+        self.to(Route::Output)
     }
 
     fn letters(&self) -> Vec<Out> {
-        self.to(DEAD_LETTERS)
+        self.to(Route::DeadLetters)
     }
 
     /// `0 1 dead 3`: each output's offset in the order in which they go out.
     fn order(&self) -> String {
-        let name = |output: &Output| match output.topic {
-            DEAD_LETTERS => format!("{} dead", output.origin.offset),
-            OUTPUT => output.origin.offset.to_string(),
-            topic => format!("{} to {topic}", output.origin.offset),
+        let name = |output: &Output| match output.route {
+            Route::DeadLetters => format!("{} dead", output.origin.offset),
+            Route::Output => output.origin.offset.to_string(),
+            Route::Named(at) => format!("{} to {at}", output.origin.offset),
         };
         self.outputs.records.iter().map(name).collect::<Vec<_>>().join(", ")
     }
@@ -171,7 +170,7 @@ fn without_a_stage_a_record_goes_out_as_it_came_with_its_stamp() {
     let came = process(&mut pipeline, &batch(vec![record]));
     let expected = Out {
         offset: 0,
-        topic: OUTPUT,
+        route: Route::Output,
         key: None,
         value: Some("a".into()),
         timestamp: Some(1_000),
@@ -479,7 +478,7 @@ fn an_id_that_is_missing_says_why() {
 fn a_transforms_outputs_go_to_their_topics_or_on() {
     let mut pipeline = transforming(|text| Fate::Emit(vec![to(0, format!("{text}!")), to(1, format!("{text}?"))]));
     let came = process(&mut pipeline, &values(&["a", "b"]));
-    assert_eq!(came.order(), "0 to 2, 0, 1 to 2, 1");
+    assert_eq!(came.order(), "0 to 0, 0, 1 to 0, 1");
     let values = |outs: Vec<Out>| outs.into_iter().filter_map(|out| out.value).collect::<Vec<_>>();
     assert_eq!(
         (values(came.emitted()), values(came.to(ELSEWHERE))),
@@ -556,7 +555,7 @@ fn a_dead_lettered_part_takes_back_what_the_record_had_emitted() {
     let strict = transform("transform[1]", &[None], |text| if text == "b2" { Fate::Reject } else { passes(text) });
     let mut pipeline = pipeline(settings(), vec![split, strict], None);
     let came = process(&mut pipeline, &values(&["a", "b", "c"]));
-    assert_eq!(came.order(), "0 to 2, 0, 0, 1 dead, 2 to 2, 2, 2");
+    assert_eq!(came.order(), "0 to 0, 0, 0, 1 dead, 2 to 0, 2, 2");
     assert_eq!(came.letters()[0].value.as_deref(), Some("b"));
     assert_eq!(came.counts(), (2, 0, 1));
 }
@@ -634,9 +633,9 @@ fn outputs_of_an_earlier_batch_are_cleared() {
 
 #[test]
 fn records_of_each_partition_go_out_in_the_order_in_which_they_came() {
-    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    let mut builder = BatchBuilder::new(Topics::new(["in"]));
     for (partition, offset, value) in [(1, 5, "poison"), (0, 7, "a"), (1, 6, "b"), (0, 8, "reject"), (0, 9, "c")] {
-        builder.push(Origin { topic: 0, partition, offset }, None, None, Some(value.as_bytes()), None);
+        builder.push(Origin { topic: TopicIndex::FIRST, partition, offset }, None, None, Some(value.as_bytes()), None);
     }
     let mut pipeline = transforming(|text| match text {
         "poison" => Fate::Poison,

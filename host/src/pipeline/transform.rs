@@ -2,7 +2,7 @@
 
 use super::{Run, Work, reason_of, reason_of_rejection, with_headers};
 use crate::pipeline::isolate::{Isolated, isolate};
-use crate::record::BatchBuilder;
+use crate::record::{BatchBuilder, Route};
 use sandpiper_sandbox::stage::Transform;
 use sandpiper_sandbox::wit::latest::{EmittedKey, Transformed};
 
@@ -12,8 +12,8 @@ pub struct TransformStage {
     /// `transform[0]`, in messages and dead letters.
     pub name: String,
     pub release: String,
-    /// For each output of the plugin a topic of the sink; `None` goes on to the next stage.
-    pub routes: Vec<Option<u16>>,
+    /// For each output of the plugin where it goes; `None` goes on to the next stage.
+    pub routes: Vec<Option<Route>>,
 }
 
 impl TransformStage {
@@ -65,11 +65,11 @@ impl TransformStage {
                     onward.builder.push(facts.origin, facts.timestamp, key, value, headers);
                     onward.sources.push(work.source(row) as u32);
                 }
-                Some(topic) => {
+                Some(route) => {
                     let mut one = BatchBuilder::new(work.batch.rows.topics.clone());
                     one.push(facts.origin, facts.timestamp, key, value, headers);
                     let sources = Some(vec![work.source(row) as u32]);
-                    run.pass(&Work { batch: std::borrow::Cow::Owned(one.finish()), sources }, 0, topic);
+                    run.pass(&Work { batch: std::borrow::Cow::Owned(one.finish()), sources }, 0, route);
                 }
             }
         }

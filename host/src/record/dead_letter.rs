@@ -3,7 +3,7 @@
 //! The original's key, value and headers stand byte for byte; what we say about it stands in headers behind them.
 
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, Revision};
+use crate::record::{Batch, Revision, Route};
 use sandpiper_sandbox::Digest;
 
 /// What all our headers' names start with.
@@ -52,8 +52,6 @@ pub struct Letterhead {
     pub pipeline: String,
     /// Who wrote it.
     pub instance: String,
-    /// Index of the dead-letter topic among the sink's topics.
-    pub topic: u16,
 }
 
 impl Letterhead {
@@ -112,7 +110,7 @@ impl Letterhead {
         let value = value.filter(|_| with_value).map(|value| outputs.put(value));
         outputs.records.push(Output {
             origin,
-            topic: self.topic,
+            route: Route::DeadLetters,
             key,
             value,
             // A time that its topic refuses is left out with the value.

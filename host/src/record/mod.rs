@@ -7,7 +7,9 @@ pub mod id;
 pub mod output;
 pub mod prediction;
 pub mod revision;
+pub mod route;
 
 pub use id::RecordId;
 pub use revision::Revision;
-pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows};
+pub use route::{Route, Routes};
+pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows, TopicIndex, Topics};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Headers, Origin};
+use crate::record::{Headers, Origin, Route};
 
 /// Bytes in an `Outputs` buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,8 +16,7 @@ pub struct Span {
 pub struct Output {
     /// The record that it came from; its partition number is the input's.
     pub origin: Origin,
-    /// Index into the sink's topics.
-    pub topic: u16,
+    pub route: Route,
     /// `None` is a null key.
     pub key: Option<Span>,
     /// `None` is a null value.

@@ -136,9 +136,10 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::TopicIndex;
     use sandpiper_sandbox::wit::latest::Column;
 
-    const ORIGIN: Origin = Origin { topic: 0, partition: 3, offset: 1842 };
+    const ORIGIN: Origin = Origin { topic: TopicIndex::FIRST, partition: 3, offset: 1842 };
 
     fn signature() -> Signature {
         let column = |name: &str, kind| Column { name: name.into(), kind };

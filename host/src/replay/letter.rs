@@ -119,18 +119,22 @@ fn facts(headers: &Headers) -> Result<(Facts, usize), String> {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::record::dead_letter::{Blame, Letterhead, Reason};
     use crate::record::output::Outputs;
-    use crate::record::{BatchBuilder, Origin};
+    use crate::record::{BatchBuilder, Origin, TopicIndex, Topics};
 
     /// The headers of a letter as the pipeline writes it, for a record with those headers of its own.
     pub fn written(own: Headers, stage: &str, with_value: bool) -> Headers {
-        let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+        let mut builder = BatchBuilder::new(Topics::new(["in"]));
         let headers = if own.is_empty() { None } else { Some(Box::new(own)) };
-        builder.push(Origin { topic: 0, partition: 2, offset: 40 }, Some(7), Some(b"k"), Some(b"value"), headers);
+        builder.push(
+            Origin { topic: TopicIndex::FIRST, partition: 2, offset: 40 },
+            Some(7),
+            Some(b"k"),
+            Some(b"value"),
+            headers,
+        );
         let mut outputs = Outputs::default();
         let reason = Reason {
             blame: Blame::Rejected,
@@ -140,7 +144,7 @@ pub(super) mod tests {
             stage: stage.into(),
             release: Some("csv@0c1d".into()),
         };
-        let head = Letterhead { pipeline: "iris".into(), instance: "here".into(), topic: 1 };
+        let head = Letterhead { pipeline: "iris".into(), instance: "here".into() };
         head.write(&mut outputs, &builder.finish(), 0, Some("k"), Revision::new(17), &reason, with_value, 99);
         *outputs.records.remove(0).headers.unwrap()
     }

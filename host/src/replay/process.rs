@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::letter::{Found, Letter, REPLAYED};
 use super::{Selection, scan};
 use crate::config::plan::Plan;
-use crate::pipeline::{DEAD_LETTERS, Pipeline};
+use crate::pipeline::Pipeline;
 use crate::record::dead_letter::PREFIX;
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, BatchBuilder, Origin};
+use crate::record::{Batch, BatchBuilder, Origin, Route, Topics};
 use crate::stream::process::{Forced, Process};
 use crate::stream::stop::Stop;
 
@@ -190,6 +190,7 @@ fn fits(plan: &Plan, letter: &Letter) -> Result<()> {
 pub struct Replay {
     pipeline: Pipeline,
     letters: Letters,
+    /// The original records', as they are met.
     topics: Topics,
     progress: Shared,
     /// Counts of the open transaction, and how far it goes by partition.
@@ -216,20 +217,6 @@ impl Replay {
     }
 }
 
-/// The original records' topics, numbered as they are met.
-#[derive(Default)]
-struct Topics(Vec<String>);
-
-impl Topics {
-    fn number(&mut self, topic: &str) -> u16 {
-        let at = self.0.iter().position(|known| known == topic).unwrap_or_else(|| {
-            self.0.push(topic.to_owned());
-            self.0.len() - 1
-        });
-        at as u16
-    }
-}
-
 /// Takes letters through a pipeline as the records that they were.
 fn process(
     pipeline: &mut Pipeline,
@@ -243,10 +230,10 @@ fn process(
         .iter()
         .map(|letter| {
             let facts = &letter.facts;
-            Origin { topic: topics.number(&facts.topic), partition: facts.partition, offset: facts.offset }
+            Origin { topic: topics.add(&facts.topic), partition: facts.partition, offset: facts.offset }
         })
         .collect();
-    let mut builder = BatchBuilder::new(topics.0.clone().into());
+    let mut builder = BatchBuilder::new(topics.clone());
     for (letter, origin) in letters.iter().zip(&origins) {
         let headers = if letter.headers.is_empty() { None } else { Some(Box::new(letter.headers.clone())) };
         builder.push(*origin, letter.facts.timestamp, letter.key.as_deref(), letter.value.as_deref(), headers);
@@ -255,7 +242,7 @@ fn process(
     let attempts: HashMap<Origin, u32> =
         origins.iter().zip(letters).map(|(origin, letter)| (*origin, letter.facts.attempts + 1)).collect();
     let name = format!("{PREFIX}attempts");
-    for output in outputs.records.iter_mut().filter(|output| output.topic == DEAD_LETTERS) {
+    for output in outputs.records.iter_mut().filter(|output| output.route == Route::DeadLetters) {
         let Some(attempts) = attempts.get(&output.origin) else { continue };
         let headers = output.headers.iter_mut().flat_map(|headers| headers.iter_mut());
         if let Some((_, value)) = headers.rev().find(|(header, _)| *header == name) {
@@ -270,7 +257,7 @@ fn process(
         let headers = Some(Box::new(vec![(REPLAYED.to_owned(), Some(place))]));
         outputs.records.push(Output {
             origin,
-            topic: DEAD_LETTERS,
+            route: Route::DeadLetters,
             key,
             value: None,
             timestamp: None,
@@ -350,6 +337,7 @@ mod tests {
     use super::super::letter::tests::written;
     use super::*;
     use crate::pipeline::fakes;
+    use crate::record::TopicIndex;
 
     /// A letter at that offset of partition 3, of the record 2@40.
     fn letter(offset: i64, value: &str) -> Letter {
@@ -375,10 +363,11 @@ mod tests {
         let mut outputs = Outputs::default();
         process(&mut pipeline(), &mut Topics::default(), &[letter(9, "1")], &Forced::new(), 0, &mut outputs);
         let [out, note] = outputs.records.as_slice() else { panic!("{:?}", outputs.records) };
-        assert_eq!((out.topic, out.origin.partition, out.origin.offset, out.timestamp), (0, 2, 40, Some(7)));
+        assert_eq!((out.route, out.timestamp), (Route::Output, Some(7)));
+        assert_eq!((out.origin.partition, out.origin.offset), (2, 40));
         assert!(String::from_utf8_lossy(outputs.bytes(out.value.unwrap())).contains("in/2@40"));
         assert_eq!(header(out, "__sandpiper.errors.topic"), None, "only the record's own headers go on");
-        assert_eq!((note.topic, header(note, REPLAYED)), (DEAD_LETTERS, Some("3@9")));
+        assert_eq!((note.route, header(note, REPLAYED)), (Route::DeadLetters, Some("3@9")));
     }
 
     #[test]
@@ -386,7 +375,7 @@ mod tests {
         let mut outputs = Outputs::default();
         process(&mut pipeline(), &mut Topics::default(), &[letter(9, "poison")], &Forced::new(), 0, &mut outputs);
         let again = &outputs.records[0];
-        assert_eq!((again.topic, header(again, "__sandpiper.errors.attempts")), (DEAD_LETTERS, Some("2")));
+        assert_eq!((again.route, header(again, "__sandpiper.errors.attempts")), (Route::DeadLetters, Some("2")));
         assert_eq!(header(again, "__sandpiper.errors.offset"), Some("40"));
         assert_eq!(header(&outputs.records[1], REPLAYED), Some("3@9"));
     }
@@ -409,9 +398,15 @@ mod tests {
     fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
         let (progress, stop) = (Shared::default(), Stop::default());
         let mut replay = Replay::new(pipeline(), taken(9), progress.clone(), stop.clone(), None);
-        let mut builder = BatchBuilder::new(Arc::from(["dead".to_owned()]));
+        let mut builder = BatchBuilder::new(Topics::new(["dead"]));
         let headers = Some(Box::new(written(Vec::new(), "parse", true)));
-        builder.push(Origin { topic: 0, partition: 3, offset: 9 }, None, Some(b"k"), Some(b"1"), headers);
+        builder.push(
+            Origin { topic: TopicIndex::FIRST, partition: 3, offset: 9 },
+            None,
+            Some(b"k"),
+            Some(b"1"),
+            headers,
+        );
         let (batch, mut outputs) = (builder.finish(), Outputs::default());
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.aborted();

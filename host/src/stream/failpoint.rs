@@ -1,4 +1,5 @@
-//! Points at which a test makes the daemon fail: only test builds have them, any other passes by without a look.
+//! Faults that a test makes on purpose, by the environment variable `FAILPOINTS`. Only test builds have them: where the
+//! `fail` crate has no failpoints, each macro below is nothing.
 //!
 //! `FAILPOINTS="after-offsets=3*off->1*return(kill)"` kills the process when it passes that point for the fourth time.
 //! `return(kill)` is SIGKILL, `return(abort)` and `return(unknown)` are faults of those classes. A name that begins
@@ -6,25 +7,23 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::stream::fault::Fault;
-
-pub const AFTER_BEGIN: &str = "after-begin";
+pub(crate) const AFTER_BEGIN: &str = "after-begin";
 /// Some of the transaction's outputs were handed to the producer.
-pub const IN_PRODUCE: &str = "in-produce";
+pub(crate) const IN_PRODUCE: &str = "in-produce";
 /// The offsets are in the transaction; its end comes next.
-pub const AFTER_OFFSETS: &str = "after-offsets";
+pub(crate) const AFTER_OFFSETS: &str = "after-offsets";
 /// The broker has acknowledged the end; nothing in memory knows of it yet.
-pub const AFTER_END: &str = "after-end";
+pub(crate) const AFTER_END: &str = "after-end";
 /// The client does not come back from sending the offsets.
-pub const NO_ANSWER: &str = "no-answer";
+pub(crate) const NO_ANSWER: &str = "no-answer";
 /// Offsets are committed on their own, before the transaction is.
-pub const BUG_OFFSETS_FIRST: &str = "bug-offsets-first";
+pub(crate) const OFFSETS_FIRST: &str = "bug-offsets-first";
 /// After an abort the consumer reads on where it stands.
-pub const BUG_NO_SEEK: &str = "bug-no-seek";
+pub(crate) const NO_SEEK: &str = "bug-no-seek";
 /// The consumer commits by itself what it has handed out.
-pub const BUG_AUTO_COMMIT: &str = "bug-auto-commit";
+pub(crate) const AUTO_COMMIT: &str = "bug-auto-commit";
 /// After an unknown outcome the worker goes back to where it remembers to have been.
-pub const BUG_REWIND_FROM_MEMORY: &str = "bug-rewind-from-memory";
+pub(crate) const REWIND_FROM_MEMORY: &str = "bug-rewind-from-memory";
 
 const ALL: [&str; 9] = [
     AFTER_BEGIN,
@@ -32,11 +31,57 @@ const ALL: [&str; 9] = [
     AFTER_OFFSETS,
     AFTER_END,
     NO_ANSWER,
-    BUG_OFFSETS_FIRST,
-    BUG_NO_SEEK,
-    BUG_AUTO_COMMIT,
-    BUG_REWIND_FROM_MEMORY,
+    OFFSETS_FIRST,
+    NO_SEEK,
+    AUTO_COMMIT,
+    REWIND_FROM_MEMORY,
 ];
+
+/// What a consumer is given to commit by itself.
+pub(crate) const AUTO_COMMIT_PROPERTIES: [(&str, &str); 3] =
+    [("enable.auto.commit", "true"), ("enable.auto.offset.store", "true"), ("auto.commit.interval.ms", "50")];
+
+/// Fails the function here, as a test wants it.
+macro_rules! failpoint {
+    ($point:ident) => {
+        match $crate::stream::failpoint::pass($crate::stream::failpoint::$point) {
+            None => {}
+            Some($crate::stream::failpoint::Told::Abort(text)) => {
+                return Err($crate::stream::fault::Fault::Abortable(text));
+            }
+            Some($crate::stream::failpoint::Told::Unknown(text)) => {
+                return Err($crate::stream::fault::Fault::Unknown(text));
+            }
+        }
+    };
+}
+
+/// Stops the thread here for good, as a test wants it.
+macro_rules! hangpoint {
+    ($point:ident) => {
+        while $crate::stream::failpoint::is_on($crate::stream::failpoint::$point) {
+            std::thread::park();
+        }
+    };
+}
+
+/// Makes a mistake that no release makes: only where a test turns it on.
+macro_rules! planted_mistake {
+    ($mistake:ident, $make:expr) => {
+        if $crate::stream::failpoint::is_on($crate::stream::failpoint::$mistake) {
+            $make;
+        }
+    };
+}
+
+pub(crate) use {failpoint, hangpoint, planted_mistake};
+
+/// The class of fault that a test asked for, and a message that says so.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Told {
+    Abort(String),
+    Unknown(String),
+}
 
 /// Whether any point has something to do: benchmarks are built as tests are, and a look at each would show in them.
 static CONFIGURED: AtomicBool = AtomicBool::new(false);
@@ -64,29 +109,28 @@ fn configure(points: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Passes a point, or fails there as a test wants it.
-///
-/// # Errors
-/// The fault that was asked for.
-pub fn pass(point: &str) -> Result<(), Fault> {
-    let Some(told) = told(point) else { return Ok(()) };
+/// What a test wants to happen at a point. Where it wants the process killed, this does not return.
+pub(crate) fn pass(point: &str) -> Option<Told> {
+    let told = told(point)?;
     match told.as_str() {
         "kill" => kill(),
-        "abort" => Err(Fault::Abortable(format!("told to abort at {point}"))),
-        _ => Err(Fault::Unknown(format!("told {told:?} at {point}"))),
+        "abort" => Some(Told::Abort(format!("told to abort at {point}"))),
+        _ => Some(Told::Unknown(format!("told {told:?} at {point}"))),
     }
 }
 
-/// Whether a bug is turned on.
-pub fn is_on(bug: &str) -> bool {
-    told(bug).is_some()
+/// Whether a test turned that on.
+pub(crate) fn is_on(point: &str) -> bool {
+    told(point).is_some()
+}
+
+#[inline]
+fn told(point: &str) -> Option<String> {
+    if fail::has_failpoints() && CONFIGURED.load(Ordering::Relaxed) { asked(point) } else { None }
 }
 
 #[cfg_attr(not(test), allow(unused_variables, reason = "the macro is empty where there are no points"))]
-fn told(point: &str) -> Option<String> {
-    if !CONFIGURED.load(Ordering::Relaxed) {
-        return None;
-    }
+fn asked(point: &str) -> Option<String> {
     fail::fail_point!(point, |told| Some(told.unwrap_or_default()));
     None
 }
@@ -102,6 +146,7 @@ fn kill() -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::fault::Fault;
 
     #[test]
     fn an_unknown_point_is_refused_by_name() {
@@ -117,9 +162,24 @@ mod tests {
 
     #[test]
     fn a_point_fails_at_the_pass_that_is_asked_for() {
+        fn passes() -> Result<(), Fault> {
+            failpoint!(AFTER_END);
+            Ok(())
+        }
         configure("after-end=1*off->1*return(abort)").unwrap();
-        assert_eq!(pass(AFTER_END), Ok(()));
-        assert!(matches!(pass(AFTER_END), Err(Fault::Abortable(_))));
-        assert_eq!(pass(AFTER_END), Ok(()));
+        assert_eq!(passes(), Ok(()));
+        assert_eq!(passes(), Err(Fault::Abortable("told to abort at after-end".into())));
+        assert_eq!(passes(), Ok(()));
+    }
+
+    #[test]
+    fn a_mistake_is_made_only_where_it_is_turned_on() {
+        let mut made = 0;
+        // Not one of the mistakes themselves: the workers of other tests would make it.
+        planted_mistake!(NO_ANSWER, made += 1);
+        configure("no-answer=1*return->off").unwrap();
+        planted_mistake!(NO_ANSWER, made += 1);
+        planted_mistake!(NO_ANSWER, made += 1);
+        assert_eq!(made, 1);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows Kafka's client or what a process does with its records.
 
+pub mod backoff;
 pub mod breaker;
 pub mod clock;
 pub mod failpoint;

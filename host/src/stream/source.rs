@@ -4,15 +4,20 @@
 
 use std::time::Duration;
 
-use crate::record::Batch;
+use crate::record::{Batch, Origin, TopicIndex};
 use crate::stream::fault::Fault;
 
 /// A partition of one of the loop's input topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// Index into the names of the loop's input topics.
-    pub topic: u16,
+    pub topic: TopicIndex,
     pub partition: i32,
+}
+
+impl From<Origin> for TopicPartition {
+    fn from(origin: Origin) -> Self {
+        Self { topic: origin.topic, partition: origin.partition }
+    }
 }
 
 /// The next offset to be read of a partition.

@@ -59,7 +59,7 @@ impl Transaction {
         self.counts.add(&outputs.counts);
         let mut run: Option<(TopicPartition, i64)> = None;
         for row in batch.rows.iter() {
-            let partition = TopicPartition { topic: row.origin.topic, partition: row.origin.partition };
+            let partition = TopicPartition::from(row.origin);
             match &mut run {
                 // Records come in runs of one partition: the map is touched once a run.
                 Some((current, next)) if *current == partition => *next = row.origin.offset + 1,
@@ -111,7 +111,7 @@ pub fn revision_in(metadata: &str) -> Option<Revision> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{BatchBuilder, Origin};
+    use crate::record::{BatchBuilder, Origin, TopicIndex, Topics};
 
     const BOUNDS: Bounds = Bounds {
         interval: Duration::from_millis(100),
@@ -122,7 +122,7 @@ mod tests {
     };
 
     fn partition(partition: i32) -> TopicPartition {
-        TopicPartition { topic: 0, partition }
+        TopicPartition { topic: TopicIndex::FIRST, partition }
     }
 
     fn open(now: Instant) -> Transaction {
@@ -130,9 +130,15 @@ mod tests {
     }
 
     fn batch(origins: &[(i32, i64)]) -> Batch {
-        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned()]));
+        let mut builder = BatchBuilder::new(Topics::new(["in"]));
         for (partition, offset) in origins {
-            builder.push(Origin { topic: 0, partition: *partition, offset: *offset }, None, None, None, None);
+            builder.push(
+                Origin { topic: TopicIndex::FIRST, partition: *partition, offset: *offset },
+                None,
+                None,
+                None,
+                None,
+            );
         }
         builder.finish()
     }
@@ -159,14 +165,15 @@ mod tests {
 
     #[test]
     fn topics_keep_positions_of_their_own() {
-        let mut builder = BatchBuilder::new(std::sync::Arc::from(["in".to_owned(), "labels".into()]));
-        for (topic, offset) in [(0, 3), (1, 8), (0, 4)] {
+        let (topics, [one, two]) = Topics::of(["in", "labels"]);
+        let mut builder = BatchBuilder::new(topics);
+        for (topic, offset) in [(one, 3), (two, 8), (one, 4)] {
             builder.push(Origin { topic, partition: 0, offset }, None, None, None, None);
         }
         let mut transaction = open(Instant::now());
         transaction.add(&builder.finish(), &outputs(0));
         let read = |position: &Position| (position.partition.topic, position.offset);
-        assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(0, 5), (1, 9)]);
+        assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(one, 5), (two, 9)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::Engine;
-use crate::batch::{BatchBuilder, Origin};
+use crate::batch::{BatchBuilder, Origin, TopicIndex, Topics};
 use crate::stock;
 use crate::wit::latest::Kind;
 
@@ -18,9 +18,9 @@ fn opening(config: serde_json::Value) -> Opening {
 }
 
 fn batch(values: &[&str]) -> Batch {
-    let mut builder = BatchBuilder::new(Arc::from(["in".to_owned()]));
+    let mut builder = BatchBuilder::new(Topics::new(["in"]));
     for (offset, value) in values.iter().enumerate() {
-        let origin = Origin { topic: 0, partition: 0, offset: offset as i64 };
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: offset as i64 };
         let headers = vec![("kind".to_owned(), Some(b"order".to_vec()))];
         builder.push(origin, None, Some(b"k"), Some(value.as_bytes()), Some(Box::new(headers)));
     }

@@ -12,17 +12,14 @@ use super::super::producer::{Placement, Producer, SLICE, Sent, refused};
 use super::KafkaSink;
 use crate::record::Headers;
 use crate::record::output::{Output, Outputs, Span};
-use crate::stream::failpoint;
+use crate::stream::failpoint::failpoint;
 use crate::stream::fault::{Fault, Refused};
 
 impl KafkaSink {
     /// Where a record goes.
     fn place(&self, producer: &Producer, outputs: &Outputs, output: &Output) -> i32 {
-        let index = usize::from(output.topic);
-        let (Some(topic), Some(target)) = (producer.topics.get(index), self.settings.topics.get(index)) else {
-            return 0;
-        };
-        match (target.placement, output.key) {
+        let Some(topic) = producer.topics.get(output.route) else { return 0 };
+        match (topic.target.placement, output.key) {
             (Placement::Input, _) => output.origin.partition,
             (Placement::Key, Some(key)) => {
                 let key = outputs.bytes(key);
@@ -59,7 +56,7 @@ impl KafkaSink {
             message._private = (first + at + 1) as *mut c_void;
             messages.push(message);
         }
-        let topic = records.first().and_then(|output| producer.topics.get(usize::from(output.topic)));
+        let topic = records.first().and_then(|output| producer.topics.get(output.route));
         let Some(handle) = topic.map(|topic| topic.handle) else { return Ok(()) };
         let mut rest = messages.as_mut_slice();
         loop {
@@ -94,7 +91,7 @@ impl KafkaSink {
         self.sent.push(output.into());
         let opaque = self.sent.len();
         let producer = self.producer()?;
-        let Some(topic) = producer.topics.get(usize::from(output.topic)) else { return Ok(()) };
+        let Some(topic) = producer.topics.get(output.route) else { return Ok(()) };
         let partition = self.place(producer, outputs, output);
         loop {
             // SAFETY: zeroed unions are valid, and each is filled by its type below.
@@ -151,7 +148,7 @@ impl KafkaSink {
     pub(super) fn unfit(&self, outputs: &Outputs, records: &[Output]) -> Result<Option<Vec<Refused>>, Fault> {
         let producer = self.producer()?;
         let why = |output: &Output| {
-            let limits = producer.topics.get(usize::from(output.topic))?.limits;
+            let limits = producer.topics.get(output.route)?.limits;
             let size = size(outputs, output);
             if size > limits.max_bytes {
                 return Some(format!(
@@ -196,7 +193,7 @@ impl KafkaSink {
         while let Some(first) = rest.first() {
             let alone = is_suspect(self, first);
             let joins = |output: &&Output| {
-                !alone && is_plain(output) && output.topic == first.topic && !is_suspect(self, output)
+                !alone && is_plain(output) && output.route == first.route && !is_suspect(self, output)
             };
             let run = rest.iter().take_while(joins).count().max(1);
             let (records, behind) = rest.split_at(run);
@@ -209,7 +206,7 @@ impl KafkaSink {
             } else {
                 self.send_one(outputs, first, deadline)?;
             }
-            failpoint::pass(failpoint::IN_PRODUCE)?;
+            failpoint!(IN_PRODUCE);
             if alone {
                 self.producer()?.flush(&self.sent, deadline)?;
             }

@@ -9,7 +9,7 @@ use rdkafka::bindings as rd;
 
 use super::super::raw::{describe, is_configuration};
 use super::{KafkaSource, is_missing, vanished};
-use crate::record::{BatchBuilder, Headers, Origin};
+use crate::record::{BatchBuilder, Headers, Origin, TopicIndex};
 use crate::stream::fault::Fault;
 use crate::stream::source::{Event, TopicPartition};
 
@@ -99,13 +99,13 @@ impl KafkaSource {
         count
     }
 
-    pub(super) fn topic_of(&mut self, message: &rd::rd_kafka_message_t) -> u16 {
+    pub(super) fn topic_of(&mut self, message: &rd::rd_kafka_message_t) -> TopicIndex {
         if let Some((_, topic)) = self.handles.iter().find(|(handle, _)| *handle == message.rkt) {
             return *topic;
         }
         // SAFETY: the message's topic handle is alive, its name terminated.
         let name = unsafe { CStr::from_ptr(rd::rd_kafka_topic_name(message.rkt)) };
-        let topic = self.names.iter().position(|ours| ours.as_c_str() == name).unwrap_or_default() as u16;
+        let topic = self.topics.index(&name.to_string_lossy()).unwrap_or(TopicIndex::FIRST);
         self.handles.push((message.rkt, topic));
         topic
     }
@@ -142,7 +142,7 @@ impl KafkaSource {
         Ok(if builder.is_empty() { None } else { Some(Event::Batch(builder.finish())) })
     }
 
-    fn error(&self, message: &Message, topic: u16) -> Result<Option<Event>, Fault> {
+    fn error(&self, message: &Message, topic: TopicIndex) -> Result<Option<Event>, Fault> {
         let facts = message.facts();
         let text = message.value().map(String::from_utf8_lossy).unwrap_or_default();
         let text = format!("{}: {text}", describe(facts.err));
@@ -152,9 +152,7 @@ impl KafkaSource {
             }
             code if is_configuration(code) => Err(Fault::Configuration(text)),
             Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
-            code if is_missing(code) => {
-                Ok(Some(Event::Missing(vanished(self.topics.get(usize::from(topic)).map_or("", String::as_str)))))
-            }
+            code if is_missing(code) => Ok(Some(Event::Missing(vanished(self.topics.name(topic))))),
             _ => Ok(Some(Event::Trouble(text))),
         }
     }

@@ -4,43 +4,42 @@
 //! that a swap happens between two of them. Whatever it runs is a `Process`; wherever records come from and go to
 //! are a `Source` and a `Sink`.
 
+mod assignment;
+mod holding;
+mod partitions;
+mod probation;
 mod recovery;
+mod reporting;
 #[cfg(test)]
 mod tests;
-mod verdict;
+mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::record::output::{Halt, Outputs};
-use crate::record::{Batch, Revision};
+use crate::record::output::{Counts, Halt, Outputs};
+use crate::record::{Batch, Revision, Topics};
 use crate::stream::breaker::Breaker;
 use crate::stream::clock::Clock;
-use crate::stream::failpoint;
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::fault::Fault;
 use crate::stream::hold::Hold;
-use crate::stream::process::{Forced, Process};
-use crate::stream::report::{PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::stream::pause::Cause;
+use crate::stream::process::{Process, Trial};
+use crate::stream::report::Publisher;
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
-use crate::stream::source::{Event, Position, Source, TopicPartition};
+use crate::stream::source::{Event, Source};
 use crate::stream::stop::Stop;
-use crate::stream::transaction::{Bounds, Transaction, metadata, revision_in};
+use crate::stream::transaction::{Bounds, Transaction, metadata};
+use partitions::Partitions;
+pub use probation::PROBATION;
+use probation::Probation;
+use reporting::Reporting;
+use transactions::Transactions;
 
 /// How long the loop waits for a record when no transaction is open.
 const IDLE: Duration = Duration::from_millis(100);
-/// Between two attempts to start assigned partitions, doubling: the last owner's transaction may take as long to end.
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LONGEST_RETRY: Duration = Duration::from_secs(1);
-/// How often an idle worker's report is renewed.
-const REPORT: Duration = Duration::from_millis(500);
-/// Swap pauses kept.
-const PAUSES: usize = 1_000;
-/// Records after which a release is trusted, of each worker.
-pub const PROBATION: u64 = 10_000;
-/// One failed record of so many is the release's failure.
-const ONE_IN: u64 = 20;
 
 /// What a worker shares with whoever has it started.
 pub struct Handles<P> {
@@ -71,6 +70,17 @@ pub enum Step {
     Stopped,
 }
 
+/// What a worker is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Running,
+    /// A transaction's outcome is unknown, or what was read has to be started anew.
+    Recovering,
+    /// Only a person can help.
+    Failed,
+    Stopped,
+}
+
 /// A running loop.
 pub struct Worker<S, K, C, P> {
     source: S,
@@ -79,30 +89,18 @@ pub struct Worker<S, K, C, P> {
     process: P,
     handles: Handles<P>,
     bounds: Bounds,
-    topics: Arc<[String]>,
-    /// Assigned partitions and their committed positions.
-    positions: BTreeMap<TopicPartition, i64>,
-    /// Assigned, but where they go on could not be read yet.
-    pending: BTreeSet<TopicPartition>,
-    /// When that is tried again, and how long after that.
-    retry: (Instant, Duration),
-    /// An input topic was not there, and nothing was assigned or committed since.
-    misses_topic: bool,
-    /// Partitions that wait, paused, for a deployment of at least that revision.
-    waiting: BTreeMap<TopicPartition, Revision>,
-    /// Whether the brake is on, as this worker has answered it.
+    topics: Topics,
+    state: State,
+    partitions: Partitions,
+    transactions: Transactions,
+    /// Whether the workers are held, as this one has answered it.
     held: bool,
+    probation: Probation,
     breaker: Breaker,
-    /// Records that the release has processed while it is on probation.
-    tried: u64,
-    transaction: Option<Transaction>,
-    /// When the last commit started.
-    committed: Option<Instant>,
-    forced: Forced,
+    /// Of one batch; its memory serves the next.
     outputs: Outputs,
-    report: WorkerReport,
-    published: Option<Instant>,
-    /// What control was told that this worker runs.
+    reporting: Reporting,
+    /// What control was told last that this worker runs.
     runs: Option<Revision>,
 }
 
@@ -113,22 +111,9 @@ where
     C: Clock,
     P: Process,
 {
-    /// `topics` are the names of the source's input topics.
-    pub fn new(
-        source: S,
-        sink: K,
-        clock: C,
-        process: P,
-        handles: Handles<P>,
-        bounds: Bounds,
-        topics: Arc<[String]>,
-    ) -> Self {
-        let now = clock.now();
-        let report = WorkerReport {
-            state: WorkerState::Running,
-            revision: process.revision(),
-            ..handles.report.latest().as_ref().clone()
-        };
+    /// `topics` are the source's.
+    pub fn new(source: S, sink: K, clock: C, process: P, handles: Handles<P>, bounds: Bounds, topics: Topics) -> Self {
+        let reporting = Reporting::new(handles.report.clone());
         Self {
             source,
             sink,
@@ -137,20 +122,14 @@ where
             handles,
             bounds,
             topics,
-            positions: BTreeMap::new(),
-            pending: BTreeSet::new(),
-            retry: (now, FIRST_RETRY),
-            misses_topic: false,
-            waiting: BTreeMap::new(),
+            state: State::Running,
+            partitions: Partitions::new(),
+            transactions: Transactions::default(),
             held: false,
+            probation: Probation::default(),
             breaker: Breaker::new(bounds.pause_above),
-            tried: 0,
-            transaction: None,
-            committed: None,
-            forced: Forced::new(),
             outputs: Outputs::default(),
-            report,
-            published: None,
+            reporting,
             runs: None,
         }
     }
@@ -178,66 +157,66 @@ where
     /// One event, and whatever is due after it.
     fn step(&mut self) -> Result<Step, Fault> {
         if self.handles.stop.is_set() {
-            self.commit()?;
-            self.source.close();
-            self.report.state = WorkerState::Stopped;
-            self.positions.clear();
-            self.publish();
-            return Ok(Step::Stopped);
+            return self.stop();
         }
-        let on = self.handles.hold.is_on();
-        if on != self.held {
-            self.brake(on)?;
+        let is_on = self.handles.hold.is_on();
+        if is_on != self.held {
+            self.hold(is_on)?;
         }
-        let now = self.clock.now();
-        let wait = self.transaction.as_ref().map_or(IDLE, |transaction| transaction.time_left(now));
+        let wait = self.transactions.time_left(self.clock.now()).unwrap_or(IDLE);
         match self.source.next(wait)? {
-            // A last one that was under way: it is read again.
+            // It was under way when the workers were held, and is read again.
             Event::Batch(_) if self.held => {}
             Event::Batch(batch) => self.add(&batch)?,
             Event::Assigned(partitions) => self.assigned(&partitions)?,
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
             Event::OutOfRange(partition) => self.out_of_range(partition)?,
             Event::Trouble(message) => {
-                self.report.last_error = Some(message);
-                self.published = None;
+                self.reporting.error(message);
+                self.reporting.outdated();
             }
             Event::Missing(message) => {
-                self.misses_topic = true;
-                self.report.last_error = Some(message);
-                self.published = None;
+                self.reporting.misses_topic();
+                self.reporting.error(message);
+                self.reporting.outdated();
             }
             Event::Idle => {}
         }
         let now = self.clock.now();
         let swap = self.handles.slot.is_waiting();
-        let closes = swap || self.transaction.as_ref().is_some_and(|transaction| transaction.is_due(&self.bounds, now));
-        if closes {
+        if swap || self.transactions.is_due(&self.bounds, now) {
             self.commit()?;
         }
         if swap {
             self.swap()?;
         }
-        if !self.pending.is_empty() && now >= self.retry.0 {
+        if self.partitions.is_any_pending() && self.partitions.retry.is_due(now) {
             self.start_pending()?;
         }
-        if self.published.is_none_or(|at| now.saturating_duration_since(at) >= REPORT) {
+        if self.reporting.is_due(now) {
             self.publish();
         }
         Ok(Step::Continue)
     }
 
+    /// Commits what is open and leaves the group.
+    fn stop(&mut self) -> Result<Step, Fault> {
+        self.commit()?;
+        self.source.close();
+        self.state = State::Stopped;
+        self.partitions.clear();
+        self.publish();
+        Ok(Step::Stopped)
+    }
+
     /// Processes one batch within the open transaction, opening it at its first record.
     fn add(&mut self, batch: &Batch) -> Result<(), Fault> {
-        if self.transaction.is_none() {
+        if !self.transactions.is_open() {
             self.sink.begin()?;
         }
-        let now = self.clock.now();
-        let transaction = self.transaction.get_or_insert_with(|| {
-            let last = self.committed.unwrap_or(now);
-            Transaction::open(now, (last + self.bounds.interval).max(self.sink.rested().unwrap_or(now)))
-        });
-        self.process.process(batch, &self.forced, self.clock.unix_ms(), &mut self.outputs);
+        let (now, rested) = (self.clock.now(), self.sink.rested());
+        let (transaction, forced) = self.transactions.begin(now, &self.bounds, rested);
+        self.process.process(batch, forced, self.clock.unix_ms(), &mut self.outputs);
         transaction.add(batch, &self.outputs);
         if let Some(halt) = self.outputs.halt.take() {
             return Err(Fault::Halt(halt));
@@ -247,50 +226,60 @@ where
 
     /// Closes the open transaction, if there is one.
     fn commit(&mut self) -> Result<(), Fault> {
-        let Some(transaction) = &self.transaction else { return Ok(()) };
-        if let Some(why) = self.verdict(&transaction.counts) {
+        let Some(transaction) = self.transactions.open() else { return Ok(()) };
+        if let Some(why) = probation::failure(self.trial(), &transaction.counts) {
             return Err(Fault::Halt(Halt::Release(why)));
         }
-        let revision = self.process.revision();
-        let (positions, said) = (transaction.positions(), metadata(revision));
+        let (positions, metadata) = (transaction.positions(), metadata(self.process.revision()));
         let now = self.clock.now();
-        self.committed = Some(now);
         let deadline = transaction.deadline(&self.bounds).max(now + self.bounds.budget / 2);
+        self.transactions.closing(now);
         let group = self.source.group()?;
-        if failpoint::is_on(failpoint::BUG_OFFSETS_FIRST) {
-            self.source.commit(&positions, &said)?;
-        }
-        self.sink.commit(&positions, &said, group, deadline)?;
+        planted_mistake!(OFFSETS_FIRST, self.source.commit(&positions, &metadata)?);
+        self.sink.commit(&positions, &metadata, group, deadline)?;
         if !self.sink.is_transactional() {
-            self.source.commit(&positions, &said)?;
+            self.source.commit(&positions, &metadata)?;
         }
-        self.report.commits.add(self.clock.now().saturating_duration_since(now));
-        if let Some(transaction) = self.transaction.take() {
-            self.applied(&transaction, &positions, revision);
+        self.reporting.timed(self.clock.now().saturating_duration_since(now));
+        if let Some(transaction) = self.transactions.take() {
+            self.apply(&transaction);
         }
         Ok(())
     }
 
     /// What was staged in a transaction that is committed now.
-    fn applied(&mut self, transaction: &Transaction, positions: &[Position], revision: Option<Revision>) {
+    fn apply(&mut self, transaction: &Transaction) {
         self.process.committed();
-        self.misses_topic = false;
-        for position in positions {
-            self.positions.insert(position.partition, position.offset);
-        }
-        if !self.forced.is_empty() {
-            self.forced.retain(|origin, _| {
-                let partition = TopicPartition { topic: origin.topic, partition: origin.partition };
-                !transaction.covers(partition, origin.offset)
-            });
-        }
-        self.report.transactions += 1;
-        self.report.counts.add(&transaction.counts);
-        if let Some(revision) = revision {
-            *self.report.records_by_revision.entry(revision).or_default() += transaction.counts.records;
-        }
+        self.partitions.moved(&transaction.positions());
+        self.transactions.settled(transaction);
+        self.reporting.committed(&transaction.counts, self.process.revision());
         self.publish();
-        self.judge(&transaction.counts, revision);
+        if self.trial() != Trial::Proven
+            && self.probation.add(&transaction.counts)
+            && let Some(revision) = self.process.revision()
+        {
+            self.handles.hold.pass(revision);
+        }
+        self.watch_dead_letters(&transaction.counts);
+    }
+
+    /// How much the running release is trusted: as soon as one worker has tried it enough, everywhere.
+    fn trial(&self) -> Trial {
+        match self.process.revision() {
+            Some(revision) if self.handles.hold.has_passed(revision) => Trial::Proven,
+            _ => self.process.trial(),
+        }
+    }
+
+    /// Pauses the pipeline when too many of the last minute's records became dead letters.
+    fn watch_dead_letters(&mut self, counts: &Counts) {
+        let Some(sum) = self.breaker.add(self.clock.now(), counts) else { return };
+        let letters: u64 = sum.dead_letters.values().sum();
+        let why = format!(
+            "{letters} of the last minute's {} records became dead letters, more than [errors] pause_above = {}",
+            sum.records, self.bounds.pause_above
+        );
+        self.pause(Cause::Breaker, why, sum.dead_letters);
     }
 
     /// Exchanges what runs for what waits. No transaction is open.
@@ -299,20 +288,9 @@ where
         if !self.handles.slot.exchange(&mut self.process) {
             return Ok(());
         }
-        let pause = self.clock.now().saturating_duration_since(started);
-        if self.report.swap_pauses_us.len() == PAUSES {
-            self.report.swap_pauses_us.remove(0);
-        }
-        self.report.swap_pauses_us.push(pause.as_micros() as u64);
-        self.tried = 0;
-        let revision = self.process.revision();
-        let ready: Vec<TopicPartition> = self
-            .waiting
-            .iter()
-            .filter(|(_, needed)| Some(**needed) <= revision)
-            .map(|(partition, _)| *partition)
-            .collect();
-        self.waiting.retain(|_, needed| Some(*needed) > revision);
+        self.reporting.swapped(self.clock.now().saturating_duration_since(started));
+        self.probation.restart();
+        let ready = self.partitions.catch_up(self.process.revision());
         if !ready.is_empty() && !self.held {
             self.source.resume(&ready)?;
         }
@@ -320,143 +298,11 @@ where
         Ok(())
     }
 
-    fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        if partitions.is_empty() && !self.pending.is_empty() {
-            // They are tried again in their time.
-            return Ok(());
-        }
-        self.pending.extend(partitions);
-        self.start_pending()
-    }
-
-    /// Starts what was assigned. The last owner's transaction may have to come to an end first: until then the
-    /// committed offsets are not stable, and this is tried again.
-    fn start_pending(&mut self) -> Result<(), Fault> {
-        let partitions: Vec<TopicPartition> = self.pending.iter().copied().collect();
-        let positions = match self.sink.check(&partitions).and_then(|()| self.restore(&partitions)) {
-            Ok(positions) => positions,
-            Err(Fault::Configuration(message)) => return Err(Fault::Configuration(message)),
-            Err(fault) => {
-                let message = fault.to_string();
-                if self.report.last_error.as_ref() != Some(&message) {
-                    tracing::warn!(%fault, "the assigned partitions cannot be started yet");
-                    self.report.last_error = Some(message);
-                }
-                let (_, pause) = self.retry;
-                self.retry = (self.clock.now() + pause, (pause * 2).min(LONGEST_RETRY));
-                return Ok(());
-            }
-        };
-        self.source.assign(&positions)?;
-        self.pending.clear();
-        self.retry.1 = FIRST_RETRY;
-        self.misses_topic &= partitions.is_empty();
-        if self.report.state == WorkerState::Recovering {
-            self.report.state = WorkerState::Running;
-        }
-        self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
-        let behind: Vec<TopicPartition> = (partitions.iter())
-            .filter(|partition| self.held || self.waiting.contains_key(partition))
-            .copied()
-            .collect();
-        if !behind.is_empty() {
-            // Revisions never go back on a partition: its last records may be of a deployment newer than ours.
-            self.source.pause(&behind)?;
-        }
-        self.published = None;
-        Ok(())
-    }
-
-    /// Where partitions go on: what is committed, or the configured start, which is then committed before a record
-    /// is read, so that a restart finds the same.
-    fn restore(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
-        if partitions.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut positions = Vec::new();
-        let mut fresh = Vec::new();
-        for committed in self.source.committed(partitions)? {
-            if let Some(needed) = revision_in(&committed.metadata)
-                && self.process.revision().is_some_and(|revision| revision < needed)
-            {
-                self.waiting.insert(committed.partition, needed);
-            }
-            match committed.offset {
-                Some(offset) => positions.push(Position { partition: committed.partition, offset }),
-                None => fresh.push(committed.partition),
-            }
-        }
-        let started = self.source.start_of(&fresh)?;
-        self.source.commit(&started, &metadata(None))?;
-        positions.extend(started);
-        Ok(positions)
-    }
-
-    fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Fault> {
-        let closed = if lost { Err(Fault::Abortable("the partitions were lost".into())) } else { self.commit() };
-        self.pending.retain(|partition| !partitions.contains(partition));
-        for partition in partitions {
-            self.positions.remove(partition);
-            self.waiting.remove(partition);
-        }
-        self.source.unassign(partitions)?;
-        if lost && self.transaction.is_none() {
-            self.process.unassigned(partitions);
-            self.published = None;
-            return Ok(());
-        }
-        if let Err(fault) = closed {
-            self.recover(fault)?;
-        }
-        self.process.unassigned(partitions);
-        self.published = None;
-        Ok(())
-    }
-
-    fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {
-        if !self.positions.contains_key(&partition) {
-            // It was said before the partition went to another member, whose offset it is now.
-            return Ok(());
-        }
-        self.commit()?;
-        let positions = self.source.start_of(&[partition])?;
-        let name = self.topics.get(usize::from(partition.topic)).map_or("", String::as_str);
-        let gone = self.positions.get(&partition).copied().unwrap_or_default();
-        for position in &positions {
-            let message = format!(
-                "{name}/{}: offset {gone} does not exist any more; going on at {}, as [input] start says",
-                partition.partition, position.offset
-            );
-            tracing::warn!("{message}");
-            self.report.last_error = Some(message);
-            self.positions.insert(partition, position.offset);
-        }
-        // With the revision: a later owner with an older deployment must still wait.
-        self.source.commit(&positions, &metadata(self.process.revision()))?;
-        self.source.seek(&positions)
-    }
-
     fn publish(&mut self) {
-        let now = self.clock.now();
-        self.published = Some(now);
-        let partition = |(partition, position): (&TopicPartition, &i64)| PartitionReport {
-            topic: self.topics.get(usize::from(partition.topic)).cloned().unwrap_or_default(),
-            partition: partition.partition,
-            position: Some(*position),
-            lag: self.source.end(*partition).map(|end| (end - position).max(0)),
-            waits_for_revision: self.waiting.get(partition).copied(),
-        };
-        self.report.partitions = self.positions.iter().map(partition).collect();
-        self.report.revision = self.process.revision();
-        self.report.state = match self.report.state {
-            state @ (WorkerState::Recovering | WorkerState::Failed | WorkerState::Stopped) => state,
-            _ if self.held => WorkerState::Paused,
-            _ if self.misses_topic => WorkerState::Starting,
-            _ => WorkerState::Running,
-        };
-        (self.report.at, self.report.heard) = (self.clock.unix_ms(), Some(now));
-        self.handles.report.publish(self.report.clone());
-        let runs = self.process.revision().filter(|_| self.report.state == WorkerState::Running);
+        let partitions = self.partitions.reports(&self.topics, |partition| self.source.end(partition));
+        let (now, unix_ms) = (self.clock.now(), self.clock.unix_ms());
+        self.reporting.publish((self.state, self.held), self.process.revision(), partitions, now, unix_ms);
+        let runs = self.process.revision().filter(|_| self.state == State::Running && !self.held);
         if std::mem::replace(&mut self.runs, runs) != runs {
             self.handles.hold.runs(self.handles.worker, runs);
         }

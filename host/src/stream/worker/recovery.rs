@@ -1,23 +1,21 @@
 //! What a fault makes of a transaction: one action for each class.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Worker;
-use crate::record::Origin;
+use super::{State, Worker};
 use crate::record::output::Halt;
+use crate::stream::backoff::Backoff;
 use crate::stream::clock::Clock;
-use crate::stream::failpoint;
-use crate::stream::fault::{Fault, Refused};
+use crate::stream::failpoint::planted_mistake;
+use crate::stream::fault::Fault;
 use crate::stream::pause::Cause;
-use crate::stream::process::{Process, Refusal};
-use crate::stream::report::WorkerState;
+use crate::stream::process::Process;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
 
-/// Between two attempts to come back, doubling.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two attempts to come back.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 impl<S, K, C, P> Worker<S, K, C, P>
 where
@@ -29,7 +27,7 @@ where
     /// Brings the worker back to what is committed, or gives up when only a person can help.
     pub(super) fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
         let mut fault = fault;
-        let mut pause = FIRST_PAUSE;
+        let mut backoff = BACKOFF;
         loop {
             self.note(&fault);
             let result = match fault {
@@ -39,7 +37,7 @@ where
                     let _ = self.sink.abort(self.clock.now() + self.bounds.budget);
                     return Err(fault);
                 }
-                Fault::Refused(refused) => self.force(refused).and_then(|()| self.abort()),
+                Fault::Refused(refused) => self.transactions.force(refused, &self.topics).and_then(|()| self.abort()),
                 Fault::Abortable(_) => self.abort(),
                 Fault::Halt(halt) => {
                     // Before the abort: nothing may be processed again until it is decided by what.
@@ -50,9 +48,9 @@ where
             };
             match result {
                 Ok(()) => {
-                    // Else once they are started.
-                    if self.pending.is_empty() {
-                        self.report.state = WorkerState::Running;
+                    // Those that are pending keep it recovering until they are started.
+                    if !self.partitions.is_any_pending() {
+                        self.state = State::Running;
                     }
                     self.publish();
                     return Ok(());
@@ -64,15 +62,14 @@ where
                 self.discard();
                 return Ok(());
             }
-            self.clock.sleep(pause);
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.clock.sleep(backoff.failed());
         }
     }
 
     /// Abort, and go back to what is committed, with the same producer.
     fn abort(&mut self) -> Result<(), Fault> {
         self.discard();
-        self.report.aborted += 1;
+        self.reporting.aborted();
         self.sink.abort(self.clock.now() + self.bounds.budget)?;
         self.rewind()
     }
@@ -81,23 +78,21 @@ where
     /// committed, and only then is there a place to go back to. Never from memory.
     fn restart(&mut self) -> Result<(), Fault> {
         self.discard();
-        self.report.recoveries += 1;
+        self.reporting.recovered();
         self.sink.recover()?;
         self.rewind()
     }
 
     fn halt(&mut self, halt: Halt) {
         match halt {
-            Halt::Release(why) => {
-                self.handles.hold.fail(self.process.revision(), why);
-            }
+            Halt::Release(why) => self.handles.hold.fail(self.process.revision(), why),
             Halt::Record(why) => self.pause(Cause::Record, why, BTreeMap::new()),
         }
     }
 
     /// Forgets what was staged.
     fn discard(&mut self) {
-        if self.transaction.take().is_some() {
+        if self.transactions.take().is_some() {
             self.process.aborted();
         }
     }
@@ -111,62 +106,41 @@ where
             Err(fault) => fault,
         };
         tracing::warn!(%fault, "the partitions are started anew");
-        let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
-        self.source.unassign(&partitions)?;
-        self.positions.clear();
-        self.waiting.clear();
-        self.pending.extend(partitions);
-        self.report.state = WorkerState::Recovering;
-        self.report.last_error = Some(fault.to_string());
+        self.source.unassign(&self.partitions.started())?;
+        self.partitions.restart();
+        self.state = State::Recovering;
+        self.reporting.error(fault.to_string());
         Ok(())
     }
 
     fn seek_committed(&mut self) -> Result<(), Fault> {
-        let partitions: Vec<TopicPartition> = self.positions.keys().copied().collect();
-        let mut positions = self.restore(&partitions)?;
-        if failpoint::is_on(failpoint::BUG_REWIND_FROM_MEMORY) {
-            positions =
-                self.positions.iter().map(|(at, offset)| Position { partition: *at, offset: *offset }).collect();
+        let reading = self.partitions.reading();
+        let places = self.locate(&self.partitions.started())?;
+        let mut positions: Vec<Position> = places.iter().map(|place| place.position).collect();
+        planted_mistake!(REWIND_FROM_MEMORY, positions = self.partitions.positions());
+        planted_mistake!(NO_SEEK, positions.clear());
+        self.source.seek(&positions)?;
+        self.partitions.moved(&positions);
+        // Another owner, of a newer deployment, may have had a partition in between.
+        for place in places.iter().filter(|place| place.needs.is_some()) {
+            self.partitions.set(place.position.partition, place.started());
         }
-        if !failpoint::is_on(failpoint::BUG_NO_SEEK) {
-            self.source.seek(&positions)?;
-        }
-        self.positions.extend(positions.iter().map(|position| (position.partition, position.offset)));
-        Ok(())
-    }
-
-    /// The next attempt makes dead letters of the records whose outcome the broker does not take.
-    fn force(&mut self, refused: Vec<Refused>) -> Result<(), Fault> {
-        // Before any of these: several outputs of one record may be refused at once.
-        let forced: HashSet<Origin> = self.forced.keys().copied().collect();
-        for Refused { origin, message, last_resort } in refused {
-            if last_resort {
-                let topic = self.topics.get(usize::from(origin.topic)).map_or("", String::as_str);
-                return Err(Fault::Configuration(format!(
-                    "the dead letter of {topic}/{}@{} is refused even without its value: {message}; the dead-letter topic must \
-                     take records of 64 KiB and null keys: mend its max.message.bytes and cleanup.policy",
-                    origin.partition, origin.offset
-                )));
-            }
-            // Refused once more means that its dead letter was refused: then without the value.
-            let with_value = !forced.contains(&origin);
-            self.forced.insert(origin, Refusal { message, with_value });
-        }
-        Ok(())
+        let behind: Vec<TopicPartition> = reading.difference(&self.partitions.reading()).copied().collect();
+        if behind.is_empty() { Ok(()) } else { self.source.pause(&behind) }
     }
 
     fn note(&mut self, fault: &Fault) {
-        self.report.last_error = Some(fault.to_string());
+        self.reporting.error(fault.to_string());
         match fault {
             Fault::Refused(_) | Fault::Abortable(_) | Fault::Halt(_) => {
                 tracing::info!(%fault, "transaction aborted; its records are processed again")
             }
             Fault::Unknown(_) => {
-                self.report.state = WorkerState::Recovering;
+                self.state = State::Recovering;
                 tracing::warn!(%fault, "the transaction's outcome is unknown; recovering");
             }
             Fault::Configuration(_) => {
-                self.report.state = WorkerState::Failed;
+                self.state = State::Failed;
                 tracing::error!(%fault, "the worker stops");
             }
         }

@@ -3,10 +3,10 @@
 //! What they run, a pipeline or a feedback loop, stands above this room: `above` is the one place of this room that imports it.
 
 mod bounds;
-mod brake;
 mod delivery;
 mod effects;
 mod fakes;
+mod hold;
 mod rebalance;
 mod recovery;
 mod stop;

@@ -69,8 +69,9 @@ fn a_dead_letter_that_is_refused_even_without_its_value_stops_the_worker_and_nam
 
 #[test]
 fn two_refused_outputs_of_one_record_are_one_refusal_and_its_dead_letter_keeps_the_value() {
-    use super::above::pipeline::{OUTPUT, Pipeline, fakes};
-    let twice = fakes::transform("transform[0]", &[None, Some(OUTPUT)], |text| {
+    use super::above::pipeline::{Pipeline, fakes};
+    use crate::record::Route;
+    let twice = fakes::transform("transform[0]", &[None, Some(Route::Output)], |text| {
         fakes::Fate::Emit(vec![fakes::to(0, text), fakes::to(1, text)])
     });
     let pipeline = Pipeline::new(fakes::revision(7), std::sync::Arc::new(fakes::settings()), vec![twice], None);
@@ -100,14 +101,14 @@ fn refused_records_of_several_partitions_are_forced_together() {
 fn a_forced_outcome_outlives_an_abort_and_ends_with_its_commit() {
     let mut world = refusing(false, Refusal::Output);
     world.step();
-    assert_eq!(world.worker.forced.len(), 1);
+    assert_eq!(world.worker.transactions.forced().len(), 1);
     world.next_commit_ends(Ending::Abortable);
     world.step();
     world.interval();
-    assert_eq!(world.worker.forced.len(), 1);
+    assert_eq!(world.worker.transactions.forced().len(), 1);
     world.settle();
     assert_eq!((world.processed(0), world.letters().len()), (vec![0, 2], 1));
-    assert!(world.worker.forced.is_empty());
+    assert!(world.worker.transactions.forced().is_empty());
 }
 
 #[test]
@@ -121,10 +122,10 @@ fn a_forced_outcome_waits_for_the_transaction_that_reaches_its_record() {
     world.step();
     world.worker.source.batch(0);
     world.interval();
-    assert_eq!((world.processed(0), world.worker.forced.len()), (vec![0], 1));
+    assert_eq!((world.processed(0), world.worker.transactions.forced().len()), (vec![0], 1));
     world.worker.source.batch(8);
     world.settle();
-    assert_eq!((world.processed(0), world.worker.forced.len()), (vec![0, 2], 0));
+    assert_eq!((world.processed(0), world.worker.transactions.forced().len()), (vec![0, 2], 0));
 }
 
 #[test]

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use super::above::feedback::{self, Feedback, Figures, Kind};
-use super::above::pipeline::DEAD_LETTERS;
 use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::Letterhead;
-use crate::record::{RecordId, Revision};
+use crate::record::{RecordId, Revision, Route, TopicIndex};
 use crate::stream::source::TopicPartition;
 use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 
-const PREDICTIONS: TopicPartition = TopicPartition { topic: 0, partition: 0 };
-const LABELS: TopicPartition = TopicPartition { topic: 1, partition: 0 };
+const PREDICTIONS: TopicPartition = TopicPartition { topic: TopicIndex::FIRST, partition: 0 };
+const LABELS: TopicPartition = TopicPartition { topic: TopicIndex::nth(1), partition: 0 };
 
 struct ZeroOne;
 
@@ -34,12 +33,13 @@ impl Score for ZeroOne {
 
 fn feedback() -> (World<Feedback>, Figures) {
     let settings = feedback::Settings {
+        predictions: TopicIndex::FIRST,
         labels_id: RecordId::Key,
         class: None,
         bounds: feedback::Bounds { wait_ms: 1_000, entries: 100 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into(), topic: DEAD_LETTERS },
+        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
     };
     let figures = Figures::default();
@@ -117,7 +117,7 @@ fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once(
             ),
             (1, 1)
         );
-        assert_eq!(world.visible(super::above::pipeline::OUTPUT).len(), 1, "one score: {ending:?}");
+        assert_eq!(world.visible(Route::Output).len(), 1, "one score: {ending:?}");
     }
 }
 

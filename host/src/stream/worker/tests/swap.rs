@@ -2,7 +2,7 @@
 
 use super::above::pipeline::fakes;
 use super::fakes::{Diary, Ending, diary, world};
-use crate::record::Revision;
+use crate::record::{Revision, Route};
 
 #[test]
 fn a_swap_waits_for_the_open_transaction_to_commit() {
@@ -37,7 +37,7 @@ fn no_transaction_carries_two_revisions() {
             world.step();
         }
         world.offer(fakes::passing(revision));
-        let before = world.visible(super::above::pipeline::OUTPUT).len();
+        let before = world.visible(Route::Output).len();
         world.step();
         let revisions = world.revisions(0);
         assert!(revisions[before..].iter().all(|made_by| *made_by == (revision - 1).to_string()), "{revisions:?}");

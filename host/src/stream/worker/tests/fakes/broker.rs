@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::record::{Headers, Origin};
+use crate::record::{Headers, Origin, Route};
 use crate::stream::fault::{Fault, Refused};
 use crate::stream::source::TopicPartition;
 
@@ -30,7 +30,7 @@ pub enum Ending {
 #[derive(Clone, Debug)]
 pub struct Written {
     pub origin: Origin,
-    pub topic: u16,
+    pub route: Route,
     pub value: Option<Vec<u8>>,
     pub headers: Headers,
 }

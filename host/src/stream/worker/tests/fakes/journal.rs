@@ -34,7 +34,7 @@ pub(super) fn spots(positions: &[Position]) -> String {
 
 /// The first topic needs no name: most tests have no other.
 pub(super) fn name(partition: TopicPartition) -> String {
-    match partition.topic {
+    match partition.topic.get() {
         0 => partition.partition.to_string(),
         topic => format!("{topic}/{}", partition.partition),
     }

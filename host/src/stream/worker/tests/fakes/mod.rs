@@ -24,10 +24,10 @@ use sink::Ledger;
 use source::Scripted;
 
 use super::super::{Handles, Step, Worker};
+use super::above::pipeline::Pipeline;
 use super::above::pipeline::fakes::{self, revision};
-use super::above::pipeline::{DEAD_LETTERS, OUTPUT, Pipeline};
 use crate::record::output::Outputs;
-use crate::record::{Batch, Origin, Revision};
+use crate::record::{Batch, Origin, Revision, Route, TopicIndex, Topics};
 use crate::stream::fault::Fault;
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::pause::Pause;
@@ -40,12 +40,12 @@ use crate::stream::transaction::Bounds;
 
 /// Of the input topic `in`.
 pub fn partition(partition: i32) -> TopicPartition {
-    TopicPartition { topic: 0, partition }
+    TopicPartition { topic: TopicIndex::FIRST, partition }
 }
 
 /// A record of the input topic `in`.
 pub fn at(partition: i32, offset: i64) -> Origin {
-    Origin { topic: 0, partition, offset }
+    Origin { topic: TopicIndex::FIRST, partition, offset }
 }
 
 /// A process that only says what it is told, into the journal.
@@ -119,7 +119,7 @@ pub fn diary() -> World<Diary> {
 
 impl<P: Process> World<P> {
     pub fn of(process: P, journal: Journal, bounds: Bounds) -> Self {
-        let topics: Arc<[String]> = Arc::new(["in".to_owned(), "labels".into()]);
+        let topics = Topics::new(["in", "labels"]);
         let broker = Rc::new(RefCell::new(Broker::default()));
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = HandClock { now, journal: journal.clone(), sleeps: Arc::default() };
@@ -263,7 +263,7 @@ impl<P: Process> World<P> {
             let read = self.worker.source.positions.iter().all(|(partition, position)| {
                 self.worker.source.paused.contains(partition) || *position >= self.broker.borrow().end(*partition)
             });
-            if read && self.worker.transaction.is_none() && self.worker.pending.is_empty() {
+            if read && !self.worker.transactions.is_open() && !self.worker.partitions.is_any_pending() {
                 return;
             }
         }
@@ -288,7 +288,7 @@ impl<P: Process> World<P> {
         std::mem::take(&mut self.journal.lines())
     }
 
-    /// What the worker told its controller since this was last asked.
+    /// What the worker reported since this was last asked, besides what it runs.
     pub fn told(&self) -> Vec<WorkerEvent> {
         self.events.try_iter().filter(|event| !matches!(event, WorkerEvent::Runs { .. })).collect()
     }
@@ -306,28 +306,29 @@ impl<P: Process> World<P> {
     }
 
     pub fn is_in_transaction(&self) -> bool {
-        self.worker.transaction.is_some()
+        self.worker.transactions.is_open()
     }
 
     /// Offsets of a partition that a read_committed reader finds processed, in the order of the output.
     pub fn processed(&self, of: i32) -> Vec<i64> {
         let broker = self.broker.borrow();
-        let ours = broker.visible.iter().filter(|written| written.topic == OUTPUT && written.origin.partition == of);
+        let ours =
+            broker.visible.iter().filter(|written| written.route == Route::Output && written.origin.partition == of);
         ours.map(|written| written.origin.offset).collect()
     }
 
-    pub fn visible(&self, topic: u16) -> Vec<Written> {
-        self.broker.borrow().visible.iter().filter(|written| written.topic == topic).cloned().collect()
+    pub fn visible(&self, route: Route) -> Vec<Written> {
+        self.broker.borrow().visible.iter().filter(|written| written.route == route).cloned().collect()
     }
 
     /// The revision of each output of a partition, by its stamp.
     pub fn revisions(&self, of: i32) -> Vec<String> {
-        let ours = self.visible(OUTPUT).into_iter().filter(|written| written.origin.partition == of);
+        let ours = self.visible(Route::Output).into_iter().filter(|written| written.origin.partition == of);
         ours.filter_map(|written| Some(written.header("sandpiper")?.split(' ').next()?.to_owned())).collect()
     }
 
     pub fn letters(&self) -> Vec<Written> {
-        self.visible(DEAD_LETTERS)
+        self.visible(Route::DeadLetters)
     }
 
     /// As the group has it: `3 r7`, or `3` without metadata.

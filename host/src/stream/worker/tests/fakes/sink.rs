@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use super::super::above::pipeline::DEAD_LETTERS;
 use super::broker::{Broker, Ending, Offsets, Open, Refusal, Written};
 use super::journal::{Journal, names, spots};
+use crate::record::Route;
 use crate::record::output::Outputs;
 use crate::stream::fault::{Fault, Refused};
 use crate::stream::sink::Sink;
@@ -52,9 +52,9 @@ impl Sink for Ledger {
         let mut refused = Vec::new();
         let mut written = Vec::new();
         for output in &outputs.records {
-            let form = match (output.topic, output.last_resort) {
-                (DEAD_LETTERS, true) => Refusal::Everything,
-                (DEAD_LETTERS, false) => Refusal::Letter,
+            let form = match (output.route, output.last_resort) {
+                (Route::DeadLetters, true) => Refusal::Everything,
+                (Route::DeadLetters, false) => Refusal::Letter,
                 _ => Refusal::Output,
             };
             if broker.refused.get(&output.origin).is_some_and(|refusal| form <= *refusal) {
@@ -65,7 +65,7 @@ impl Sink for Ledger {
                 let headers = output.headers.as_deref().cloned().unwrap_or_default();
                 written.push(Written {
                     origin: output.origin,
-                    topic: output.topic,
+                    route: output.route,
                     value: output.value.map(bytes),
                     headers,
                 });

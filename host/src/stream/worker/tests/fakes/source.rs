@@ -3,12 +3,11 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::broker::Broker;
 use super::journal::{Journal, name, names, spots};
-use crate::record::{BatchBuilder, Origin};
+use crate::record::{BatchBuilder, Origin, Topics};
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
 use crate::stream::stop::Stop;
@@ -17,7 +16,7 @@ use crate::stream::stop::Stop;
 pub struct Scripted {
     pub(super) broker: Rc<RefCell<Broker>>,
     pub(super) journal: Journal,
-    pub(super) topics: Arc<[String]>,
+    pub(super) topics: Topics,
     pub(super) events: VecDeque<Event>,
     pub(super) positions: BTreeMap<TopicPartition, i64>,
     pub(super) paused: BTreeSet<TopicPartition>,
