@@ -105,7 +105,7 @@ fn common(properties: &Properties) -> Properties {
     properties
 }
 
-/// For a look at the cluster.
+/// For a client that only asks the cluster.
 pub fn client(plan: &Plan) -> Properties {
     common(&plan.kafka)
 }
