@@ -7,6 +7,7 @@ mod client;
 mod consumer;
 mod group;
 mod list;
+mod list_offsets;
 mod message;
 mod queue;
 
@@ -17,7 +18,8 @@ pub use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 pub use client::{Client, Kind};
 pub use group::Group;
-pub use list::List;
+pub use list::{Element, List};
+pub use list_offsets::{Isolation, OffsetSpec};
 pub use message::{Message, MessageRef};
 pub use queue::{MessageBuffer, Queue, QueueEvent};
 

@@ -33,7 +33,7 @@ pub fn partitions_by(client: &Client, topics: &[&str]) -> Result<Partitions, Fau
 }
 
 /// How many partitions a topic has; `None` where it does not exist.
-fn partitions_of(client: &Client, name: &str, wait: Duration) -> Result<Option<i32>, Fault> {
+pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Result<Option<i32>, Fault> {
     let terminated =
         CString::new(name).map_err(|_| Fault::Configuration(format!("topic {name:?} holds a NUL byte")))?;
     // SAFETY: client and name are alive; handle and answer are freed below, the answer copied before.

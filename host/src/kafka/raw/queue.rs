@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 
 use super::list::{Element, elements_of};
-use super::{Client, Code, Message};
+use super::{Client, Code, Message, MessageRef};
 
 /// A queue of ours, or a reference to one of the client's.
 pub struct Queue(*mut rd::rd_kafka_queue_t);
@@ -129,6 +129,26 @@ impl QueueEvent {
     pub fn partitions(&self) -> Vec<Element> {
         // SAFETY: the event is alive and owns the list, which may be absent.
         unsafe { elements_of(rd::rd_kafka_event_topic_partition_list(self.0)) }
+    }
+
+    /// The partition that an error is about, and its offset, where there is one.
+    pub fn partition(&self) -> Option<Element> {
+        // SAFETY: the event is alive; the partition is made for this call, copied and freed.
+        unsafe {
+            let partition = rd::rd_kafka_event_topic_partition(self.0);
+            let element = Element::read(partition.as_ref()?);
+            rd::rd_kafka_topic_partition_destroy(partition);
+            Some(element)
+        }
+    }
+
+    /// The record that was fetched, once. The event owns it.
+    pub fn fetched(&self) -> Option<MessageRef<'_>> {
+        if self.kind() != rd::RD_KAFKA_EVENT_FETCH {
+            return None;
+        }
+        // SAFETY: the event is alive, and so is its message for as long.
+        unsafe { MessageRef::borrow(rd::rd_kafka_event_message_next(self.0)) }
     }
 }
 
