@@ -164,20 +164,3 @@ fn every_configuration_key_is_documented() {
         );
     }
 }
-
-/// The rooms of `host/src`, from the bottom.
-const ROOMS: [&str; 13] = [
-    "record",
-    "config",
-    "stream",
-    "pipeline",
-    "kafka",
-    "feedback",
-    "replay",
-    "control",
-    "daemon",
-    "api",
-    "authoring",
-    "demo",
-    "cli",
-];

@@ -26,6 +26,7 @@ mod harness;
 mod membership;
 mod passthrough;
 mod pause;
+mod reader;
 mod records;
 mod refusals;
 mod routing;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),
+        ("reader", reader::TESTS),
         ("swap", swap::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),

@@ -5,26 +5,22 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use clap::{Args, ValueEnum};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rdkafka::types::RDKafkaErrorCode as Code;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
 use crate::kafka::properties;
+use crate::kafka::reader::{Next, Partitions, ReadFrom, Reader, Record};
 use crate::record::dead_letter::PREFIX;
 
-/// Time for one question to the brokers.
+/// Time for the brokers to say what there is.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How often a wait for records looks whether it was interrupted.
+/// How often a wait for records is interrupted, to see whether the command was.
 const NAP: Duration = Duration::from_millis(100);
 
 /// Follow a topic of a pipeline until Ctrl-C.
@@ -67,26 +63,23 @@ impl Tap {
         let plan = plans.first().context("the file holds no pipeline")?;
         let topic = topic(plan, self.topic).map_err(Failure::Usage)?;
         let interrupted = super::interrupted()?;
-        let consumer = assigned(plan, topic, self.from_start)?;
+        let mut reader = open(plan, topic, self.from_start)?;
         eprintln!("following {topic}; Ctrl-C ends");
         let mut shown = 0;
         while !interrupted.load(Ordering::Relaxed) && self.count.is_none_or(|count| shown < count) {
-            let message = match consumer.poll(NAP) {
-                None => continue,
-                Some(Ok(message)) => message,
-                Some(Err(error)) if is_final(&error) => {
-                    return Err(said(error).context(format!("reading {topic}")).into());
-                }
-                Some(Err(error)) => {
-                    // librdkafka goes on by itself as soon as the brokers are back.
-                    eprintln!("warning: {:#}", said(error));
+            let record = match reader.next(NAP).map_err(anyhow::Error::from)? {
+                Next::Record(record) => record,
+                // librdkafka goes on by itself as soon as the brokers are back.
+                Next::Trouble(text) => {
+                    eprintln!("warning: {text}");
                     continue;
                 }
+                // A tap follows: the end that the topic had is no end of it.
+                Next::Idle | Next::End => continue,
             };
-            let record = Record::of(&message);
             let line = match global.output {
-                Output::Json => record.json().to_string(),
-                Output::Text => record.text(),
+                Output::Json => json(topic, &record).to_string(),
+                Output::Text => text(&record),
             };
             if !super::print(&(line + "\n"))? {
                 break;
@@ -112,137 +105,42 @@ fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
     }
 }
 
-/// A consumer of every partition, from its start or from its end as it is now.
-fn assigned(plan: &Plan, topic: &str, from_start: bool) -> Result<BaseConsumer> {
-    let mut config: ClientConfig = properties::client(plan).0.into_iter().collect();
-    config
-        .set("group.id", format!("sandpiper.tap.{}", uuid::Uuid::new_v4()))
-        .set("enable.auto.commit", "false")
-        .set("enable.auto.offset.store", "false")
-        .set("isolation.level", "read_committed")
-        // A position that was deleted under us: go on with the oldest record that is left.
-        .set("auto.offset.reset", "earliest");
-    let consumer: BaseConsumer = config.create().context("librdkafka refuses the configuration")?;
-    let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
-    let partitions = partitions(&consumer, topic).with_context(|| format!("asking {brokers} for topic {topic}"))?;
-    let mut assignment = TopicPartitionList::new();
-    for partition in partitions {
-        // Fixed now, so that whatever is written after `following` appears is seen.
-        let (start, end) = consumer
-            .fetch_watermarks(topic, partition, REQUEST)
-            .map_err(said)
-            .with_context(|| format!("asking {brokers} for the offsets of {topic} {partition}"))?;
-        assignment.add_partition_offset(topic, partition, Offset::Offset(if from_start { start } else { end }))?;
-    }
-    consumer.assign(&assignment)?;
-    Ok(consumer)
+/// A reader of every partition, from its start or from its end as it is now. The positions are fixed when this returns, so that
+/// whatever is written after `following` appears is seen.
+fn open(plan: &Plan, topic: &str, from_start: bool) -> Result<Reader> {
+    let from = if from_start { ReadFrom::Beginning } else { ReadFrom::Now };
+    Ok(Reader::open(&properties::reader(plan, "tap"), topic, &Partitions::All, &from, REQUEST)?)
 }
 
-fn partitions(consumer: &BaseConsumer, name: &str) -> Result<Vec<i32>> {
-    let deadline = Instant::now() + REQUEST;
-    loop {
-        let metadata = consumer.fetch_metadata(Some(name), REQUEST).map_err(said)?;
-        let topic = metadata.topics().first().context("the brokers say nothing of it")?;
-        match topic.error().map(Code::from) {
-            None => return Ok(topic.partitions().iter().map(|partition| partition.id()).collect()),
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                bail!(
-                    "topic {name} does not exist; `sandpiper check FILE --connect` prints the command that creates it"
-                )
-            }
-            // Just created.
-            Some(Code::LeaderNotAvailable) if Instant::now() < deadline => std::thread::sleep(NAP),
-            Some(error) => bail!("{error}"),
-        }
-    }
+fn json(topic: &str, record: &Record) -> Value {
+    let headers: Vec<Value> = (record.headers.iter())
+        .map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) }))
+        .collect();
+    serde_json::json!({
+        "topic": topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key": bytes(record.key.as_deref()),
+        "value": bytes(record.value.as_deref()),
+        "headers": headers,
+    })
 }
 
-/// Errors that waiting does not mend.
-fn is_final(error: &KafkaError) -> bool {
-    matches!(
-        error.rdkafka_error_code(),
-        Some(
-            Code::Fatal
-                | Code::Authentication
-                | Code::SaslAuthenticationFailed
-                | Code::TopicAuthorizationFailed
-                | Code::UnknownTopicOrPartition
-        )
-    )
+fn text(record: &Record) -> String {
+    let (key, value) = (shown(record.key.as_deref()), shown(record.value.as_deref()));
+    let mut line = format!("{}@{} {key} {value}", record.partition, record.offset);
+    if let (Some(reason), Some(message)) = (error(record, "reason"), error(record, "message")) {
+        let stage = error(record, "stage").unwrap_or_default();
+        line.push_str(&format!(" [{stage} {reason}: {message}]"));
+    }
+    line
 }
 
-/// Once: its `Display` and its source say the same.
-fn said(error: KafkaError) -> anyhow::Error {
-    match error.rdkafka_error_code() {
-        Some(code) => anyhow!("{code}"),
-        None => error.into(),
-    }
-}
-
-/// A record, copied out.
-struct Record {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    /// Milliseconds since the Unix epoch.
-    timestamp: Option<i64>,
-    key: Option<Vec<u8>>,
-    value: Option<Vec<u8>>,
-    headers: Vec<(String, Option<Vec<u8>>)>,
-}
-
-impl Record {
-    fn of(message: &BorrowedMessage<'_>) -> Self {
-        let header =
-            |header: rdkafka::message::Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
-        Self {
-            topic: message.topic().to_owned(),
-            partition: message.partition(),
-            offset: message.offset(),
-            timestamp: message.timestamp().to_millis(),
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            headers: message.headers().map(|headers| headers.iter().map(header).collect()).unwrap_or_default(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        let headers: Vec<Value> = self
-            .headers
-            .iter()
-            .map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) }))
-            .collect();
-        serde_json::json!({
-            "topic": self.topic,
-            "partition": self.partition,
-            "offset": self.offset,
-            "timestamp": self.timestamp,
-            "key": bytes(self.key.as_deref()),
-            "value": bytes(self.value.as_deref()),
-            "headers": headers,
-        })
-    }
-
-    fn text(&self) -> String {
-        let mut line = format!(
-            "{}@{} {} {}",
-            self.partition,
-            self.offset,
-            shown(self.key.as_deref()),
-            shown(self.value.as_deref())
-        );
-        if let (Some(reason), Some(message)) = (self.error("reason"), self.error("message")) {
-            let stage = self.error("stage").unwrap_or_default();
-            line.push_str(&format!(" [{stage} {reason}: {message}]"));
-        }
-        line
-    }
-
-    /// What we say about a dead letter: the last header of that name is ours.
-    fn error(&self, name: &str) -> Option<String> {
-        let ours = |header: &&(String, Option<Vec<u8>>)| header.0.strip_prefix(PREFIX) == Some(name);
-        self.headers.iter().rev().find(ours).map(|(_, value)| shown(value.as_deref()))
-    }
+/// What we say about a dead letter: the last header of that name is ours.
+fn error(record: &Record, name: &str) -> Option<String> {
+    let ours = |header: &&(String, Option<Vec<u8>>)| header.0.strip_prefix(PREFIX) == Some(name);
+    record.headers.iter().rev().find(ours).map(|(_, value)| shown(value.as_deref()))
 }
 
 /// Text as a string, other bytes as `{"base64": "…"}`.
@@ -276,7 +174,6 @@ mod tests {
 
     fn record() -> Record {
         Record {
-            topic: "iris.dead-letters".into(),
             partition: 3,
             offset: 1842,
             timestamp: Some(7),
@@ -288,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_and_cannot_colour_the_terminal() {
-        assert_eq!(record().text(), "3@1842 f-1 5.1,\\u{1b}[31m\\n");
-        assert_eq!(Record { key: None, value: None, ..record() }.text(), "3@1842 - -");
+        assert_eq!(text(&record()), "3@1842 f-1 5.1,\\u{1b}[31m\\n");
+        assert_eq!(text(&Record { key: None, value: None, ..record() }), "3@1842 - -");
     }
 
     #[test]
@@ -300,14 +197,15 @@ mod tests {
         {
             record.headers.push((format!("{PREFIX}{name}"), Some(value.as_bytes().to_vec())));
         }
-        assert!(record.text().ends_with(" [parse missing-value: column `b` has no value]"), "{}", record.text());
+        let text = text(&record);
+        assert!(text.ends_with(" [parse missing-value: column `b` has no value]"), "{text}");
     }
 
     #[test]
     fn json_keeps_null_text_and_bytes_apart() {
         let record =
             Record { key: None, headers: vec![("h".into(), Some(vec![0xff])), ("n".into(), None)], ..record() };
-        let json = record.json();
+        let json = json("iris.dead-letters", &record);
         assert!(json["key"].is_null());
         assert_eq!(json["value"], "5.1,\u{1b}[31m\n");
         assert_eq!(
@@ -329,19 +227,23 @@ mod tests {
         assert!(topic(&plan("route.toml"), Which::Scores).unwrap_err().contains("[feedback]"));
     }
 
-    /// What a consumer shows until there is nothing for a while.
-    fn offsets(consumer: &BaseConsumer) -> Vec<i64> {
+    /// What a reader shows until there is nothing for a while.
+    fn offsets(mut reader: Reader) -> Vec<i64> {
         let mut offsets = Vec::new();
-        while let Some(message) = consumer.poll(Duration::from_secs(if offsets.is_empty() { 10 } else { 1 })) {
-            offsets.push(Record::of(&message.unwrap()).offset);
+        loop {
+            match reader.next(Duration::from_secs(if offsets.is_empty() { 10 } else { 1 })).unwrap() {
+                Next::Record(record) => offsets.push(record.offset),
+                Next::End => {}
+                Next::Idle => return offsets,
+                Next::Trouble(text) => panic!("{text}"),
+            }
         }
-        offsets
     }
 
     #[test]
     fn a_tap_starts_at_the_start_or_at_what_is_written_from_now_on() {
         use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
-        let producer: BaseProducer = ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+        let producer: BaseProducer = rdkafka::ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
         let brokers = producer.client().mock_cluster().unwrap().bootstrap_servers();
         let mut plan = plan("iris.toml");
         plan.kafka.0.insert("bootstrap.servers".into(), brokers);
@@ -352,12 +254,12 @@ mod tests {
         };
         write("a");
         write("b");
-        let from_start = assigned(&plan, "iris.predictions", true).unwrap();
-        let from_now = assigned(&plan, "iris.predictions", false).unwrap();
+        let from_start = open(&plan, "iris.predictions", true).unwrap();
+        let from_now = open(&plan, "iris.predictions", false).unwrap();
         write("c");
-        assert_eq!(offsets(&from_start), [0, 1, 2]);
-        assert_eq!(offsets(&from_now), [2]);
-        let error = format!("{:#}", assigned(&plan, "iris.scores", true).err().unwrap());
+        assert_eq!(offsets(from_start), [0, 1, 2]);
+        assert_eq!(offsets(from_now), [2]);
+        let error = format!("{:#}", open(&plan, "iris.scores", true).err().unwrap());
         assert!(error.contains("iris.scores does not exist"), "{error}");
     }
 }

@@ -18,31 +18,32 @@ use crate::stream::fault::Fault;
 
 /// Time for the brokers' answers, and for another daemon to become a member: it takes an id over before it joins.
 const REQUEST: Duration = Duration::from_secs(5);
-/// Between two looks.
+/// Between two requests for a group's members.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What the clients of this process are called. In containers every process has the same id: so a chance stands behind it.
+/// What the clients of this process are called. In containers every process has the same id, so something random
+/// stands behind it.
 pub fn client_id(instance: &str) -> String {
     format!("sandpiper.{instance}.{}", *PROCESS)
 }
 
 static PROCESS: LazyLock<String> = LazyLock::new(|| {
-    let chance = uuid::Uuid::new_v4().simple().to_string();
-    format!("{}-{}", std::process::id(), chance.get(..4).unwrap_or_default())
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    format!("{}-{}", std::process::id(), random.get(..4).unwrap_or_default())
 });
 
 /// Says which daemon this is, and who else is in the group with the same instance id; never fails, since it stands in an
 /// error already.
 pub fn holders(properties: &Properties, group: &str) -> String {
     let id = properties.0.get("client.id").map(String::as_str).unwrap_or_default();
-    match look(properties, group, id) {
-        Ok(named) => said(id, group, &named),
+    match members_of_instance(properties, group, id) {
+        Ok(named) => sentence(id, group, &named),
         Err(fault) => format!("this one is {id}; the members of group {group} cannot be read: {fault}"),
     }
 }
 
 /// The members of this one's instance, when there is another among them or no more time.
-fn look(properties: &Properties, group: &str, id: &str) -> Result<Vec<String>, Fault> {
+fn members_of_instance(properties: &Properties, group: &str, id: &str) -> Result<Vec<String>, Fault> {
     let client = Client::new(Kind::Producer, properties, 0)?;
     let deadline = Instant::now() + REQUEST;
     loop {
@@ -61,7 +62,7 @@ fn of_instance(id: &str, members: &BTreeSet<Member>) -> Vec<String> {
     members.iter().filter(same).map(|member| format!("{} at {}", member.client_id, member.host)).collect()
 }
 
-fn said(id: &str, group: &str, named: &[String]) -> String {
+fn sentence(id: &str, group: &str, named: &[String]) -> String {
     match named {
         [] => format!("this one is {id}; group {group} has no member of that instance at the moment"),
         named => format!("this one is {id}; group {group} has {}", named.join(", ")),
@@ -143,15 +144,15 @@ mod tests {
     fn daemons_of_one_instance_are_named_and_no_others() {
         let ours = client_id("a");
         let group = group(&[&ours, "sandpiper.a.0", "sandpiper.b.1", "sandpiper.a.b.2"]);
-        let said = said(&ours, "g", &of_instance(&ours, &group));
-        assert!(said.contains(&format!("this one is {ours}; group g has")), "{said}");
-        assert!(said.contains(&format!("{ours} at 10.0.0.7")) && said.contains("sandpiper.a.0 at 10.0.0.7"), "{said}");
-        assert!(!said.contains("sandpiper.b.1") && !said.contains("sandpiper.a.b.2"), "{said}");
+        let text = sentence(&ours, "g", &of_instance(&ours, &group));
+        assert!(text.contains(&format!("this one is {ours}; group g has")), "{text}");
+        assert!(text.contains(&format!("{ours} at 10.0.0.7")) && text.contains("sandpiper.a.0 at 10.0.0.7"), "{text}");
+        assert!(!text.contains("sandpiper.b.1") && !text.contains("sandpiper.a.b.2"), "{text}");
     }
 
     #[test]
     fn where_the_user_gave_a_client_id_all_members_are_named() {
-        let said = said("iris", "g", &of_instance("iris", &group(&["iris", "other"])));
-        assert_eq!(said, "this one is iris; group g has iris at 10.0.0.7, other at 10.0.0.7");
+        let text = sentence("iris", "g", &of_instance("iris", &group(&["iris", "other"])));
+        assert_eq!(text, "this one is iris; group g has iris at 10.0.0.7, other at 10.0.0.7");
     }
 }

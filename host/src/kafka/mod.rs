@@ -1,18 +1,20 @@
 //! Kafka, thin: librdkafka's own calls where rdkafka's safe API is too slow or wrong for a transactional worker.
 //!
-//! `raw` owns every pointer; `source` and `sink` implement the worker's traits; `topics` looks at the cluster; `members`
-//! names who is in a group. `strays`, `offsets` and `waits` stand between us and what librdkafka does not keep.
+//! `raw` owns every pointer and has safe calls on them; `source` and `sink` implement the worker's traits; `reader` reads a
+//! topic to its end, outside of any group; `topics` asks the cluster what it has; `members` names who is in a group.
+//! `retransmits`, `offset_committer` and `waits` stand between us and what librdkafka does not keep.
 //! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the worker's
-//! loop, and complaints of partitions come to it while it reads.
+//! loop, and the errors of partitions come to it while it reads.
 
 pub(crate) mod members;
-mod offsets;
+mod offset_committer;
 pub mod producer;
 pub mod properties;
 pub(crate) mod raw;
+pub mod reader;
+mod retransmits;
 pub mod sink;
 pub mod source;
-mod strays;
 pub mod topics;
 #[cfg(all(target_os = "linux", target_pointer_width = "64", any(target_env = "gnu", target_env = "musl")))]
 mod waits;

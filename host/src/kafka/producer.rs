@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
-use super::offsets::{Courier, Offsets};
-use super::raw::{Client, Kind, Queue, QueueEvent, Verdict, describe, is_configuration, millis_until, verdict};
-use super::strays::{Link, Strays};
+use super::offset_committer::{OffsetCommitter, Offsets};
+use super::raw::{CallError, Client, Kind, Queue, QueueEvent, describe, is_configuration, millis_until, outcome};
+use super::retransmits::{Link, Retransmits};
 use super::topics;
 use crate::config::plan::Properties;
 use crate::record::output::Output;
@@ -57,7 +57,7 @@ pub(super) struct Producer {
     pub(super) topics: Routes<Topic>,
     pub(super) queue: Queue,
     /// `None` where there are no transactions.
-    courier: Option<Courier>,
+    offset_committer: Option<OffsetCommitter>,
     pub(super) link: Arc<Link>,
 }
 
@@ -110,10 +110,10 @@ impl Producer {
             let most = sizes().max().unwrap_or(least);
             properties.0.entry("message.max.bytes".into()).or_insert_with(|| most.to_string());
         }
-        let strays = Strays::default();
+        let retransmits = Retransmits::default();
         let events = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR;
         // SAFETY: the configuration is alive; the fields of a producer are dropped in their order.
-        let client = Client::with(Kind::Producer, &properties, events, |conf| unsafe { strays.watch(conf) })?;
+        let client = Client::with(Kind::Producer, &properties, events, |conf| unsafe { retransmits.watch(conf) })?;
         let topics = settings.topics.try_map(|topic| {
             let name = CString::new(topic.name.as_str())
                 .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
@@ -123,11 +123,13 @@ impl Producer {
                 limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
             Ok(Topic { target: topic.clone(), handle, partitions: 0, limits })
         })?;
-        let link = Arc::new(Link { client, strays });
+        let link = Arc::new(Link { client, retransmits });
         let mut producer = Self {
             topics,
             queue: Queue::main(&link.client),
-            courier: settings.transactional_id.is_some().then(|| Courier::start(link.clone())).transpose()?,
+            offset_committer: (settings.transactional_id.is_some())
+                .then(|| OffsetCommitter::start(link.clone()))
+                .transpose()?,
             link,
         };
         if settings.transactional_id.is_some() {
@@ -141,9 +143,9 @@ impl Producer {
         &self.link.client
     }
 
-    pub(super) fn send_offsets(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Option<Verdict> {
-        let none = || Some(Verdict::Fault(Fault::Unknown("this producer has no transactions".into())));
-        self.courier.as_ref().map_or_else(none, |courier| courier.send(offsets, deadline))
+    pub(super) fn send_offsets(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Result<(), CallError> {
+        let none = || Err(CallError::Fault(Fault::Unknown("this producer has no transactions".into())));
+        self.offset_committer.as_ref().map_or_else(none, |committer| committer.send(offsets, deadline))
     }
 
     fn init_transactions(&mut self) -> Result<(), Fault> {
@@ -151,11 +153,11 @@ impl Producer {
         loop {
             // SAFETY: the client is alive and transactional.
             let error = unsafe { rd::rd_kafka_init_transactions(self.client().ptr(), millis_until(deadline)) };
-            match verdict(error) {
-                None => return Ok(()),
-                Some(Verdict::Again(_)) if Instant::now() < deadline => {}
-                Some(Verdict::Again(message) | Verdict::Fenced(message)) => return Err(Fault::Unknown(message)),
-                Some(Verdict::Fault(fault)) => return Err(fault),
+            match outcome(error) {
+                Ok(()) => return Ok(()),
+                Err(CallError::Retry(_)) if Instant::now() < deadline => {}
+                Err(CallError::Retry(message) | CallError::Fenced(message)) => return Err(Fault::Unknown(message)),
+                Err(CallError::Fault(fault)) => return Err(fault),
             }
         }
     }

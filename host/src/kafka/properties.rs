@@ -102,7 +102,15 @@ fn common(properties: &Properties) -> Properties {
     properties
 }
 
-/// For a look at the cluster.
+/// For a client that only asks the cluster.
 pub fn client(plan: &Plan) -> Properties {
     common(&plan.kafka)
+}
+
+/// For a `Reader`. It joins no group, and librdkafka wants a name for one all the same: each has its own, named by its purpose.
+pub fn reader(plan: &Plan, purpose: &str) -> Properties {
+    let mut properties = common(&plan.kafka);
+    properties.0.insert("group.id".into(), format!("sandpiper.{purpose}.{}", uuid::Uuid::new_v4()));
+    properties.0.entry("socket.timeout.ms".into()).or_insert_with(|| SILENCE.as_millis().to_string());
+    properties
 }

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use rdkafka::bindings as rd;
 
 use super::members;
-use super::offsets::Offsets;
+use super::offset_committer::Offsets;
 pub use super::producer::{Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
-use super::raw::{List, Verdict, millis_until, verdict};
-use super::source::{Group, vanished};
+use super::raw::{CallError, Group, List, millis_until, outcome};
+use super::source::vanished;
 use crate::record::Origin;
 use crate::record::output::Outputs;
 use crate::stream::failpoint::failpoint;
@@ -81,28 +81,28 @@ impl KafkaSink {
         &mut self,
         what: &str,
         deadline: Instant,
-        mut call: impl FnMut(&Producer) -> Option<Verdict>,
+        mut call: impl FnMut(&Producer) -> Result<(), CallError>,
     ) -> Result<(), Fault> {
         loop {
             let producer = self.producer()?;
             match call(producer) {
-                None => return Ok(()),
-                Some(Verdict::Fault(fault)) => {
+                Ok(()) => return Ok(()),
+                Err(CallError::Fault(fault)) => {
                     // The reason for an abort may be a refused record, which says more than the abort itself.
                     return both(Err(fault), producer.serve(&self.sent));
                 }
-                Some(Verdict::Fenced(message)) => return Err(self.note_fencing(message)),
-                Some(Verdict::Again(message)) if Instant::now() >= deadline => {
+                Err(CallError::Fenced(message)) => return Err(self.note_fencing(message)),
+                Err(CallError::Retry(message)) if Instant::now() >= deadline => {
                     return Err(Fault::Unknown(format!("{what} did not come to an end in time: {message}")));
                 }
-                Some(Verdict::Again(_)) => std::thread::sleep(SLICE),
+                Err(CallError::Retry(_)) => std::thread::sleep(SLICE),
             }
         }
     }
 
     /// A new producer where a request of the transaction that ended may still arrive.
-    fn keep_strays_out(&mut self) -> Result<(), Fault> {
-        if !self.is_transactional() || !self.producer()?.link.strays.may_arrive() {
+    fn keep_retransmits_out(&mut self) -> Result<(), Fault> {
+        if !self.is_transactional() || !self.producer()?.link.retransmits.may_arrive() {
             return Ok(());
         }
         tracing::info!(
@@ -168,11 +168,11 @@ impl Sink for KafkaSink {
 
     fn begin(&mut self) -> Result<(), Fault> {
         self.sent.clear();
-        self.producer()?.link.strays.reset();
+        self.producer()?.link.retransmits.reset();
         if self.is_transactional() {
             self.repeat("begin", Instant::now(), |producer| {
                 // SAFETY: the client is alive; this is local, no request.
-                verdict(unsafe { rd::rd_kafka_begin_transaction(producer.client().ptr()) })
+                outcome(unsafe { rd::rd_kafka_begin_transaction(producer.client().ptr()) })
             })?;
         }
         self.in_transaction = true;
@@ -210,14 +210,14 @@ impl Sink for KafkaSink {
             failpoint!(AFTER_OFFSETS);
             self.repeat("the commit", deadline, |producer| {
                 // SAFETY: the client is alive.
-                verdict(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
+                outcome(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
             })?;
             failpoint!(AFTER_END);
         }
         self.in_transaction = false;
         self.ended = Instant::now();
         self.suspects.clear();
-        if let Err(fault) = self.keep_strays_out() {
+        if let Err(fault) = self.keep_retransmits_out() {
             // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
             tracing::warn!(%fault, "no new producer yet");
         }
@@ -234,7 +234,7 @@ impl Sink for KafkaSink {
                 // It does not end before the failed deliveries are taken from the queue.
                 while producer.queue.poll(Duration::ZERO).is_some() {}
                 // SAFETY: the client is alive.
-                verdict(unsafe {
+                outcome(unsafe {
                     rd::rd_kafka_abort_transaction(
                         producer.client().ptr(),
                         millis_until(deadline.min(Instant::now() + ABORT)),
@@ -248,7 +248,7 @@ impl Sink for KafkaSink {
         while producer.queue.poll(Duration::ZERO).is_some() {}
         self.sent.clear();
         self.ended = Instant::now();
-        self.keep_strays_out()
+        self.keep_retransmits_out()
     }
 
     fn recover(&mut self) -> Result<(), Fault> {

@@ -9,11 +9,11 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::properties;
-use super::raw::{Client, Kind, describe, is_configuration};
+use super::raw::{Client, Kind, describe, is_configuration, is_missing};
 use crate::config::plan::{Partition, Plan, Properties};
 use crate::stream::fault::Fault;
 
-/// Time for one look at the cluster.
+/// Time for one question to the cluster.
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// Partition counts by topic; `None` for a topic that does not exist.
@@ -26,20 +26,21 @@ pub type Partitions = BTreeMap<String, Option<i32>>;
 pub fn partitions_by(client: &Client, topics: &[&str]) -> Result<Partitions, Fault> {
     let mut found = Partitions::new();
     for name in topics {
-        let count = partitions_of(client, name)?;
+        let count = partitions_of(client, name, REQUEST)?;
         found.insert((*name).to_owned(), count);
     }
     Ok(found)
 }
 
-fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
+/// How many partitions a topic has; `None` where it does not exist.
+pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Result<Option<i32>, Fault> {
     let terminated =
         CString::new(name).map_err(|_| Fault::Configuration(format!("topic {name:?} holds a NUL byte")))?;
     // SAFETY: client and name are alive; handle and answer are freed below, the answer copied before.
     unsafe {
         let handle = rd::rd_kafka_topic_new(client.ptr(), terminated.as_ptr(), ptr::null_mut());
         let mut answer = ptr::null();
-        let code = rd::rd_kafka_metadata(client.ptr(), 0, handle, &mut answer, REQUEST.as_millis() as i32);
+        let code = rd::rd_kafka_metadata(client.ptr(), 0, handle, &mut answer, wait.as_millis().max(1) as i32);
         rd::rd_kafka_topic_destroy(handle);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             let message = format!("the brokers do not answer: {}", describe(code));
@@ -50,7 +51,7 @@ fn partitions_of(client: &Client, name: &str) -> Result<Option<i32>, Fault> {
             None => Ok(None),
             Some(topic) => match topic.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(topic.partition_cnt)),
-                Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART | Code::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC => Ok(None),
+                code if is_missing(code) => Ok(None),
                 code if is_configuration(code) => {
                     Err(Fault::Configuration(format!("topic {name}: {}", describe(code))))
                 }

@@ -128,7 +128,8 @@ pub fn look(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Res
         Letters { selection: request.selection.clone(), max_attempts: request.max_attempts, ..Letters::default() };
     let mut progress = Progress::default();
     let mut meant = Vec::new();
-    scan(plan, |_, found| match found {
+    let announce = |wait: &str| tracing::info!(pipeline = %plan.name, "{wait}");
+    scan(plan, announce, |_, found| match found {
         Found::Replayed(at) => drop(letters.replayed.insert(at)),
         Found::Foreign(_) => progress.foreign += 1,
         Found::Letter(mut letter) if letters.selection.takes(&letter) => {

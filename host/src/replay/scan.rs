@@ -1,69 +1,61 @@
 //! A dead-letter topic read once, from its start to its end as it is now.
 
-use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use anyhow::{Result, bail};
 
 use super::letter::Found;
 use crate::config::plan::Plan;
 use crate::kafka::properties;
-use crate::record::Headers;
+use crate::kafka::reader::{Next, Partitions, ReadFrom, Reader};
 
 /// Time for one question to the brokers, and how long nothing may come.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A broker checks that often for transactions that have outlived their time, and aborts them.
+const ABORT_INTERVAL: Duration = Duration::from_secs(10);
+/// A transaction that is open for so long is no pause between two commits: the wait for it is announced.
+const ANNOUNCED: Duration = Duration::from_secs(2);
+/// How often a wait for records is interrupted to see how long it is.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Shows every committed record to `take` with its partition and offset, in the order of each partition.
+/// Shows every committed record to `take` with its partition and offset, in the order of each partition; what is in open
+/// transactions too, when they have committed. `announce` is told once, if one of them makes it wait.
 ///
 /// # Errors
-/// When no broker answers or the topic does not exist.
-pub fn scan(plan: &Plan, mut take: impl FnMut((i32, i64), Found)) -> Result<()> {
+/// When no broker answers, the topic does not exist, or a transaction stays open for longer than its writers may take.
+pub fn scan(plan: &Plan, mut announce: impl FnMut(&str), mut take: impl FnMut((i32, i64), Found)) -> Result<()> {
     let topic = plan.errors.dead_letters.as_str();
-    let mut config: ClientConfig = properties::client(plan).0.into_iter().collect();
-    config
-        .set("group.id", format!("sandpiper.dlq.{}", uuid::Uuid::new_v4()))
-        .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
-        .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true");
-    let consumer: BaseConsumer = config.create().context("librdkafka refuses the configuration")?;
-    let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
-    let metadata = consumer
-        .fetch_metadata(Some(topic), PATIENCE)
-        .with_context(|| format!("asking {brokers} for topic {topic}"))?;
-    let found = metadata.topics().first().context("the brokers say nothing of it")?;
-    if found.error().is_some() || found.partitions().is_empty() {
-        bail!("topic {topic} does not exist; `sandpiper check FILE --connect` prints the command that creates it");
-    }
-    let mut open: BTreeSet<i32> = found.partitions().iter().map(|partition| partition.id()).collect();
-    let mut assignment = TopicPartitionList::new();
-    for partition in &open {
-        assignment.add_partition_offset(topic, *partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment)?;
-    let mut heard = Instant::now();
-    while !open.is_empty() {
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                let headers: Headers = message
-                    .headers()
-                    .map(|headers| {
-                        headers.iter().map(|each| (each.key.to_owned(), each.value.map(<[u8]>::to_vec))).collect()
-                    })
-                    .unwrap_or_default();
-                let at = (message.partition(), message.offset());
-                take(at, Found::read(at, message.key(), message.payload(), &headers));
+    let properties = properties::reader(plan, "dlq");
+    let mut reader = Reader::open(&properties, topic, &Partitions::All, &ReadFrom::Beginning, PATIENCE)?;
+    let (mut trouble, mut announced) = (None, false);
+    loop {
+        match reader.next(POLL)? {
+            Next::End => return Ok(()),
+            Next::Record(record) => {
+                let at = (record.partition, record.offset);
+                take(at, Found::read(at, record.key.as_deref(), record.value.as_deref(), &record.headers));
+                trouble = None;
+                continue;
             }
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            Some(Err(_)) | None if heard.elapsed() < PATIENCE => continue,
-            Some(Err(error)) => return Err(anyhow!("{error}").context(format!("reading {topic}"))),
-            None => bail!("nothing more comes from {topic} at {brokers}"),
+            Next::Trouble(text) => trouble = Some(text),
+            Next::Idle => {}
         }
-        heard = Instant::now();
+        let silence = reader.silence();
+        if let Some((partition, offset)) = reader.open_transaction() {
+            if silence >= plan.delivery.transaction_timeout + ABORT_INTERVAL + PATIENCE {
+                bail!(
+                    "a transaction on {topic} is open since {partition}@{offset}: nothing behind it can be read before its \
+                     producer or the broker ends it"
+                );
+            }
+            if silence >= ANNOUNCED && !std::mem::replace(&mut announced, true) {
+                announce(&format!(
+                    "waiting for the end of a transaction on {topic} that is open since {partition}@{offset}"
+                ));
+            }
+        } else if silence >= PATIENCE {
+            let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
+            bail!(trouble.unwrap_or_else(|| format!("nothing more comes from {topic} at {brokers}")));
+        }
     }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use super::super::history::time;
 use super::super::table::{Table, grouped};
 use super::super::tap::shown;
 use super::super::{Global, Outcome, Output, print, print_json};
-use super::place;
+use super::{announce, place};
 use crate::config::plan::Plan;
 use crate::replay::{Facts, Found, Selection, scan};
 
@@ -19,7 +19,7 @@ struct Group {
     reason: String,
     release: Option<String>,
     letters: u64,
-    /// Of them.
+    /// How many of them were replayed.
     replayed: u64,
     /// Milliseconds since the Unix epoch.
     first: i64,
@@ -39,7 +39,7 @@ struct Line<'a> {
 
 pub(super) fn ls(global: &Global, plan: &Plan, selection: &Selection, each: bool) -> Outcome {
     let (mut letters, mut replayed, mut foreign) = (Vec::new(), HashSet::new(), Vec::new());
-    scan(plan, |at, found| match found {
+    scan(plan, announce, |at, found| match found {
         Found::Letter(letter) if selection.takes(&letter) => letters.push((letter.at, letter.facts)),
         Found::Letter(_) => {}
         Found::Replayed(at) => drop(replayed.insert(at)),

@@ -116,6 +116,11 @@ fn plan(file: PathBuf) -> Result<Plan, Failure> {
     Ok(plans.into_iter().next().context("the file holds no pipeline")?)
 }
 
+/// Says on stderr what a command waits for.
+fn announce(wait: &str) {
+    eprintln!("{wait}");
+}
+
 fn place((partition, offset): (i32, i64)) -> String {
     format!("{partition}@{offset}")
 }

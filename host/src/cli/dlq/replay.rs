@@ -8,8 +8,8 @@ use super::super::table::grouped;
 use super::super::{Global, Outcome, Output, interrupted, print, print_json};
 use crate::replay::process::{Progress, Request};
 
-/// Between two looks at a replay that runs.
-const LOOK: Duration = Duration::from_millis(200);
+/// Between two requests for the progress of a replay that runs.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outcome {
     let client = Client::new(global);
@@ -17,7 +17,7 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
     let mut progress: Progress = client.post(&path, request)?;
     let interrupted = interrupted()?;
     while progress.running && !interrupted.load(Ordering::Relaxed) {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(PROGRESS_INTERVAL);
         progress = client.get(&path)?;
     }
     if global.output == Output::Json {

@@ -5,14 +5,14 @@ use anyhow::{Result, bail};
 use super::super::history::time;
 use super::super::tap::{bytes, shown};
 use super::super::{Global, Outcome, Output, print, print_json};
-use super::place;
+use super::{announce, place};
 use crate::config::plan::Plan;
 use crate::replay::{Found, Letter, Range, scan};
 
 pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -> Outcome {
     let (mut found, mut replayed) = (None, false);
     let wanted = (wanted.partition, wanted.from);
-    scan(plan, |at, record| {
+    scan(plan, announce, |at, record| {
         replayed |= record == Found::Replayed(wanted);
         if at == wanted {
             found = Some(record);
@@ -113,7 +113,7 @@ fn test(plan: &Plan, letter: &Letter) -> Result<String> {
         bail!("letter {} is of stage {}, which {} does not have", place(letter.at), facts.stage, plan.file.display());
     };
     let name: String = facts.reason.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    // What the plugin failed on it should take, or reject: say which.
+    // A plugin that failed should take the record, or reject it with a code that its author chooses.
     let expected = match facts.reason.starts_with("plugin-") {
         true => "None".to_owned(),
         false => format!("Some({:?})", facts.reason),

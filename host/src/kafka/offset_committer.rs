@@ -12,16 +12,15 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::raw::{List, Verdict, millis_until, verdict};
-use super::source::Group;
-use super::strays::Link;
+use super::raw::{CallError, Group, List, millis_until, outcome};
+use super::retransmits::Link;
 use crate::stream::failpoint::hangpoint;
 use crate::stream::fault::Fault;
 
-/// Beyond its deadline, for a call that does keep it.
+/// How much longer than its deadline a call is waited for, since one that keeps its deadline answers just behind it.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What is committed for whom.
+/// What is committed, and by which member of the group.
 pub(super) struct Offsets {
     pub(super) list: List,
     pub(super) group: Group,
@@ -29,7 +28,7 @@ pub(super) struct Offsets {
 
 // SAFETY: nobody changes list or group once they stand here, and neither is bound to a thread.
 unsafe impl Send for Offsets {}
-// SAFETY: as above.
+// SAFETY: nobody changes list or group once they stand here.
 unsafe impl Sync for Offsets {}
 
 struct Job {
@@ -38,22 +37,22 @@ struct Job {
 }
 
 /// The thread that makes the call, one a producer.
-pub(super) struct Courier {
+pub(super) struct OffsetCommitter {
     jobs: Option<Sender<Job>>,
-    answers: Receiver<Option<Verdict>>,
+    answers: Receiver<Result<(), CallError>>,
     thread: Option<JoinHandle<()>>,
     /// A call was given up: nothing may be asked of this producer any more.
     stuck: AtomicBool,
 }
 
-impl Courier {
+impl OffsetCommitter {
     /// # Errors
     /// `Unknown` when the system gives no thread.
     pub(super) fn start(link: Arc<Link>) -> Result<Self, Fault> {
         Self::calling(move |job| {
             hangpoint!(NO_ANSWER);
             // SAFETY: client, list and group are alive.
-            verdict(unsafe {
+            outcome(unsafe {
                 rd::rd_kafka_send_offsets_to_transaction(
                     link.client.ptr(),
                     job.offsets.list.ptr(),
@@ -64,7 +63,7 @@ impl Courier {
         })
     }
 
-    fn calling(call: impl Fn(&Job) -> Option<Verdict> + Send + 'static) -> Result<Self, Fault> {
+    fn calling(call: impl Fn(&Job) -> Result<(), CallError> + Send + 'static) -> Result<Self, Fault> {
         let (jobs, asked) = channel::<Job>();
         let (answer, answers) = channel();
         let work = move || {
@@ -79,9 +78,9 @@ impl Courier {
         Ok(Self { jobs: Some(jobs), answers, thread: Some(thread), stuck: AtomicBool::new(false) })
     }
 
-    /// Sends them; `None` is success.
-    pub(super) fn send(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Option<Verdict> {
-        let gone = || Some(Verdict::Fault(Fault::Unknown("the thread that sends the offsets is gone".into())));
+    /// Sends them, and waits for the answer as long as the deadline allows.
+    pub(super) fn send(&self, offsets: &Arc<Offsets>, deadline: Instant) -> Result<(), CallError> {
+        let gone = || Err(CallError::Fault(Fault::Unknown("the thread that sends the offsets is gone".into())));
         let Some(jobs) = &self.jobs else { return gone() };
         if self.stuck.load(Ordering::Relaxed) || jobs.send(Job { offsets: offsets.clone(), deadline }).is_err() {
             return gone();
@@ -89,14 +88,14 @@ impl Courier {
         let wait = deadline.saturating_duration_since(Instant::now()) + GRACE;
         self.answers.recv_timeout(wait).unwrap_or_else(|_| {
             self.stuck.store(true, Ordering::Relaxed);
-            Some(Verdict::Fault(Fault::Unknown(
+            Err(CallError::Fault(Fault::Unknown(
                 "the client does not come back from sending the offsets: its producer is given up".into(),
             )))
         })
     }
 }
 
-impl Drop for Courier {
+impl Drop for OffsetCommitter {
     fn drop(&mut self) {
         self.jobs = None;
         // A call that was given up may never end: the thread has its own hold on the client.
@@ -119,9 +118,9 @@ mod tests {
 
     #[test]
     fn an_answer_is_the_callers() {
-        let courier = Courier::calling(|_| Some(Verdict::Again("not yet".into()))).unwrap();
-        let answer = courier.send(&offsets(), Instant::now() + Duration::from_secs(60));
-        assert!(matches!(answer, Some(Verdict::Again(message)) if message == "not yet"));
+        let committer = OffsetCommitter::calling(|_| Err(CallError::Retry("not yet".into()))).unwrap();
+        let answer = committer.send(&offsets(), Instant::now() + Duration::from_secs(60));
+        assert!(matches!(answer, Err(CallError::Retry(message)) if message == "not yet"));
     }
 
     #[test]
@@ -130,16 +129,16 @@ mod tests {
         let (end, ended) = channel::<()>();
         let (end, ended) = (Some(end), Mutex::new(ended));
         let hold = held.clone();
-        let courier = Courier::calling(move |_| {
+        let committer = OffsetCommitter::calling(move |_| {
             let _ = ended.lock().unwrap().recv();
             assert_eq!(*hold, ());
-            None
+            Ok(())
         })
         .unwrap();
-        let unknown = |answer| matches!(answer, Some(Verdict::Fault(Fault::Unknown(_))));
-        assert!(unknown(courier.send(&offsets(), Instant::now())));
-        assert!(unknown(courier.send(&offsets(), Instant::now() + Duration::from_secs(60))), "at once from now on");
-        drop(courier);
+        let unknown = |answer| matches!(answer, Err(CallError::Fault(Fault::Unknown(_))));
+        assert!(unknown(committer.send(&offsets(), Instant::now())));
+        assert!(unknown(committer.send(&offsets(), Instant::now() + Duration::from_secs(60))), "at once from now on");
+        drop(committer);
         assert_eq!(Arc::strong_count(&held), 2, "the thread has it still");
         drop(end);
         while Arc::strong_count(&held) > 1 {

@@ -3,7 +3,7 @@
 //! When a connection breaks, librdkafka sends what was not answered again on the next one, and the first may still be
 //! under way. Before KIP-890, which librdkafka does not implement yet, a request says by which producer and epoch it was
 //! made, not for which transaction: one that arrives late ends, or adds its offsets to, the transaction that is open by
-//! then. Only a new epoch keeps it out, so a producer with strays must be made anew before it begins another.
+//! then. Only a new epoch keeps it out, so a producer with retransmits must be made anew before it begins another.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,33 +20,38 @@ const TXN_OFFSET_COMMIT: i16 = 28;
 pub(super) struct Link {
     pub(super) client: Client,
     // After the client.
-    pub(super) strays: Strays,
+    pub(super) retransmits: Retransmits,
 }
 
 /// How often the requests that a transaction sends once were sent. Must outlive its client.
 #[derive(Default)]
-pub(super) struct Strays(Box<Sent>);
+pub(super) struct Retransmits(Box<Counts>);
 
 #[derive(Default)]
-struct Sent {
+struct Counts {
     ends: AtomicU32,
     offsets: AtomicU32,
 }
 
-impl Strays {
+impl Retransmits {
     /// Has every client that is made of this configuration counted here.
     ///
     /// # Safety
     /// The configuration is alive, and this outlives the client.
     pub(super) unsafe fn watch(&self, conf: *mut rd::rd_kafka_conf_t) {
-        let sent: *const Sent = &raw const *self.0;
+        let counts: *const Counts = &raw const *self.0;
         // SAFETY: the caller's promise; the name is terminated and static.
         unsafe {
-            rd::rd_kafka_conf_interceptor_add_on_new(conf, c"strays".as_ptr(), Some(on_new), sent.cast_mut().cast())
+            rd::rd_kafka_conf_interceptor_add_on_new(
+                conf,
+                c"retransmits".as_ptr(),
+                Some(on_new),
+                counts.cast_mut().cast(),
+            )
         };
     }
 
-    /// A transaction begins.
+    /// Forgets the last transaction's requests, since another begins.
     pub(super) fn reset(&self) {
         self.0.ends.store(0, Ordering::Relaxed);
         self.0.offsets.store(0, Ordering::Relaxed);
@@ -61,12 +66,12 @@ impl Strays {
 unsafe extern "C" fn on_new(
     client: *mut rd::rd_kafka_t,
     _: *const rd::rd_kafka_conf_t,
-    sent: *mut c_void,
+    counts: *mut c_void,
     _: *mut c_char,
     _: usize,
 ) -> Code {
     // SAFETY: librdkafka hands over the client that is being made; the counts outlive it.
-    unsafe { rd::rd_kafka_interceptor_add_on_request_sent(client, c"strays".as_ptr(), Some(on_sent), sent) }
+    unsafe { rd::rd_kafka_interceptor_add_on_request_sent(client, c"retransmits".as_ptr(), Some(on_sent), counts) }
 }
 
 unsafe extern "C" fn on_sent(
@@ -78,13 +83,13 @@ unsafe extern "C" fn on_sent(
     _: i16,
     _: i32,
     _: usize,
-    sent: *mut c_void,
+    counts: *mut c_void,
 ) -> Code {
     // SAFETY: the counts outlive the client whose threads call this, and are atomic.
-    let sent = unsafe { &*sent.cast::<Sent>() };
+    let counts = unsafe { &*counts.cast::<Counts>() };
     match kind {
-        END_TXN => drop(sent.ends.fetch_add(1, Ordering::Relaxed)),
-        TXN_OFFSET_COMMIT => drop(sent.offsets.fetch_add(1, Ordering::Relaxed)),
+        END_TXN => drop(counts.ends.fetch_add(1, Ordering::Relaxed)),
+        TXN_OFFSET_COMMIT => drop(counts.offsets.fetch_add(1, Ordering::Relaxed)),
         _ => {}
     }
     Code::RD_KAFKA_RESP_ERR_NO_ERROR
@@ -95,33 +100,33 @@ mod tests {
     use super::*;
     use std::ptr;
 
-    fn send(strays: &Strays, kind: i16) {
-        let sent: *const Sent = &raw const *strays.0;
+    fn send(retransmits: &Retransmits, kind: i16) {
+        let counts: *const Counts = &raw const *retransmits.0;
         // SAFETY: the counts are alive; nothing else is looked at.
-        unsafe { on_sent(ptr::null_mut(), 0, ptr::null(), 1, kind, 0, 0, 0, sent.cast_mut().cast()) };
+        unsafe { on_sent(ptr::null_mut(), 0, ptr::null(), 1, kind, 0, 0, 0, counts.cast_mut().cast()) };
     }
 
     #[test]
-    fn a_transaction_that_sends_its_requests_once_leaves_no_stray() {
-        let strays = Strays::default();
+    fn a_transaction_that_sends_its_requests_once_leaves_no_retransmit() {
+        let retransmits = Retransmits::default();
         for kind in [0, 0, TXN_OFFSET_COMMIT, END_TXN] {
-            send(&strays, kind);
+            send(&retransmits, kind);
         }
-        assert!(!strays.may_arrive());
-        strays.reset();
-        send(&strays, END_TXN);
-        assert!(!strays.may_arrive(), "the next transaction has its own");
+        assert!(!retransmits.may_arrive());
+        retransmits.reset();
+        send(&retransmits, END_TXN);
+        assert!(!retransmits.may_arrive(), "the next transaction has its own");
     }
 
     #[test]
     fn a_request_that_was_sent_twice_may_arrive_later() {
         for kind in [END_TXN, TXN_OFFSET_COMMIT] {
-            let strays = Strays::default();
-            send(&strays, kind);
-            send(&strays, kind);
-            assert!(strays.may_arrive());
-            strays.reset();
-            assert!(!strays.may_arrive());
+            let retransmits = Retransmits::default();
+            send(&retransmits, kind);
+            send(&retransmits, kind);
+            assert!(retransmits.may_arrive());
+            retransmits.reset();
+            assert!(!retransmits.may_arrive());
         }
     }
 }

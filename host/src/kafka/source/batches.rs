@@ -1,0 +1,75 @@
+//! What the queue of all assigned partitions holds, taken out as batches.
+
+use std::time::Duration;
+
+use super::super::raw::{Code, MessageRef, describe, is_configuration, is_missing};
+use super::{KafkaSource, vanished};
+use crate::record::{BatchBuilder, Origin, TopicIndex};
+use crate::stream::fault::Fault;
+use crate::stream::source::{Event, TopicPartition};
+
+impl KafkaSource {
+    /// Takes what is there, waiting for the first record only: the batch call alone would wait to be filled.
+    pub(super) fn fill(&mut self, wait: Duration) {
+        if self.records.consume_batch(&mut self.buffer, &mut self.held) > 0 || wait.is_zero() {
+            return;
+        }
+        if let Some(message) = self.records.consume(wait) {
+            self.held.push_back(message);
+            self.records.consume_batch(&mut self.buffer, &mut self.held);
+        }
+    }
+
+    /// Forgets the messages of those partitions that were read and not handed out.
+    pub(super) fn drop_held(&mut self, partitions: &[TopicPartition]) {
+        let topics = &mut self.topics;
+        self.held.retain(|message| !partitions.contains(&topics.partition_of(message.get())));
+    }
+
+    /// What is held as a batch, or the error that stands first in it.
+    pub(super) fn batch(&mut self) -> Result<Option<Event>, Fault> {
+        if self.held.is_empty() {
+            return Ok(None);
+        }
+        let bytes = self.held.iter().take(self.limits.records).map(|message| message.get().size()).sum::<usize>();
+        let mut builder = BatchBuilder::with_capacity(
+            self.topics.names.clone(),
+            self.held.len().min(self.limits.records),
+            bytes.min(self.limits.bytes),
+        );
+        while let Some(owned) = self.held.pop_front() {
+            let message = owned.get();
+            let TopicPartition { topic, partition } = self.topics.partition_of(message);
+            if message.error() != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
+                if !builder.is_empty() {
+                    self.held.push_front(owned);
+                    break;
+                }
+                return self.error_event(message, topic).map(Some);
+            }
+            let fits = builder.len() < self.limits.records && builder.bytes() + message.size() <= self.limits.bytes;
+            if !fits && !builder.is_empty() {
+                self.held.push_front(owned);
+                break;
+            }
+            let origin = Origin { topic, partition, offset: message.offset() };
+            builder.push(origin, message.timestamp(), message.key(), message.value(), message.headers());
+        }
+        Ok(if builder.is_empty() { None } else { Some(Event::Batch(builder.finish())) })
+    }
+
+    /// What a message that is an error means for the loop.
+    fn error_event(&self, message: MessageRef<'_>, topic: TopicIndex) -> Result<Event, Fault> {
+        let text = message.value().map(String::from_utf8_lossy).unwrap_or_default();
+        let text = format!("{}: {text}", describe(message.error()));
+        match message.error() {
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
+                Ok(Event::OutOfRange(TopicPartition { topic, partition: message.partition() }))
+            }
+            code if is_configuration(code) => Err(Fault::Configuration(text)),
+            Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
+            code if is_missing(code) => Ok(Event::Missing(vanished(self.topics.name(topic)))),
+            _ => Ok(Event::Trouble(text)),
+        }
+    }
+}
