@@ -66,7 +66,7 @@ pub fn train(
     signature: &Signature,
     examples: &Examples,
 ) -> Result<Vec<u8>> {
-    answers::signature(signature).map_err(|error| anyhow!("the training data do not do: {error}"))?;
+    answers::check_signature(signature).map_err(|error| anyhow!("the training data do not do: {error}"))?;
     let columns = signature.columns.len();
     let rows = examples.labels.len();
     ensure!(

@@ -11,7 +11,7 @@ use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::plugin::is_granted;
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{PACKAGE, VERSION};
-use sandpiper_sandbox::{Described, Engine, Interface};
+use sandpiper_sandbox::{Engine, Interface, UnlinkedPlugin};
 
 /// Components, looked at without a pipeline.
 #[derive(Args)]
@@ -86,16 +86,16 @@ struct Import {
 }
 
 fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Facts> {
-    let described = Described::of(engine, name, component)?;
-    let (digest, size, interfaces) = (described.digest, described.size, described.interfaces());
-    let exports = described.exports.clone();
+    let plugin = UnlinkedPlugin::compile(engine, name, component)?;
+    let (digest, size, interfaces) = (plugin.digest, plugin.size, plugin.interfaces());
+    let exports = plugin.exports.clone();
     let imports =
-        described.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
+        plugin.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
     let ours = |export: &String| {
         export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned())
     };
     let wit = exports.iter().find_map(ours);
-    let refused = match described.link(engine, name) {
+    let refused = match plugin.link(engine) {
         Err(error) => Some(format!("{error:#}")),
         Ok(_) if interfaces.is_empty() => Some(format!(
             "plugin {name} exports no interface of {PACKAGE}@{VERSION}: a pipeline has no stage for it; export one of {}",
