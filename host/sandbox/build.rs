@@ -51,7 +51,7 @@ fn add_target() -> Result<(), Box<dyn Error>> {
     if sysroot.join("lib/rustlib").join(TARGET).exists() {
         return Ok(());
     }
-    match cleaned("rustup").args(["target", "add", TARGET]).status() {
+    match command("rustup").args(["target", "add", TARGET]).status() {
         Ok(status) if status.success() => Ok(()),
         _ => {
             Err(format!("the target {TARGET} is missing and rustup could not add it; install it for this toolchain")
@@ -60,29 +60,29 @@ fn add_target() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Where rustup rules, the plugins are built by the toolchain that rust-toolchain.toml names, also within a build by
-/// another: a nightly for the fuzz targets need not have the target.
+/// Where rustup is installed, the plugins are built by the toolchain that rust-toolchain.toml names, even when another one
+/// builds the host: the nightly toolchain of the fuzz targets need not have the wasm32-wasip2 target.
 fn tool(name: &str) -> Result<Command, env::VarError> {
-    let has_rustup = cleaned("rustup").arg("--version").output().is_ok_and(|output| output.status.success());
-    Ok(cleaned(&if has_rustup { name.to_owned() } else { env::var(name.to_uppercase())? }))
+    let has_rustup = command("rustup").arg("--version").output().is_ok_and(|output| output.status.success());
+    Ok(command(&if has_rustup { name.to_owned() } else { env::var(name.to_uppercase())? }))
 }
 
-/// Without what the outer cargo set for the host: its flags, its wrappers (clippy's among them), its profile.
-fn cleaned(program: &str) -> Command {
+/// A command without what the outer cargo set for the host: its flags, its wrappers (clippy's among them), its profile.
+fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let kept = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE"].contains(&&*text)
+        let is_setting = ["CARGO_HOME", "CARGO_HTTP_CAINFO", "CARGO_NET_OFFLINE"].contains(&&*text)
             || text.starts_with("CARGO_REGISTRIES_")
             || text.starts_with("CARGO_HTTP_")
             || text.starts_with("CARGO_NET_")
             || text.starts_with("CARGO_SOURCE_");
-        let foreign = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CLIPPY"]
+        let is_cargos = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CLIPPY"]
             .iter()
             .any(|prefix| text.starts_with(prefix));
-        let of_target = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CFLAGS", "CC"]
+        let is_of_target = ["TARGET", "HOST", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS", "OUT_DIR", "CFLAGS", "CC"]
             .contains(&&*text);
-        if (foreign && !kept) || of_target {
+        if (is_cargos && !is_setting) || is_of_target {
             command.env_remove(&name);
         }
     }

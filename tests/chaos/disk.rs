@@ -1,6 +1,6 @@
 //! The disk of the state directory is full, or takes no writes: no deployment is accepted, and records flow on.
 
-use crate::stage::Stage;
+use crate::load_test::LoadTest;
 use crate::support::scene::Scene;
 use crate::trial::Lacks;
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +13,7 @@ fn full_state_directory(scene: &Scene) -> Result<()> {
     refuses_to_deploy(
         scene,
         |disk| {
-            // Ends when there is no room left, which is what is wanted.
+            // The copy ends with an error when there is no room left, as intended.
             let mut filler = std::fs::File::create(disk.join("filler"))?;
             let full = std::io::copy(&mut std::io::repeat(0), &mut filler);
             ensure!(full.is_err(), "a disk without end");
@@ -24,7 +24,7 @@ fn full_state_directory(scene: &Scene) -> Result<()> {
 }
 
 fn read_only_state_directory(scene: &Scene) -> Result<()> {
-    // What is open for writing keeps a file system from becoming read-only, but not a view of it.
+    // A file system with a file open for writing cannot be remounted read-only, but a bind mount of it can.
     let view = |disk: &Path| {
         let bound = run(Command::new("mount").arg("--bind").args([disk, disk]));
         let closed = bound && run(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(disk));
@@ -37,26 +37,26 @@ fn read_only_state_directory(scene: &Scene) -> Result<()> {
 fn refuses_to_deploy(
     scene: &Scene,
     fault: impl Fn(&Path) -> Result<()>,
-    mend: impl Fn(&Path) -> Result<()>,
+    repair: impl Fn(&Path) -> Result<()>,
 ) -> Result<()> {
     let disk = Disk::mount(scene.directory.join("a"))?;
-    let stage = Stage::direct(scene, "")?;
-    let mut daemon = stage.daemon("a")?;
-    stage.until_all_progress()?;
+    let test = LoadTest::direct(scene, "")?;
+    let mut daemon = test.daemon("a")?;
+    test.until_all_progress()?;
     fault(&disk.0)?;
     let model = scene.model_of("virginica")?;
     let deploy = ["deploy", &scene.name, "--model", &model.to_string_lossy(), "--reason", "a test", "-o", "json"];
     let refused = daemon.cli(&deploy)?;
     ensure!(refused.code != Some(0), "deployed on a disk that takes nothing: {refused:?}");
-    stage.until_all_progress()?;
-    mend(&disk.0)?;
+    test.until_all_progress()?;
+    repair(&disk.0)?;
     let deployed = daemon.cli(&deploy)?.json()?;
     ensure!(deployed["revision"] == 2, "{deployed}");
-    stage.until_serves(&mut daemon)?;
-    stage.verdict(&mut [&mut daemon], &format!("refused: {}", refused.err.trim().replace('\n', " ")))
+    test.until_commits(&mut daemon)?;
+    test.assert_exactly_once(&mut [&mut daemon], &format!("refused: {}", refused.err.trim().replace('\n', " ")))
 }
 
-/// A file system in memory, as large as a state directory needs at first.
+/// A small file system in memory for the state directory.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -72,7 +72,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // And what was mounted over it.
+        // Once for the bind mount over it, and once for the file system.
         while run(Command::new("umount").arg("-l").arg(&self.0)) {}
     }
 }

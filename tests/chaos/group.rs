@@ -1,7 +1,7 @@
-//! Members come and go.
+//! Members of the group come and go.
 
-use crate::course::{Dice, times};
-use crate::stage::{Stage, until_owns, until_says};
+use crate::load_test::{LoadTest, until_owns, until_status_reports};
+use crate::matrix::{SeededRandom, times};
 use crate::support::daemon::Daemon;
 use crate::support::scene::Scene;
 use crate::support::{until, until_true};
@@ -12,31 +12,31 @@ crate::tests![rebalances_in_a_row, workers_that_stop_leave_their_group, two_daem
 
 fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
     let rebalances = times(10, 50)?;
-    let stage = Stage::direct(scene, "")?;
-    let mut a = stage.daemon("a")?;
+    let test = LoadTest::direct(scene, "")?;
+    let mut a = test.daemon("a")?;
     for _ in 0..rebalances.div_ceil(2) {
-        let mut b = stage.daemon("b")?;
+        let mut b = test.daemon("b")?;
         until_owns(&mut b, &scene.name, |owned| owned > 0)?;
-        stage.until_serves(&mut b)?;
+        test.until_commits(&mut b)?;
         b.sigterm()?;
         let status = b.wait_exit()?;
         ensure!(status.code() == Some(0), "{status}");
-        stage.until_all_progress()?;
+        test.until_all_progress()?;
     }
-    stage.verdict(&mut [&mut a], &format!("{rebalances} rebalances"))
+    test.assert_exactly_once(&mut [&mut a], &format!("{rebalances} rebalances"))
 }
 
-/// While they ask to join, in the middle of the rebalance that the first of them begins, and once one of them owns a partition and
-/// the others none: whoever stays a member is waited for by all others.
+/// They are stopped while they ask to join, in the rebalance that the first of them begins, and once one of them owns a partition
+/// and the others none. A worker that ended and is a member still would hold up every rebalance.
 fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
     let stops = times(8, 40)?;
-    let mut dice = Dice::new(&scene.name)?;
-    let stage = Stage::direct(scene, "[limits]\nworkers = 3\n")?;
-    let mut a = stage.daemon("a")?;
-    stage.until_all_progress()?;
+    let mut random = SeededRandom::new(&scene.name)?;
+    let test = LoadTest::direct(scene, "[limits]\nworkers = 3\n")?;
+    let mut a = test.daemon("a")?;
+    test.until_all_progress()?;
     let mut longest = Duration::ZERO;
     for stop in 0..stops {
-        let mut b = stage.scene.unready_daemon("b", &stage.pipeline)?;
+        let mut b = test.scene.unready_daemon("b", &test.pipeline)?;
         let of_b = || -> Result<Vec<String>> {
             Ok(scene.members()?.into_iter().filter(|id| id.starts_with("sandpiper.b.")).collect())
         };
@@ -45,23 +45,26 @@ fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
             1 => until_true("it is a member", || b.check_alive().and_then(|()| Ok(!of_b()?.is_empty())))?,
             _ => until_owns(&mut b, &scene.name, |owned| owned > 0)?,
         }
-        // At a moment of chance.
-        std::thread::sleep(Duration::from_millis(dice.below(400)));
-        let asked = Instant::now();
+        // At any moment of these.
+        std::thread::sleep(Duration::from_millis(random.below(400)));
+        let signalled = Instant::now();
         b.sigterm()?;
         let status = b.wait_exit()?;
-        longest = longest.max(asked.elapsed());
+        longest = longest.max(signalled.elapsed());
         ensure!(status.code() == Some(0), "{status}");
         let left = of_b()?;
         ensure!(left.is_empty(), "it has ended and is a member still: {left:?}");
     }
-    stage.verdict(&mut [&mut a], &format!("{stops} stops of three workers, within {:.1} s", longest.as_secs_f64()))
+    test.assert_exactly_once(
+        &mut [&mut a],
+        &format!("{stops} stops of three workers, within {:.1} s", longest.as_secs_f64()),
+    )
 }
 
-/// Each fences the other's producer until one sees that it is not alone.
+/// Each fences the other's producer until one notices that its transactional id is taken over.
 fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
-    let stage = Stage::direct(scene, "")?;
-    let spawn = |name| Daemon::spawn(&scene.directory, name, &[&stage.pipeline], &["--instance", "twin"]);
+    let test = LoadTest::direct(scene, "")?;
+    let spawn = |name| Daemon::spawn(&scene.directory, name, &[&test.pipeline], &["--instance", "twin"]);
     let mut twins = [spawn("one")?, spawn("other")?];
     let stopped = until("one of the two gives up", || {
         for at in [0, 1] {
@@ -72,16 +75,16 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
         Ok(None)
     })?;
     let id = format!("the transactional id {}.main.twin.0 was taken over twice", scene.name);
-    let status = until_says(&mut twins[stopped], &scene.name, "failed", &id)?;
-    let said = status["last_error"].as_str().unwrap_or_default();
+    let status = until_status_reports(&mut twins[stopped], &scene.name, "failed", &id)?;
+    let error = status["last_error"].as_str().unwrap_or_default();
     for twin in &twins {
         let holder = format!("sandpiper.twin.{}-", twin.process());
         let hosts = |rest: &str| rest.split(',').next().is_some_and(|rest| rest.contains(" at 127.0.0.1"));
-        ensure!(said.split(&holder).skip(1).any(hosts), "{holder} is not named with its host: {said}");
+        ensure!(error.split(&holder).skip(1).any(hosts), "{holder} is not named with its host: {error}");
     }
-    stage.until_all_progress()?;
+    test.until_all_progress()?;
     let [one, other] = &mut twins;
     let runs = if stopped == 0 { other } else { one };
     ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
-    stage.verdict(&mut [runs], "one stopped and named the id and both holders")
+    test.assert_exactly_once(&mut [runs], "one stopped and named the id and both holders")
 }

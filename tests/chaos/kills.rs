@@ -1,8 +1,8 @@
-//! The process is killed as by a power cut, at each place of a transaction and at any.
+//! The process is killed as by a power cut: at each step of a transaction, and at random moments.
 
-use crate::course::{Dice, times};
-use crate::proxy::{Action, END_TXN, Rule, Way};
-use crate::stage::{AGAIN, Stage, until_killed};
+use crate::load_test::{LoadTest, RECOVERY_LIMIT, until_killed};
+use crate::matrix::{SeededRandom, times};
+use crate::proxy::{Action, Direction, END_TXN, Rule};
 use crate::support::scene::Scene;
 use crate::support::until_true;
 use anyhow::{Result, ensure};
@@ -34,54 +34,54 @@ fn killed_after_the_commit_was_acknowledged(scene: &Scene) -> Result<()> {
 }
 
 fn killed_at(scene: &Scene, point: &str) -> Result<()> {
-    let stage = Stage::direct(scene, "")?;
-    until_killed(&mut stage.failing("a", point)?)?;
-    goes_on(stage)
+    let test = LoadTest::direct(scene, "")?;
+    until_killed(&mut test.failing("a", point)?)?;
+    recovers(test)
 }
 
 fn killed_while_the_commit_is_not_answered(scene: &Scene) -> Result<()> {
-    let stage = Stage::proxied(scene, "")?;
-    let mut daemon = stage.daemon("a")?;
-    stage.until_progress()?;
-    let proxy = stage.proxy()?;
-    proxy.rule(Rule { kind: Some(END_TXN), way: Way::Answer, action: Action::Hold, times: 1 });
-    until_true("the answer to a commit is held", || Ok(proxy.met() == 1))?;
+    let test = LoadTest::proxied(scene, "")?;
+    let mut daemon = test.daemon("a")?;
+    test.until_progress()?;
+    let proxy = test.proxy()?;
+    proxy.rule(Rule { api_key: Some(END_TXN), direction: Direction::Response, action: Action::Hold, times: 1 });
+    until_true("the answer to a commit is held", || Ok(proxy.matched() == 1))?;
     daemon.kill9()?;
-    proxy.lift();
-    goes_on(stage)
+    proxy.clear_rules();
+    recovers(test)
 }
 
-/// Another start of the daemon that was killed just now.
-fn goes_on(stage: Stage) -> Result<()> {
+/// Starts the daemon again that was killed just now.
+fn recovers(test: LoadTest) -> Result<()> {
     let killed = Instant::now();
-    let mut daemon = stage.daemon("a")?;
-    stage.until_progress()?;
-    let again = killed.elapsed();
-    ensure!(again <= AGAIN, "the first record again only after {again:?}");
-    stage.until_all_progress()?;
-    stage.verdict(&mut [&mut daemon], &format!("first record again after {:.1} s", again.as_secs_f64()))
+    let mut daemon = test.daemon("a")?;
+    test.until_progress()?;
+    let recovery = killed.elapsed();
+    ensure!(recovery <= RECOVERY_LIMIT, "the first record again only after {recovery:?}");
+    test.until_all_progress()?;
+    test.assert_exactly_once(&mut [&mut daemon], &format!("first record again after {:.1} s", recovery.as_secs_f64()))
 }
 
 fn killed_at_random_with_two_daemons(scene: &Scene) -> Result<()> {
     let cycles = times(8, 100)?;
-    let mut dice = Dice::new(&scene.name)?;
-    let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
+    let mut random = SeededRandom::new(&scene.name)?;
+    let test = LoadTest::direct(scene, "[limits]\nworkers = 2\n")?;
     let names = ["a", "b"];
-    let mut daemons = [stage.daemon("a")?, stage.daemon("b")?];
+    let mut daemons = [test.daemon("a")?, test.daemon("b")?];
     let mut slowest = Duration::ZERO;
     for _ in 0..cycles {
-        stage.until_all_progress()?;
-        // The fault comes at any moment of a transaction.
-        std::thread::sleep(Duration::from_millis(dice.below(300)));
-        let at = dice.below(2) as usize;
+        test.until_all_progress()?;
+        // So that the kill comes at any moment of a transaction.
+        std::thread::sleep(Duration::from_millis(random.below(300)));
+        let at = random.below(2) as usize;
         daemons[at].kill9()?;
         let killed = Instant::now();
-        daemons[at] = stage.scene.unready_daemon(names[at], &stage.pipeline)?;
-        stage.until_all_progress()?;
+        daemons[at] = test.scene.unready_daemon(names[at], &test.pipeline)?;
+        test.until_all_progress()?;
         slowest = slowest.max(killed.elapsed());
-        ensure!(slowest <= AGAIN, "a partition stood still for {slowest:?}");
+        ensure!(slowest <= RECOVERY_LIMIT, "a partition stood still for {slowest:?}");
     }
     let [a, b] = &mut daemons;
     let figures = format!("{cycles} kills, each partition again within {:.1} s", slowest.as_secs_f64());
-    stage.verdict(&mut [a, b], &figures)
+    test.assert_exactly_once(&mut [a, b], &figures)
 }

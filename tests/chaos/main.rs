@@ -1,10 +1,10 @@
 //! The fault matrix: the program, as built, on real Apache Kafka, while everything around it fails.
 //!
-//! A row is a fault under load and ends in the checker's verdict: nothing lost, doubled or out of order, no transaction
+//! A row is a fault under load, and ends with the checker's report: nothing lost, duplicated or out of order, no transaction
 //! left open. docs/guarantees.md lists the rows.
 //!
-//! `cargo test --test chaos [FILTER]`; `SANDPIPER_CHAOS=long` for the long form, `SANDPIPER_CHAOS_SEED` for another course
-//! of what is random.
+//! `cargo test --test chaos [FILTER]`; `SANDPIPER_CHAOS=long` for the long form, `SANDPIPER_CHAOS_SEED` for other random
+//! choices.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -24,13 +24,13 @@ mod wall_clock;
 mod brokers;
 mod bugs;
 mod clock;
-mod course;
 mod disk;
 mod group;
 mod kills;
+mod load_test;
+mod matrix;
 mod network;
 mod signals;
-mod stage;
 mod swaps;
 mod topics;
 
@@ -39,7 +39,7 @@ pub(crate) use trial::tests;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if let Err(error) = course::check() {
+    if let Err(error) = matrix::check_environment() {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
@@ -55,9 +55,9 @@ fn main() -> ExitCode {
         ("topics", topics::TESTS),
         ("disk", disk::TESTS),
     ];
-    // Rows mostly wait for the group to miss a dead member.
-    let code = trial::main("sandpiper-chaos-", 2, &themes, stage::start);
-    match course::report() {
+    // Rows mostly wait for the group to drop a dead member.
+    let code = trial::main("sandpiper-chaos-", 2, &themes, load_test::start);
+    match matrix::write_report() {
         Ok(file) => eprintln!("report: {}", file.display()),
         Err(error) => eprintln!("no report: {error:#}"),
     }

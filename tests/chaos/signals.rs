@@ -1,6 +1,6 @@
-//! Signals in the middle of the load.
+//! Signals under load.
 
-use crate::stage::{SESSION, Stage, until_owns};
+use crate::load_test::{LoadTest, SESSION, until_owns};
 use crate::support::scene::Scene;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
@@ -8,36 +8,36 @@ use std::time::{Duration, Instant};
 crate::tests![told_to_stop_under_load, stopped_and_continued_after_its_session];
 
 fn told_to_stop_under_load(scene: &Scene) -> Result<()> {
-    let stage = Stage::direct(scene, "[limits]\nworkers = 2\n")?;
-    let mut daemon = stage.daemon("a")?;
-    stage.until_all_progress()?;
-    let told = Instant::now();
+    let test = LoadTest::direct(scene, "[limits]\nworkers = 2\n")?;
+    let mut daemon = test.daemon("a")?;
+    test.until_all_progress()?;
+    let signalled = Instant::now();
     daemon.sigterm()?;
     let status = daemon.wait_exit()?;
-    let took = told.elapsed();
+    let took = signalled.elapsed();
     ensure!(status.code() == Some(0), "{status}");
     ensure!(took <= Duration::from_secs(10), "it took {took:?}");
-    let mut daemon = stage.daemon("a")?;
-    stage.until_all_progress()?;
-    stage.verdict(&mut [&mut daemon], &format!("ended after {:.1} s", took.as_secs_f64()))
+    let mut daemon = test.daemon("a")?;
+    test.until_all_progress()?;
+    test.assert_exactly_once(&mut [&mut daemon], &format!("ended after {:.1} s", took.as_secs_f64()))
 }
 
-/// As a machine that sleeps: the group goes on without it, and what it wakes up with is out of date.
+/// As a machine that sleeps: the group goes on without the daemon, and the assignment that it wakes up with is out of date.
 fn stopped_and_continued_after_its_session(scene: &Scene) -> Result<()> {
-    let stage = Stage::direct(scene, "")?;
-    let (mut a, mut b) = (stage.daemon("a")?, stage.daemon("b")?);
+    let test = LoadTest::direct(scene, "")?;
+    let (mut a, mut b) = (test.daemon("a")?, test.daemon("b")?);
     for daemon in [&mut a, &mut b] {
         until_owns(daemon, &scene.name, |owned| owned > 0)?;
-        stage.until_serves(daemon)?;
+        test.until_commits(daemon)?;
     }
     a.signal(libc::SIGSTOP)?;
     std::thread::sleep(2 * SESSION);
     until_owns(&mut b, &scene.name, |owned| owned == 4)?;
-    stage.until_all_progress()?;
+    test.until_all_progress()?;
     let continued = Instant::now();
     a.signal(libc::SIGCONT)?;
     until_owns(&mut b, &scene.name, |owned| owned < 4)?;
-    stage.until_serves(&mut a)?;
+    test.until_commits(&mut a)?;
     let figures = format!("serves again {:.1} s after it was continued", continued.elapsed().as_secs_f64());
-    stage.verdict(&mut [&mut a, &mut b], &figures)
+    test.assert_exactly_once(&mut [&mut a, &mut b], &figures)
 }

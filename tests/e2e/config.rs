@@ -1,4 +1,4 @@
-//! `check`: mistakes are told all at once, by file, line and key, before anything runs.
+//! `check`: mistakes are reported all at once, by file, line and key, before anything runs.
 
 use crate::support::daemon::{Printed, sandpiper};
 use crate::support::scene::Scene;
@@ -27,8 +27,8 @@ fn a_right_pipeline_passes_the_check(scene: &Scene) -> Result<()> {
     Ok(())
 }
 
-/// Line number and key of each mistake, on a pipeline file of twelve lines.
-fn wrong(scene: &Scene) -> Result<std::path::PathBuf> {
+/// A pipeline file of twelve lines with `MISTAKES`.
+fn file_with_mistakes(scene: &Scene) -> Result<std::path::PathBuf> {
     scene.pipeline(
         "name = \"wrong\"\n\
          [kafka]\n\
@@ -45,6 +45,7 @@ fn wrong(scene: &Scene) -> Result<std::path::PathBuf> {
     )
 }
 
+/// Line number and key of each mistake in that file.
 const MISTAKES: [(&str, &str); 6] = [
     (":4:", "[kafka] enable.auto.commit"),
     (":7:", "[input] strat"),
@@ -55,12 +56,12 @@ const MISTAKES: [(&str, &str); 6] = [
 ];
 
 fn every_mistake_is_named_at_once(scene: &Scene) -> Result<()> {
-    let printed = check(&wrong(scene)?, &[])?;
+    let printed = check(&file_with_mistakes(scene)?, &[])?;
     assert_eq!(printed.code, Some(2), "{printed:?}");
     assert_names_all(&printed);
     assert!(printed.err.contains("\"csv\""), "the nearest plugin is suggested: {}", printed.err);
 
-    let json = check(&wrong(scene)?, &["-o", "json"])?;
+    let json = check(&file_with_mistakes(scene)?, &["-o", "json"])?;
     assert_eq!(json.code, Some(2), "{json:?}");
     let value: serde_json::Value = serde_json::from_str(&json.out).with_context(|| format!("{json:?}"))?;
     for (_, key) in MISTAKES {
@@ -78,8 +79,9 @@ fn assert_names_all(printed: &Printed) {
 
 fn a_daemon_refuses_a_wrong_pipeline_as_the_check_does(scene: &Scene) -> Result<()> {
     let state = scene.directory.join("state");
-    let printed =
-        Printed::of(sandpiper().arg("run").arg(wrong(scene)?).args(["--admin", "127.0.0.1:0", "--state"]).arg(state))?;
+    let printed = Printed::of(
+        sandpiper().arg("run").arg(file_with_mistakes(scene)?).args(["--admin", "127.0.0.1:0", "--state"]).arg(state),
+    )?;
     assert_eq!(printed.code, Some(2), "{printed:?}");
     assert_names_all(&printed);
     Ok(())

@@ -1,4 +1,4 @@
-//! The demonstration: what someone sees first.
+//! The demonstration, on its mock and on a real broker.
 
 use crate::support::daemon::{Printed, sandpiper};
 use crate::support::scene::Scene;
@@ -9,16 +9,16 @@ crate::tests![the_demo_needs_nothing_installed, the_demo_runs_on_a_real_broker];
 
 fn the_demo_needs_nothing_installed(_: &Scene) -> Result<()> {
     let printed = Printed::of(sandpiper().args(["demo", "-o", "json"]))?;
-    shows_what_it_promises(&printed.json()?, "mock", "at-least-once")
+    check_summary(&printed.json()?, "mock", "at-least-once")
 }
 
 fn the_demo_runs_on_a_real_broker(scene: &Scene) -> Result<()> {
     let printed = Printed::of(sandpiper().args(["demo", "-o", "json", "--kafka", &scene.bootstrap()]))?;
-    shows_what_it_promises(&printed.json()?, &scene.bootstrap(), "exactly-once")
+    check_summary(&printed.json()?, &scene.bootstrap(), "exactly-once")
 }
 
-/// Every flower has an outcome, every prediction was judged, and the second model is the better one.
-fn shows_what_it_promises(summary: &Value, broker: &str, delivery: &str) -> Result<()> {
+/// Every record has an outcome, every prediction was scored, and the second model is the better one.
+fn check_summary(summary: &Value, broker: &str, delivery: &str) -> Result<()> {
     let number = |value: &Value| value.as_f64().with_context(|| format!("no number in {summary:#}"));
     assert_eq!((&summary["broker"], &summary["delivery"]), (&broker.into(), &delivery.into()));
     let letters = summary["dead_letters"].as_object().context("no dead letters")?;

@@ -1,4 +1,4 @@
-//! Labels: each is joined to its prediction and judged, or counted as what else it is.
+//! Labels: each is joined to its prediction and scored, or counted as early, duplicate, conflicting, unknown or expired.
 
 use crate::support::flowers::ROW;
 use crate::support::record::{self, Record};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-crate::tests![every_label_is_matched_or_counted_as_what_it_is, a_label_is_scored_once_through_a_kill];
+crate::tests![every_label_is_matched_or_counted_with_its_reason, a_label_is_scored_once_through_a_kill];
 
 /// Stream time begins here.
 const START: i64 = 1_700_000_000_000;
@@ -50,7 +50,7 @@ fn label(id: &str, class: &str, at: i64) -> Record {
     record::value(class).key(id).at(START + at)
 }
 
-fn every_label_is_matched_or_counted_as_what_it_is(scene: &Scene) -> Result<()> {
+fn every_label_is_matched_or_counted_with_its_reason(scene: &Scene) -> Result<()> {
     let pipeline = create(scene)?;
     let mut daemon = scene.daemon("a", &pipeline)?;
     scene.write("labels", &[label("early", "setosa", -5)])?;
@@ -73,10 +73,10 @@ fn every_label_is_matched_or_counted_as_what_it_is(scene: &Scene) -> Result<()> 
     )?;
     daemon.until_status(&scene.name, "two labels are joined", |status| labels(status, "matched") == 2)?;
 
-    // So late that whoever waits has waited enough.
+    // So late in stream time that everything that waits has expired.
     scene.write("in", &[flower("last", 60_000)])?;
     scene.write("labels", &[label("last", "setosa", 60_001)])?;
-    let what = "those that wait in vain are given up";
+    let what = "those that wait in vain expire";
     let status = daemon
         .until_status(&scene.name, what, |status| labels(status, "unknown") > 0 && labels(status, "expired") > 0)?;
     let status = match labels(&status, "matched") {

@@ -8,7 +8,7 @@ use std::fs;
 
 crate::tests![a_hundred_and_fifty_flowers_are_classified_byte_for_byte];
 
-/// What the output topic held when it was last looked over, one value a line. `SANDPIPER_GOLDEN=write` makes it again.
+/// The output topic's values as last reviewed, one a line. `SANDPIPER_GOLDEN=write` writes the file anew.
 const GOLDEN: &str = "tests/golden/flowers.jsonl";
 
 fn a_hundred_and_fifty_flowers_are_classified_byte_for_byte(scene: &Scene) -> Result<()> {

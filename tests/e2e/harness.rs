@@ -1,4 +1,4 @@
-//! The tests' own tools: what every other test leans on.
+//! The tests' own Kafka clients, which every other test relies on.
 
 use crate::support::record::{self, Record};
 use crate::support::scene::Scene;

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 crate::tests![
     a_member_that_owns_nothing_leaves_when_it_is_closed,
-    partitions_that_are_not_started_yet_hold_nobody_up,
-    an_assignment_that_is_taken_back_without_a_word_is_taken_back_here,
+    partitions_that_are_not_started_yet_do_not_hold_up_the_group,
+    an_assignment_that_is_lost_without_an_event_is_given_up,
 ];
 
 const ASSIGNORS: [&str; 2] = ["cooperative-sticky", "range"];
@@ -36,22 +36,22 @@ fn source(scene: &Scene, assignor: &str) -> Result<KafkaSource> {
     Ok(KafkaSource::new(&properties, Topics::new([scene.topic("in")]), Start::Earliest, limits)?)
 }
 
-/// A member that starts what it is given or leaves it for later, and lets go what is taken.
+/// A member that starts the partitions assigned to it, or leaves that for later, and gives up those that are revoked.
 struct Member {
     source: KafkaSource,
     starts: bool,
     owned: BTreeSet<TopicPartition>,
-    /// How often it was told what it owns.
-    told: usize,
+    /// How often partitions were assigned to it.
+    assignments: usize,
 }
 
 impl Member {
     fn join(scene: &Scene, assignor: &str, starts: bool) -> Result<Member> {
-        Ok(Member { source: source(scene, assignor)?, starts, owned: BTreeSet::new(), told: 0 })
+        Ok(Member { source: source(scene, assignor)?, starts, owned: BTreeSet::new(), assignments: 0 })
     }
 
-    /// Hears what the group has to say, and answers.
-    fn listen(&mut self) -> Result<()> {
+    /// Polls once, and acts on an assignment or a revocation.
+    fn poll(&mut self) -> Result<()> {
         match self.source.next(Duration::from_millis(10))? {
             Event::Assigned(partitions) => {
                 if self.starts {
@@ -59,7 +59,7 @@ impl Member {
                     self.source.assign(&positions)?;
                 }
                 self.owned.extend(partitions);
-                self.told += 1;
+                self.assignments += 1;
             }
             Event::Revoked { partitions, .. } => {
                 self.source.unassign(&partitions)?;
@@ -76,8 +76,8 @@ fn a_member_that_owns_nothing_leaves_when_it_is_closed(scene: &Scene) -> Result<
     for assignor in ASSIGNORS {
         let mut members = [Member::join(scene, assignor, true)?, Member::join(scene, assignor, true)?];
         until_true("both are members, and one owns the partition", || {
-            members.iter_mut().try_for_each(Member::listen)?;
-            let all = members.iter().all(|member| member.told > 0) && scene.members()?.len() == 2;
+            members.iter_mut().try_for_each(Member::poll)?;
+            let all = members.iter().all(|member| member.assignments > 0) && scene.members()?.len() == 2;
             Ok(all && members.iter().map(|member| member.owned.len()).sum::<usize>() == 1)
         })?;
         members.sort_by_key(|member| member.owned.len());
@@ -90,48 +90,48 @@ fn a_member_that_owns_nothing_leaves_when_it_is_closed(scene: &Scene) -> Result<
     Ok(())
 }
 
-/// As while the last owner's transaction is open: the others must not wait for it.
-fn partitions_that_are_not_started_yet_hold_nobody_up(scene: &Scene) -> Result<()> {
+/// As while the last owner's transaction is open: the other members must not wait for it.
+fn partitions_that_are_not_started_yet_do_not_hold_up_the_group(scene: &Scene) -> Result<()> {
     scene.create(&[("in", 2, &[])])?;
     for assignor in ASSIGNORS {
         let mut one = Member::join(scene, assignor, false)?;
-        until_true("it is given both partitions", || one.listen().map(|()| one.owned.len() == 2))?;
+        until_true("it is given both partitions", || one.poll().map(|()| one.owned.len() == 2))?;
         let mut other = Member::join(scene, assignor, true)?;
         until_true("each owns one", || {
-            one.listen()?;
-            other.listen()?;
+            one.poll()?;
+            other.poll()?;
             Ok(one.owned.len() == 1 && other.owned.len() == 1 && one.owned.is_disjoint(&other.owned))
         })?;
     }
     Ok(())
 }
 
-/// With the eager protocol, where a topic grows before anybody heard of the first assignment. Who kept its partitions would read
-/// what may be another's.
-fn an_assignment_that_is_taken_back_without_a_word_is_taken_back_here(scene: &Scene) -> Result<()> {
+/// With the eager protocol, where a topic grows before the member has polled its first assignment. A member that kept those
+/// partitions would read what may be another's.
+fn an_assignment_that_is_lost_without_an_event_is_given_up(scene: &Scene) -> Result<()> {
     scene.create(&[("in", 1, &[])])?;
     let mut source = source(scene, "range")?;
     let assignment = |longer_than: usize| {
-        until("the group gives more", || {
+        until("the group assigns more", || {
             let members = topic::members(&scene.bootstrap(), &scene.group())?;
-            Ok(members.into_values().map(|given| given.len()).max().filter(|given| *given > longer_than))
+            Ok(members.into_values().map(|assignment| assignment.len()).max().filter(|length| *length > longer_than))
         })
     };
     let first = assignment(0)?;
     scene.kafka.grow_topic(&scene.topic("in"), 2)?;
     assignment(first)?;
-    let mut heard = Vec::new();
+    let mut events = Vec::new();
     until_true("it hears of both partitions", || {
         match source.next(Duration::from_millis(10))? {
-            Event::Assigned(partitions) => heard.push(("given", partitions.len())),
+            Event::Assigned(partitions) => events.push(("assigned", partitions.len())),
             Event::Revoked { partitions, lost } => {
                 source.unassign(&partitions)?;
-                heard.push((if lost { "lost" } else { "revoked" }, partitions.len()));
+                events.push((if lost { "lost" } else { "revoked" }, partitions.len()));
             }
             _ => {}
         }
-        Ok(heard.last() == Some(&("given", 2)))
+        Ok(events.last() == Some(&("assigned", 2)))
     })?;
-    ensure!(heard == [("given", 1), ("lost", 1), ("given", 2)], "{heard:?}");
+    ensure!(events == [("assigned", 1), ("lost", 1), ("assigned", 2)], "{events:?}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What belongs to the record and not to us: key, headers, timestamp, partition, and a null value.
+//! What an output keeps of its input record: key, headers, timestamp, partition, and a null value.
 
 use crate::support::flowers::ROW;
 use crate::support::java;
@@ -15,7 +15,7 @@ crate::tests![
     keys_are_partitioned_as_java_does_where_the_counts_differ,
 ];
 
-/// Runs the records through a pipeline of that many partitions and answers what came out.
+/// Runs the records through a pipeline of that many partitions and returns the outputs.
 fn run(scene: &Scene, input: &str, records: &[Record]) -> Result<Vec<Record>> {
     scene.create_usual(3)?;
     scene.write("in", records)?;
@@ -64,13 +64,13 @@ fn a_timestamp_of_now_is_the_time_of_writing(scene: &Scene) -> Result<()> {
 fn tombstones_are_passed_dropped_or_dead_lettered_as_configured(scene: &Scene) -> Result<()> {
     let null = record::tombstone().key("gone").on(0).at(1_600_000_000_000).header("why", Some(b"deleted"));
     let empty = record::value("").key("empty").on(0).at(1_600_000_000_000);
-    for (word, passed, buried) in [("pass", true, 1), ("drop", false, 1), ("dead-letter", false, 2)] {
+    for (word, passed, dead_lettered) in [("pass", true, 1), ("drop", false, 1), ("dead-letter", false, 2)] {
         let scene = scene.part(word);
         let out = run(&scene, &format!("tombstones = {word:?}"), &[null.clone(), empty.clone()])?;
         let expected: &[Record] = if passed { std::slice::from_ref(&null) } else { &[] };
         assert_eq!(out, expected, "{word}: emitted as it came");
         let letters = scene.read("dead")?;
-        assert_eq!(letters.len(), buried, "{word}: an empty value is not null, and no row either");
+        assert_eq!(letters.len(), dead_lettered, "{word}: an empty value is not null, and no row either");
     }
     Ok(())
 }

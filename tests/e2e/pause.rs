@@ -1,4 +1,4 @@
-//! What holds a pipeline: a release that fails, too many dead letters, a record to stop at, a person.
+//! What pauses a pipeline: a release that fails, too many dead letters, a record to stop at, an operator.
 
 use crate::support::daemon::Daemon;
 use crate::support::flowers::ROW;

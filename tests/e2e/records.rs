@@ -1,4 +1,4 @@
-//! Records that cannot become predictions: each ends as a dead letter, and its neighbours do not notice.
+//! Records that cannot become predictions: each becomes a dead letter, and the records around it are not affected.
 
 use crate::support::daemon::{Daemon, dead_letters};
 use crate::support::flowers::ROW;
@@ -34,7 +34,7 @@ fn predicted(scene: &Scene) -> Result<Vec<i64>> {
 }
 
 /// Input offset and reason of each dead letter.
-fn buried(scene: &Scene) -> Result<Vec<(i64, String)>> {
+fn dead_letter_reasons(scene: &Scene) -> Result<Vec<(i64, String)>> {
     scene
         .read("dead")?
         .iter()
@@ -58,7 +58,7 @@ fn malformed_rows_become_dead_letters_byte_for_byte(scene: &Scene) -> Result<()>
     let mut daemon = run(scene, "", &records, &[], &[])?;
 
     let letters = scene.read("dead")?;
-    assert_eq!(letters.len(), bad.len(), "{:?}", buried(scene)?);
+    assert_eq!(letters.len(), bad.len(), "{:?}", dead_letter_reasons(scene)?);
     for (letter, (record, reason)) in letters.iter().zip(&bad) {
         assert_eq!(letter.original(), record.content);
         assert_eq!(letter.error("reason")?, *reason, "{}", letter.error("message")?);
@@ -104,16 +104,17 @@ fn a_record_without_its_id_is_a_dead_letter(scene: &Scene) -> Result<()> {
         [record::value(ROW).key("a"), record::value(ROW), record::value(ROW).key([0xff]), record::value(ROW).key("b")];
     run(scene, "id = \"key\"", &records, &[], &[])?;
     assert_eq!(predicted(scene)?, [0, 3]);
-    assert_eq!(buried(scene)?, [(1, "no-id".to_owned()), (2, "no-id".to_owned())]);
+    assert_eq!(dead_letter_reasons(scene)?, [(1, "no-id".to_owned()), (2, "no-id".to_owned())]);
     Ok(())
 }
 
-/// The limit of a topic holds for a batch of records, and the client refuses all of a batch: the neighbours must still come through.
+/// A topic's limit holds for a whole batch of records, and the client refuses the whole batch: the other records of it must
+/// still become predictions.
 fn an_output_that_is_too_large_becomes_a_dead_letter(scene: &Scene) -> Result<()> {
     let mut records: Vec<Record> = (0..20).map(|at| record::value(ROW).key(format!("{at}"))).collect();
     records.insert(10, record::value(ROW).key("x".repeat(20_000)));
     let mut daemon = run(scene, "", &records, &[("max.message.bytes", "16384")], &[])?;
-    assert_eq!(buried(scene)?.len(), 1, "{:?}", buried(scene)?);
+    assert_eq!(dead_letter_reasons(scene)?.len(), 1, "{:?}", dead_letter_reasons(scene)?);
     let letters = scene.read("dead")?;
     let letter = letters.first().context("no dead letter")?;
     assert_eq!((letter.dead_letter_origin()?, letter.error("stage")?), ((0, 10), "output"));
@@ -143,7 +144,7 @@ fn a_dead_letter_of_a_time_that_its_topic_refuses_goes_without_it(scene: &Scene)
     let records = [record::value(ROW).key("a"), old, record::value(ROW).key("b")];
     run(scene, "", &records, &[], &[("message.timestamp.before.max.ms", "86400000")])?;
     assert_eq!(predicted(scene)?, [0, 2]);
-    assert_eq!(buried(scene)?, [(1, "refused-by-broker".to_owned())]);
+    assert_eq!(dead_letter_reasons(scene)?, [(1, "refused-by-broker".to_owned())]);
     let letters = scene.read("dead")?;
     let letter = letters.first().context("no dead letter")?;
     assert_eq!(letter.error("timestamp")?, "1000000000000");
@@ -158,7 +159,7 @@ fn a_null_key_for_a_compacted_topic_becomes_a_dead_letter(scene: &Scene) -> Resu
     let mut daemon = run(scene, "", &records, &[("cleanup.policy", "compact")], &[])?;
     assert_eq!(predicted(scene)?, [0, 2, 3], "an empty key is a key");
     let letters = scene.read("dead")?;
-    assert_eq!(letters.len(), 1, "{:?}", buried(scene)?);
+    assert_eq!(letters.len(), 1, "{:?}", dead_letter_reasons(scene)?);
     let letter = letters.first().context("no dead letter")?;
     assert_eq!((letter.dead_letter_origin()?, letter.error("stage")?), ((0, 1), "output"));
     assert_eq!(letter.original(), record::value(ROW).content);

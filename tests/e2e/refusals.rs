@@ -17,15 +17,15 @@ crate::tests![
     a_start_with_an_unfit_release_names_the_plugin,
 ];
 
-/// A running pipeline whose model finds every flower to be setosa.
+/// A running pipeline whose model predicts setosa for every flower.
 fn start(scene: &Scene) -> Result<Daemon> {
     scene.create_usual(1)?;
     let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
     scene.daemon("a", &pipeline)
 }
 
-/// Deploys, is refused with an error that holds those words, and sees the old release serve on.
-fn refused(scene: &Scene, daemon: &mut Daemon, stage: &str, file: &Path, words: &[&str]) -> Result<()> {
+/// Deploys that file, checks that it is refused with an error that contains those words, and that the old release goes on.
+fn ensure_refused(scene: &Scene, daemon: &mut Daemon, stage: &str, file: &Path, words: &[&str]) -> Result<()> {
     let before = daemon.pipeline(&scene.name)?["revision"].clone();
     let printed = daemon.cli(&["deploy", &scene.name, stage, &file.to_string_lossy(), "--reason", "a test"])?;
     assert!(printed.code.is_some_and(|code| code != 0), "{} was taken: {printed:?}", file.display());
@@ -49,18 +49,18 @@ fn refused(scene: &Scene, daemon: &mut Daemon, stage: &str, file: &Path, words: 
 fn what_is_no_component_is_refused(scene: &Scene) -> Result<()> {
     let mut daemon = start(scene)?;
     let text = scene.file("text.wasm", "not WebAssembly at all")?;
-    refused(scene, &mut daemon, "--classify", &text, &["text", "component"])?;
+    ensure_refused(scene, &mut daemon, "--classify", &text, &["text", "component"])?;
     // The eight bytes of an empty core module.
     let core = scene.file("core.wasm", b"\0asm\x01\0\0\0")?;
-    refused(scene, &mut daemon, "--classify", &core, &["core", "component"])?;
+    ensure_refused(scene, &mut daemon, "--classify", &core, &["core", "component"])?;
     let empty = scene.file("empty.wasm", "")?;
-    refused(scene, &mut daemon, "--parse", &empty, &["empty", "component"])?;
-    refused(scene, &mut daemon, "--parse", &scene.directory.join("absent.wasm"), &["absent.wasm"])
+    ensure_refused(scene, &mut daemon, "--parse", &empty, &["empty", "component"])?;
+    ensure_refused(scene, &mut daemon, "--parse", &scene.directory.join("absent.wasm"), &["absent.wasm"])
 }
 
 fn a_component_of_another_world_is_refused(scene: &Scene) -> Result<()> {
     let mut daemon = start(scene)?;
-    refused(scene, &mut daemon, "--classify", &hostile::stock("csv")?, &["classifier", "parser"])
+    ensure_refused(scene, &mut daemon, "--classify", &hostile::stock("csv")?, &["classifier", "parser"])
 }
 
 fn a_model_that_does_not_fit_is_refused(scene: &Scene) -> Result<()> {
@@ -73,7 +73,7 @@ fn a_model_that_does_not_fit_is_refused(scene: &Scene) -> Result<()> {
         ("broken.json", model.replace("\"mean\"", "\"means\""), &["means"]),
         ("text.json", "not a model".to_owned(), &["model"]),
     ] {
-        refused(scene, &mut daemon, "--model", &scene.file(name, text)?, words)?;
+        ensure_refused(scene, &mut daemon, "--model", &scene.file(name, text)?, words)?;
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ fn a_model_that_does_not_fit_is_refused(scene: &Scene) -> Result<()> {
 fn a_surplus_import_is_refused_and_named(scene: &Scene) -> Result<()> {
     let mut daemon = start(scene)?;
     let dialler = scene.file("dialler.wasm", hostile::importing("evil:net/dial"))?;
-    refused(scene, &mut daemon, "--classify", &dialler, &["dialler", "evil:net/dial"])
+    ensure_refused(scene, &mut daemon, "--classify", &dialler, &["dialler", "evil:net/dial"])
 }
 
 fn a_plugin_that_fails_to_open_is_refused(scene: &Scene) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Plugins that misbehave: the row that sets one off becomes a dead letter, its neighbours never notice.
+//! Plugins that misbehave: the row that causes it becomes a dead letter, and the rows around it are predicted as ever.
 
 use crate::support::daemon::Daemon;
 use crate::support::record::{self, Record};
@@ -6,12 +6,12 @@ use crate::support::scene::Scene;
 use anyhow::{Context, Result};
 
 crate::tests![
-    a_row_that_breaks_the_parser_stands_alone,
-    a_row_that_breaks_the_classifier_stands_alone,
+    a_row_that_breaks_the_parser_is_the_only_dead_letter,
+    a_row_that_breaks_the_classifier_is_the_only_dead_letter,
     a_plugin_that_floods_its_log_is_held_back_and_serves_on,
 ];
 
-/// Misbehaviour, and the reason of the dead letter of the row that sets it off.
+/// A misbehaviour, and the reason of the dead letter that it must make.
 type Case = (&'static str, &'static str);
 
 /// One of each kind of failure; `tests/hostile_corpus` has all misbehaviours, without Kafka.
@@ -26,7 +26,8 @@ const IN_THE_PARSER: [Case; 5] = [
 const IN_THE_CLASSIFIER: [Case; 4] =
     [("exit", "plugin-trap"), ("loop", "plugin-deadline"), ("nan", "plugin-answer"), ("huge-answer", "plugin-answer")];
 
-/// Memory that is used up at once, before the deadline of a single row; otherwise an answer must find room to be too large.
+/// For `grow` so little memory that it is used up before the deadline; the other cases need the default, to make an answer that
+/// is too large.
 fn limits(case: &str) -> &'static str {
     if case == "grow" { "plugin_memory = \"8MiB\"\nbatch_bytes = \"1MiB\"\n" } else { "" }
 }
@@ -39,28 +40,38 @@ fn rows() -> Vec<Record> {
     (0..ROWS).map(|at| record::value((100 + at).to_string())).collect()
 }
 
-fn a_row_that_breaks_the_parser_stands_alone(scene: &Scene) -> Result<()> {
+fn a_row_that_breaks_the_parser_is_the_only_dead_letter(scene: &Scene) -> Result<()> {
     for (case, reason) in IN_THE_PARSER {
         let scene = scene.part(case);
         let parse = format!("do = {case:?}, on = \"113\"");
-        stands_alone(&scene, &scene.hostile_stages(&parse, "do = \"nothing\"", limits(case))?, "parse", reason)
-            .context(case)?;
+        ensure_only_poison_dead_lettered(
+            &scene,
+            &scene.hostile_stages(&parse, "do = \"nothing\"", limits(case))?,
+            "parse",
+            reason,
+        )
+        .context(case)?;
     }
     Ok(())
 }
 
-fn a_row_that_breaks_the_classifier_stands_alone(scene: &Scene) -> Result<()> {
+fn a_row_that_breaks_the_classifier_is_the_only_dead_letter(scene: &Scene) -> Result<()> {
     for (case, reason) in IN_THE_CLASSIFIER {
         let scene = scene.part(case);
         let classify = format!("do = {case:?}, on = 113.0");
-        stands_alone(&scene, &scene.hostile_stages("do = \"nothing\"", &classify, limits(case))?, "classify", reason)
-            .context(case)?;
+        ensure_only_poison_dead_lettered(
+            &scene,
+            &scene.hostile_stages("do = \"nothing\"", &classify, limits(case))?,
+            "classify",
+            reason,
+        )
+        .context(case)?;
     }
     Ok(())
 }
 
-/// Runs the rows, and finds all but the poisonous one predicted in their order.
-fn stands_alone(scene: &Scene, pipeline: &str, stage: &str, reason: &str) -> Result<()> {
+/// Runs the rows: all but the poison row are predicted, in their order.
+fn ensure_only_poison_dead_lettered(scene: &Scene, pipeline: &str, stage: &str, reason: &str) -> Result<()> {
     let mut daemon = run(scene, pipeline)?;
     let letters = scene.read("dead")?;
     let facts = |letter: &Record| -> Result<(i64, String, String)> {

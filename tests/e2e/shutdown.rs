@@ -1,4 +1,4 @@
-//! The end of a daemon in good order.
+//! A daemon's clean shutdown.
 
 use crate::support::flowers::ROW;
 use crate::support::record::{self, Record};

@@ -1,4 +1,4 @@
-//! Deployments on a live stream: a new release, an undo, and what is remembered of both.
+//! Deployments on a live stream: a new release, an undo, and the history of both.
 
 use crate::support::daemon::Daemon;
 use crate::support::flowers::ROW;
@@ -13,15 +13,15 @@ crate::tests![
     a_deployment_without_a_reason_is_refused,
 ];
 
-/// A running pipeline whose model finds every flower to be setosa.
+/// A running pipeline whose model predicts setosa for every flower.
 fn start(scene: &Scene) -> Result<Daemon> {
     scene.create_usual(2)?;
     let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
     scene.daemon("a", &pipeline)
 }
 
-/// Sends one flower to each partition, and answers what came out for them: class and revision.
-fn ask(scene: &Scene, daemon: &mut Daemon) -> Result<Vec<(String, u64)>> {
+/// Sends one flower to each partition; returns the class and revision of each prediction.
+fn predict(scene: &Scene, daemon: &mut Daemon) -> Result<Vec<(String, u64)>> {
     let before = scene.read("out")?.len();
     scene.write("in", &[record::value(ROW).on(0), record::value(ROW).on(1)])?;
     scene.until_done(&mut [daemon])?;
@@ -49,7 +49,7 @@ fn deploy_model(scene: &Scene, daemon: &mut Daemon, class: &str) -> Result<u64> 
 fn a_deployed_model_serves_the_next_records(scene: &Scene) -> Result<()> {
     let mut daemon = start(scene)?;
     let first = daemon.pipeline(&scene.name)?["revision"].as_u64().context("no revision")?;
-    assert_eq!(ask(scene, &mut daemon)?, both("setosa", first));
+    assert_eq!(predict(scene, &mut daemon)?, both("setosa", first));
 
     let second = deploy_model(scene, &mut daemon, "virginica")?;
     assert!(second > first);
@@ -58,7 +58,7 @@ fn a_deployed_model_serves_the_next_records(scene: &Scene) -> Result<()> {
         pipeline["revision"] == second
             && pipeline["workers"].as_array().is_some_and(|all| all.iter().all(|each| each["revision"] == second))
     })?;
-    assert_eq!(ask(scene, &mut daemon)?, both("virginica", second));
+    assert_eq!(predict(scene, &mut daemon)?, both("virginica", second));
     for commit in scene.commits()? {
         assert!(commit.metadata.starts_with(&format!("r{second}")), "{commit:?} does not name revision {second}");
     }
@@ -74,7 +74,7 @@ fn an_undo_is_a_new_revision_with_the_old_releases(scene: &Scene) -> Result<()> 
     let status = daemon
         .until_status(&scene.name, what, |pipeline| pipeline["revision"].as_u64().is_some_and(|each| each > second))?;
     let third = status["revision"].as_u64().context("no revision")?;
-    assert_eq!(ask(scene, &mut daemon)?, both("setosa", third));
+    assert_eq!(predict(scene, &mut daemon)?, both("setosa", third));
 
     let history = daemon.cli(&["history", &scene.name, "-o", "json"])?.json()?.to_string();
     assert!(history.contains("a test") && history.contains("it was wrong"), "the reasons are missing in {history}");
@@ -91,7 +91,7 @@ fn a_deployment_survives_a_restart(scene: &Scene) -> Result<()> {
     let mut daemon = scene.daemon("a", &pipeline)?;
     assert_eq!(daemon.pipeline(&scene.name)?["revision"], second);
     assert_eq!(
-        ask(scene, &mut daemon)?,
+        predict(scene, &mut daemon)?,
         both("virginica", second),
         "the file still names the old model, and did not change"
     );

@@ -1,5 +1,5 @@
-//! Where bytes from outside enter the host. The fuzz targets call these with anything, the hostile corpus's test with
-//! the seeds. Each may answer whatever it likes, and must not panic.
+//! The functions of the host that take bytes from outside. The fuzz targets call these with anything, the hostile corpus's test
+//! with the seeds. Each may return any result, and must not panic.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -32,8 +32,8 @@ pub fn config(data: &[u8]) {
 
 /// A label's value, behind a line that holds the pointer to its class: empty where the value is the class.
 pub fn label(data: &[u8]) {
-    let (pointer, value) = split(data);
-    let batch = one(value);
+    let (pointer, value) = split_first_line(data);
+    let batch = batch_of_one(value);
     if let Ok(label) = message::label(&batch, 0, (!pointer.is_empty()).then_some(pointer)) {
         assert!(!label.class.is_empty(), "an empty class");
     }
@@ -64,8 +64,8 @@ pub fn letter(data: &[u8]) {
 
 /// A value, behind a line that holds the pointer to its id.
 pub fn pointer(data: &[u8]) {
-    let (pointer, value) = split(data);
-    let batch = one(value);
+    let (pointer, value) = split_first_line(data);
+    let batch = batch_of_one(value);
     let pointed = sandpiper::record::id::pointed(pointer, value).ok();
     let id = sandpiper::record::id::of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
     assert_eq!(pointed.as_deref(), id.as_deref());
@@ -82,7 +82,7 @@ pub fn component(data: &[u8]) {
     let limits = Limits { memory: 8 << 20, deadline, answer: 8 << 20 };
     let opening = || Opening { config: "{}".into(), ..Opening::default() };
     if let Ok((mut parser, _)) = WasmParser::open(plugin.clone(), limits, opening()) {
-        let _ = parser.parse(&one(b"1"), deadline);
+        let _ = parser.parse(&batch_of_one(b"1"), deadline);
     }
     if let Ok((mut classifier, signature)) = WasmClassifier::open(plugin, limits, opening()) {
         let columns = signature.columns.len();
@@ -90,14 +90,14 @@ pub fn component(data: &[u8]) {
     }
 }
 
-fn split(data: &[u8]) -> (&str, &[u8]) {
+fn split_first_line(data: &[u8]) -> (&str, &[u8]) {
     let at = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (line, value) = data.split_at(at);
     (std::str::from_utf8(line).unwrap_or_default(), value.get(1..).unwrap_or_default())
 }
 
 /// A batch of one record; its key and its header are the value too.
-fn one(value: &[u8]) -> Batch {
+fn batch_of_one(value: &[u8]) -> Batch {
     let mut builder = BatchBuilder::new(Topics::new(["in"]));
     let headers = ["id", "source"].map(|name| (name.to_owned(), Some(value.to_vec()))).to_vec();
     builder.push(

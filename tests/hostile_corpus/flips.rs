@@ -1,5 +1,5 @@
-//! A real plugin with one bit of it flipped, again and again: whatever the flip made of it, loading, opening and calling
-//! end in an answer or an error.
+//! The stock csv plugin with one bit flipped, again and again: loading, opening and calling it must end in an answer or an
+//! error, whatever the flip made of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,15 @@ use sandpiper_sandbox::stage::{Parse as _, WasmParser};
 use sandpiper_sandbox::{Limits, Plugin};
 
 use crate::cases::stock;
-use crate::scene::{ENGINE, ROWS, batch};
+use crate::harness::{ENGINE, ROWS, batch};
 
-/// Each takes a validation, and a compilation where it passes.
+/// Few, since each costs a validation, and a compilation where that passes.
 const FLIPS: u32 = 100;
-const LONG: u32 = 10_000;
+const FLIPS_LONG: u32 = 10_000;
 
 pub fn run() -> Result<String> {
     let long = std::env::var("SANDPIPER_CHAOS").is_ok_and(|form| form == "long");
-    let flips = if long { LONG } else { FLIPS };
+    let flips = if long { FLIPS_LONG } else { FLIPS };
     let plugin = stock("csv");
     let mut random = Random(0x5eed_0b17_f11b_5eed);
     let (mut refused, mut unopened, mut failed, mut answered) = (0, 0, 0, 0);

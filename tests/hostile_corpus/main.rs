@@ -1,4 +1,4 @@
-//! The hostile corpus: plugins and files that harm their host if anything can, each with the outcome that it must have.
+//! The hostile corpus: plugins and files made to harm their host, each with the outcome that it must have.
 //!
 //! No Kafka is needed: the library's own pipelines run them, beside others that behave and share their engine. A host
 //! that dies takes this test along. `SANDPIPER_CHAOS=long` flips 10,000 bits instead of a hundred.
@@ -8,6 +8,7 @@
 mod case;
 mod cases;
 mod flips;
+mod harness;
 #[path = "../support/hostile.rs"]
 #[allow(dead_code, reason = "the end-to-end tests use the rest")]
 mod hostile;
@@ -15,8 +16,7 @@ mod hostile;
 #[allow(dead_code, reason = "it knows the target directory; the jars are for the end-to-end tests")]
 mod jars;
 mod raw;
-mod regain;
-mod scene;
+mod recovery_time;
 mod seeds;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jars::target;
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// Resident memory of this process at its highest, for all of the corpus: hundreds of bombs of 64 MiB and more.
-const MEMORY: u64 = 2 << 30;
+/// The limit of this process's peak memory, for all of the corpus: hundreds of plugins that allocate 64 MiB and more.
+const MAX_PEAK_MEMORY: u64 = 2 << 30;
 
 /// The project's root.
 fn root() -> PathBuf {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
         .map(|case| note(format!("{}::{}", case.place.name(), case.name), Box::new(move || case.run())))
         .collect();
     trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
-    trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(regain::run)));
+    trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(recovery_time::run)));
     trials.push(note("seeds::of_the_fuzz_targets".into(), Box::new(seeds::run)));
     let conclusion = libtest_mimic::run(&arguments, trials);
 
@@ -60,17 +60,17 @@ fn main() -> ExitCode {
     for (name, outcome) in outcomes.iter() {
         println!("{name:width$}  {outcome}");
     }
-    let peak = peak();
+    let peak = peak_memory();
     println!("{} outcomes, {} MiB of memory at the highest", outcomes.len(), peak >> 20);
-    if peak > MEMORY {
+    if peak > MAX_PEAK_MEMORY {
         eprintln!("the host's memory is not bounded");
         return ExitCode::FAILURE;
     }
     conclusion.exit_code()
 }
 
-/// Bytes.
-fn peak() -> u64 {
+/// Peak resident memory of this process, bytes.
+fn peak_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or_default() << 10

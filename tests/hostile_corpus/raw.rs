@@ -79,7 +79,7 @@ impl Raw {
         let column = words(&[64, 1, 0, 0, 0]);
         let classes = words(&[65, 1, 66, 1]);
         let signature = words(&[0, 72, 1, 96, 2]);
-        let poison = crate::scene::POISON_VALUE;
+        let poison = crate::harness::POISON_VALUE;
         format!(
             r#"(component
   (core module $libc
@@ -190,7 +190,7 @@ pub fn nested(depth: usize) -> Vec<u8> {
 }
 
 /// Each component instantiates the one before it twice: a few lines come to two to the power of `doublings` instances.
-pub fn laughs(doublings: usize) -> Vec<u8> {
+pub fn billion_laughs(doublings: usize) -> Vec<u8> {
     let mut text = String::from("(component (component $c0 (core module $m) (core instance (instantiate $m)))");
     for at in 0..doublings {
         let twice = "(instance (instantiate $c))".repeat(2);

@@ -1,4 +1,4 @@
-//! The fuzz targets' seeds and mutations of them, fed to the same entry points: so that neither rots while nobody fuzzes.
+//! The fuzz targets' seeds and mutations of them, fed to the same entry points, so that both keep working while nobody fuzzes.
 //! `SANDPIPER_CHAOS=long` mutates a hundred times as often.
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,7 +16,7 @@ pub fn run() -> Result<String> {
     let long = std::env::var("SANDPIPER_CHAOS").is_ok_and(|form| form == "long");
     let mutations = if long { MUTATIONS * 100 } else { MUTATIONS };
     let mut random = Random(0x5eed);
-    let mut fed = Vec::new();
+    let mut counts = Vec::new();
     for target in std::fs::read_dir(&seeds).with_context(|| seeds.display().to_string())? {
         let target = target?;
         let name = target.file_name().to_string_lossy().into_owned();
@@ -42,21 +42,21 @@ pub fn run() -> Result<String> {
         };
         for seed in &seeds {
             feed(seed)?;
-            // Components have the flips, and cost a compilation each.
+            // Components cost a compilation each, and `flips` mutates them already.
             for _ in 0..if name == "component" { 0 } else { mutations } {
                 feed(&mutated(seed, &seeds, &mut random))?;
             }
         }
-        fed.push(format!("{} of {name}", files.len()));
+        counts.push(format!("{} of {name}", files.len()));
     }
-    fed.sort();
-    Ok(format!("{}, and {mutations} mutations of each", fed.join(", ")))
+    counts.sort();
+    Ok(format!("{}, and {mutations} mutations of each", counts.join(", ")))
 }
 
-/// One to four of: a bit flipped, a byte replaced by one that means something, a stretch cut, doubled, or taken from
-/// another seed.
+/// One to four mutations: a bit flipped, a byte replaced by one that has a meaning in some format, a stretch removed,
+/// repeated, or inserted from another seed.
 fn mutated(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
-    const TELLING: &[u8] = b"\0\n\"'\\{}[]/~.,:=#$-+e0189\x7f\x80\xc3\xff";
+    const SPECIAL: &[u8] = b"\0\n\"'\\{}[]/~.,:=#$-+e0189\x7f\x80\xc3\xff";
     let mut bytes = seed.to_vec();
     for _ in 0..=random.below(4) {
         let mut pick = |length: usize| random.below(length.max(1) as u64) as usize;
@@ -64,7 +64,7 @@ fn mutated(seed: &[u8], seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let stretch = at.min(end)..at.max(end).min(at.min(end) + 16);
         match pick(5) {
             0 if !bytes.is_empty() => bytes[at] ^= 1 << pick(8),
-            1 if !bytes.is_empty() => bytes[at] = TELLING[pick(TELLING.len())],
+            1 if !bytes.is_empty() => bytes[at] = SPECIAL[pick(SPECIAL.len())],
             2 => drop(bytes.drain(stretch)),
             3 => {
                 let copy = bytes[stretch].to_vec();

@@ -13,12 +13,12 @@ const CLUSTER_ID: &str = "c2FuZHBpcGVyLXRlc3RzMQ";
 /// A group's coordinator leads one of these.
 pub const OFFSETS_PARTITIONS: usize = 3;
 
-/// How a broker's JVM is set up.
+/// How a broker's JVM is set up: for a short or a long life.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Life {
-    /// For a test: C1 alone, the serial collector and few threads are ready sooner on few cores.
+    /// For tests: the C1 compiler alone, the serial collector and few threads are ready sooner on few cores.
     Short,
-    /// As Kafka's own start script has it: for what is measured.
+    /// For measurements: as Kafka's own start script sets it up.
     Long,
 }
 
@@ -28,7 +28,7 @@ pub struct Broker {
     life: Life,
     pub listener: Port,
     pub controller: Port,
-    /// A second listener, and the address that clients of it are told: a proxy's.
+    /// A second listener, and the address that it advertises to its clients: a proxy's.
     pub behind: Option<(Port, String)>,
     /// Configuration, data and log.
     pub directory: PathBuf,

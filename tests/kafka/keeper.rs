@@ -17,7 +17,7 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
         let (sender, jobs) = channel::<Job>();
         std::thread::spawn(move || {
             for (mut command, answer) in jobs {
-                // The asker may have panicked meanwhile: then nobody wants the answer.
+                // A caller that panicked meanwhile no longer receives.
                 let _ = answer.send(command.spawn());
             }
         });

@@ -41,8 +41,8 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// One broker that answers on two addresses: its own, and one whose clients are sent to that proxy. Answers where
-    /// the proxy finds it.
+    /// One broker with two listeners: its own, and one that advertises the proxy's address to its clients. Returns the
+    /// second listener's own address, which the proxy is to forward to.
     pub fn start_behind(directory: &Path, life: Life, proxy: &str) -> Result<(Kafka, String)> {
         let mut broker = Broker::reserve(1, directory.join("broker-1"), life)?;
         let port = Port::reserve()?;
@@ -177,22 +177,22 @@ impl Kafka {
         config.create().context("no admin client")
     }
 
-    /// Ends every broker in good order.
+    /// Stops every broker, with a clean shutdown.
     pub fn stop(&self) -> Result<()> {
         self.brokers().iter_mut().try_for_each(Broker::stop)
     }
 
-    /// Ends every broker as a power cut would.
+    /// Kills every broker, as a power cut would.
     pub fn kill(&self) -> Result<()> {
         self.brokers().iter_mut().try_for_each(Broker::kill)
     }
 
-    /// Ends one broker as a power cut would; `launch` brings it back.
+    /// Kills one broker, as a power cut would; `launch` starts it again.
     pub fn kill_one(&self, at: usize) -> Result<()> {
         self.brokers().get_mut(at).map_or(Ok(()), Broker::kill)
     }
 
-    /// Ends one broker in good order.
+    /// Stops one broker, with a clean shutdown.
     pub fn stop_one(&self, at: usize) -> Result<()> {
         self.brokers().get_mut(at).map_or(Ok(()), Broker::stop)
     }
@@ -209,7 +209,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        // The directory is about to go or is kept for its logs: nobody needs its data in good order.
+        // Nobody reads the data any more, so no clean shutdown is needed.
         let _ = self.kill();
     }
 }

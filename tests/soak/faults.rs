@@ -1,26 +1,28 @@
-//! What is done to a daemon that it must survive: each fault is applied and lifted, and all kinds take their turns.
+//! The faults of the soak: each is applied and ended again, and all kinds take turns in random order.
 
-use crate::course::Dice;
-use crate::proxy::{Action, END_TXN, Rule, Way};
-use crate::stage::{Stage, until_owns};
+use crate::load_test::{LoadTest, until_owns};
+use crate::matrix::SeededRandom;
+use crate::proxy::{Action, Direction, END_TXN, Rule};
 use crate::support::daemon::Daemon;
 use crate::support::{record, topic, until_true};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
-/// Its name in the picture, and what it is.
+/// A fault's name in the picture, and what applies it.
 type Kind = (&'static str, fn(&mut Faults, &mut Daemon) -> Result<()>);
 
 const KINDS: [Kind; 10] = [
-    ("commit answers cut", |faults, _| faults.commits_meet(Way::Answer, Action::Cut, 3)),
-    ("commit request late", |faults, _| faults.commits_meet(Way::Request, Action::Delay(LATE), 1)),
-    ("commit request lost", |faults, _| faults.commits_meet(Way::Request, Action::Lose, 1)),
-    ("commit requests stranded", |faults, _| faults.commits_meet(Way::Request, Action::Strand(STRAY), 3)),
+    ("commit answers cut", |faults, _| faults.apply_to_commits(Direction::Response, Action::Disconnect, 3)),
+    ("commit request late", |faults, _| faults.apply_to_commits(Direction::Request, Action::Delay(LATE), 1)),
+    ("commit request lost", |faults, _| faults.apply_to_commits(Direction::Request, Action::Drop, 1)),
+    ("commit requests stranded", |faults, _| {
+        faults.apply_to_commits(Direction::Request, Action::DelayPastDisconnect(STRAY), 3)
+    }),
     ("cut off from the broker", |faults, _| faults.cut_off()),
     ("slow answers", |faults, _| faults.slow_answers()),
     ("a second daemon", |faults, _| faults.second_daemon()),
     ("swaps", |faults, daemon| faults.swaps(daemon)),
-    ("stopped and continued", |faults, daemon| faults.stopped(daemon)),
+    ("stopped and continued", |faults, daemon| faults.stopped_and_continued(daemon)),
     ("malformed rows", |faults, _| faults.malformed_rows()),
 ];
 
@@ -29,77 +31,90 @@ pub fn names() -> [&'static str; KINDS.len()] {
     KINDS.map(|(name, _)| name)
 }
 
-/// Beyond the time that the daemon gives a transaction.
+/// Longer than a transaction's budget.
 const LATE: Duration = Duration::from_secs(5);
 const STRAY: Duration = Duration::from_millis(250);
 const SLOW: Duration = Duration::from_millis(200);
 
 pub struct Faults<'a> {
-    stage: &'a Stage<'a>,
-    dice: Dice,
-    /// Kinds whose turn has not come.
-    left: Vec<Kind>,
-    /// The deployment of the daemon under test.
+    test: &'a LoadTest<'a>,
+    random: SeededRandom,
+    /// Kinds whose turn has not come in this pass.
+    remaining: Vec<Kind>,
+    /// The revision that the daemon under test runs.
     revision: u64,
     malformed: usize,
 }
 
 impl<'a> Faults<'a> {
-    pub fn new(stage: &'a Stage<'a>) -> Result<Faults<'a>> {
-        Ok(Faults { stage, dice: Dice::new(&stage.scene.name)?, left: Vec::new(), revision: 1, malformed: 0 })
+    pub fn new(test: &'a LoadTest<'a>) -> Result<Faults<'a>> {
+        Ok(Faults {
+            test,
+            random: SeededRandom::new(&test.scene.name)?,
+            remaining: Vec::new(),
+            revision: 1,
+            malformed: 0,
+        })
     }
 
-    /// The next one, at random, but none for the second time before all were there.
+    /// The next kind, at random; none comes again before all the others have.
     pub fn next(&mut self) -> Kind {
-        if self.left.is_empty() {
-            self.left = KINDS.to_vec();
+        if self.remaining.is_empty() {
+            self.remaining = KINDS.to_vec();
         }
-        self.left.swap_remove(self.dice.below(self.left.len() as u64) as usize)
+        self.remaining.swap_remove(self.random.below(self.remaining.len() as u64) as usize)
     }
 
-    /// Some seconds, so that it is no fixed time of a transaction's.
-    fn a_while(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.dice.below(most - least))
+    /// A random time, so that a fault has no fixed relation to the transactions.
+    fn random_time(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(least + self.random.below(most - least))
     }
 
-    fn commits_meet(&self, way: Way, action: Action, times: usize) -> Result<()> {
-        let proxy = self.stage.proxy()?;
-        proxy.rule(Rule { kind: Some(END_TXN), way, action, times });
-        until_true("the commits meet it", || Ok(proxy.met() == times))?;
-        proxy.lift();
+    fn apply_to_commits(&self, direction: Direction, action: Action, times: usize) -> Result<()> {
+        let proxy = self.test.proxy()?;
+        proxy.rule(Rule { api_key: Some(END_TXN), direction, action, times });
+        until_true("the rule has applied to the commits", || Ok(proxy.matched() == times))?;
+        proxy.clear_rules();
         Ok(())
     }
 
     fn cut_off(&mut self) -> Result<()> {
-        let length = self.a_while(2_000, 5_000);
-        let ways = [&[Way::Request, Way::Answer][..], &[Way::Request], &[Way::Answer]][self.dice.below(3) as usize];
-        let proxy = self.stage.proxy()?;
-        proxy.block(ways);
+        let length = self.random_time(2_000, 5_000);
+        let directions =
+            [&[Direction::Request, Direction::Response][..], &[Direction::Request], &[Direction::Response]]
+                [self.random.below(3) as usize];
+        let proxy = self.test.proxy()?;
+        proxy.block(directions);
         std::thread::sleep(length);
-        proxy.lift();
+        proxy.clear_rules();
         Ok(())
     }
 
     fn slow_answers(&mut self) -> Result<()> {
-        let length = self.a_while(2_000, 5_000);
-        let proxy = self.stage.proxy()?;
-        proxy.rule(Rule { kind: None, way: Way::Answer, action: Action::Delay(SLOW), times: usize::MAX });
+        let length = self.random_time(2_000, 5_000);
+        let proxy = self.test.proxy()?;
+        proxy.rule(Rule {
+            api_key: None,
+            direction: Direction::Response,
+            action: Action::Delay(SLOW),
+            times: usize::MAX,
+        });
         std::thread::sleep(length);
-        proxy.lift();
+        proxy.clear_rules();
         Ok(())
     }
 
-    /// It joins the group, takes over half of it, and leaves.
+    /// A second daemon joins the group, takes over half of the partitions and leaves.
     fn second_daemon(&mut self) -> Result<()> {
-        let name = &self.stage.scene.name;
-        let mut second = self.stage.daemon("b")?;
+        let name = &self.test.scene.name;
+        let mut second = self.test.daemon("b")?;
         let known = second.pipeline(name)?["revision"].as_u64().context("no revision in the status")?;
-        // Partitions wait for the deployment that they were last processed by.
+        // A partition waits until its new owner runs the revision that it was last committed with.
         for revision in known + 1..=self.revision {
-            self.stage.swap(&mut [&mut second], revision)?;
+            self.test.swap(&mut [&mut second], revision)?;
         }
         until_owns(&mut second, name, |owned| owned > 0)?;
-        self.stage.until_serves(&mut second)?;
+        self.test.until_commits(&mut second)?;
         second.sigterm()?;
         let status = second.wait_exit()?;
         ensure!(status.code() == Some(0), "the second daemon ended with {status}");
@@ -107,21 +122,21 @@ impl<'a> Faults<'a> {
     }
 
     fn swaps(&mut self, daemon: &mut Daemon) -> Result<()> {
-        for _ in 0..3 + self.dice.below(8) {
+        for _ in 0..3 + self.random.below(8) {
             self.revision += 1;
-            self.stage.swap(&mut [daemon], self.revision)?;
+            self.test.swap(&mut [daemon], self.revision)?;
         }
         Ok(())
     }
 
-    /// Shorter than its session.
-    fn stopped(&mut self, daemon: &mut Daemon) -> Result<()> {
+    /// Stops the process for less than its session timeout.
+    fn stopped_and_continued(&mut self, daemon: &mut Daemon) -> Result<()> {
         daemon.signal(libc::SIGSTOP)?;
-        std::thread::sleep(self.a_while(1_000, 4_000));
+        std::thread::sleep(self.random_time(1_000, 4_000));
         daemon.signal(libc::SIGCONT)
     }
 
-    /// A few hundred at once, each wrong in another way.
+    /// 200 at once, malformed in eight different ways.
     fn malformed_rows(&mut self) -> Result<()> {
         let long = "5.1,".repeat(16_384);
         let texts: [&[u8]; 7] =
@@ -129,9 +144,9 @@ impl<'a> Faults<'a> {
         let mut records = Vec::new();
         for at in self.malformed..self.malformed + 200 {
             let record = texts.get(at % (texts.len() + 1)).map_or_else(record::tombstone, record::value);
-            records.push(record.key(format!("malformed-{at}")).on(at as i32 % crate::stage::PARTITIONS));
+            records.push(record.key(format!("malformed-{at}")).on(at as i32 % crate::load_test::PARTITIONS));
         }
         self.malformed += records.len();
-        topic::write(&self.stage.scene.bootstrap(), &self.stage.scene.topic("in"), &records)
+        topic::write(&self.test.scene.bootstrap(), &self.test.scene.topic("in"), &records)
     }
 }

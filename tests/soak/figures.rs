@@ -1,6 +1,6 @@
-//! What was sampled, and what comes of it: figures of each phase, the slope of memory, and what has grown.
+//! Samples, and what is computed from them: figures of each phase, the slope of memory, and what has grown.
 //!
-//! This part only computes: `watch` reads. So a leak can be planted in a test of it.
+//! This module only computes; `watch` samples. So a test of it can plant a leak.
 
 use crate::measure::{median, quantile};
 use std::fmt::Write as _;
@@ -9,13 +9,13 @@ use std::fmt::Write as _;
 pub enum Phase {
     Steady,
     Faults,
-    /// No fault any more, and not yet everything committed that came meanwhile.
+    /// The faults are over, and not everything that came meanwhile is committed yet.
     Recovering,
     Recovered,
 }
 
 impl Phase {
-    /// As people call it: of recovery there is one.
+    /// The name in tables and the picture, where both parts of a recovery are one phase.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Steady => "steady",
@@ -29,35 +29,35 @@ impl Phase {
     }
 }
 
-/// One second of the daemon's.
+/// One sample of the daemon, taken each second.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Seconds since the watch began.
     pub at: f64,
-    /// From 1.
+    /// Counted from 1.
     pub round: usize,
     pub phase: Phase,
-    /// Megabytes.
+    /// Resident memory, megabytes.
     pub resident: f64,
     pub files: usize,
     pub threads: usize,
-    /// Milliseconds from a record's writing to a reader's having its prediction, median and worst of those that were
+    /// Milliseconds from the writing of a record until its prediction is read: median and maximum of the predictions that were
     /// read in this second.
     pub latency: Option<(f64, f64)>,
-    /// Milliseconds that a commit took by the daemon's own account, mean of those in this second.
+    /// Milliseconds that a commit took, as the daemon itself reports: the mean of this second's.
     pub commit: Option<f64>,
 }
 
-/// A fault, from its beginning until it was lifted.
+/// A fault, from its beginning to its end.
 #[derive(Clone, Debug)]
-pub struct Applied {
+pub struct AppliedFault {
     pub name: &'static str,
     /// Seconds since the watch began.
     pub from: f64,
     pub to: f64,
 }
 
-/// What resident memory gains in an hour, in megabytes, by two fits.
+/// How much resident memory grows, megabytes an hour, by two fits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slope {
     /// The median of the slopes between all pairs: a few samples far off do not move it.
@@ -71,7 +71,7 @@ pub struct Slope {
     pub samples: usize,
 }
 
-/// Of the samples at rest, after the first round: that one fills caches and pools. `None` when there are none.
+/// The slope over the samples at rest after the first round, which fills caches and pools. `None` when there are none.
 pub fn slope(samples: &[Sample]) -> Option<Slope> {
     let points: Vec<(f64, f64)> = samples
         .iter()
@@ -110,14 +110,15 @@ pub fn least_squares(points: &[(f64, f64)]) -> Option<f64> {
     (spread > 0.0).then(|| points.iter().map(|point| (point.0 - x) * (point.1 - y)).sum::<f64>() / spread)
 }
 
-/// A client of librdkafka that was forgotten has at least as many threads, and twice as many files.
+/// What the last recovery may have more of. A librdkafka client that was not closed has at least as many threads, and twice as
+/// many files.
 const THREADS: f64 = 3.0;
 const FILES: f64 = 8.0;
-/// Megabytes beside twice what it was.
+/// Megabytes, on top of twice the memory of the first steady phase.
 const MEMORY: f64 = 64.0;
 
-/// What the last recovery ended with more of than the first steady phase had, in words; empty when all is well.
-pub fn grown(samples: &[Sample]) -> Vec<String> {
+/// What the last recovery has more of than the first steady phase, beyond the allowance: a sentence for each, or none.
+pub fn growth(samples: &[Sample]) -> Vec<String> {
     let last = samples.last().map_or(0, |sample| sample.round);
     let mut found = Vec::new();
     let mut compare = |what: &str, of: fn(&Sample) -> f64, bound: fn(f64) -> f64| {
@@ -127,7 +128,7 @@ pub fn grown(samples: &[Sample]) -> Vec<String> {
         };
         let (before, after) = (typical(1, Phase::Steady), typical(last, Phase::Recovered));
         let bound = bound(before);
-        // Nothing to compare with is not well either.
+        // A missing sample fails the comparison as well.
         if after.is_nan() || bound.is_nan() || after > bound {
             found.push(format!(
                 "{what}: {after:.0} after the last recovery, {before:.0} at first, at most {bound:.0} are allowed"
@@ -140,7 +141,7 @@ pub fn grown(samples: &[Sample]) -> Vec<String> {
     found
 }
 
-/// A row for each phase: median and largest of each figure.
+/// A table with a row for each phase: median and maximum of each figure.
 pub fn table(samples: &[Sample]) -> String {
     let mut text = format!(
         "{:<5} {:<9} {:>13} {:>11} {:>11} {:>22} {:>15}\n{:<5} {:<9} {:>13} {:>11} {:>11} {:>22} {:>15}\n",
@@ -189,8 +190,8 @@ pub fn table(samples: &[Sample]) -> String {
     text
 }
 
-/// A line for each sample, with the faults that were on in its second.
-pub fn csv(samples: &[Sample], faults: &[Applied]) -> String {
+/// CSV with a line for each sample, and the faults that were active in its second.
+pub fn csv(samples: &[Sample], faults: &[AppliedFault]) -> String {
     let mut text =
         "seconds,round,phase,faults,resident_mb,files,threads,latency_median_ms,latency_worst_ms,commit_mean_ms\n"
             .to_owned();

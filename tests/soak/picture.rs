@@ -1,6 +1,6 @@
 //! The samples as a picture: memory, files, threads and latency over time, with the faults behind them.
 
-use crate::figures::{Applied, Phase, Sample, Slope};
+use crate::figures::{AppliedFault, Phase, Sample, Slope};
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -31,44 +31,45 @@ const PALE: RGBColor = RGBColor(147, 180, 244);
 const GREEN: RGBColor = RGBColor(4, 120, 87);
 const RED: RGBColor = RGBColor(190, 24, 60);
 
-/// All that the picture shows.
-pub struct Story<'a> {
+/// Everything that the picture shows.
+pub struct Picture<'a> {
     pub title: String,
     pub subtitle: String,
     pub samples: &'a [Sample],
-    pub faults: &'a [Applied],
-    /// Every kind of fault: its place here is its number.
+    pub faults: &'a [AppliedFault],
+    /// Every kind of fault. A fault's number in the picture is its place here, from 1.
     pub kinds: &'a [&'static str],
     pub slope: Option<&'a Slope>,
 }
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-/// A line through the points that follow one another.
+/// A line, interrupted where a point has no value.
 struct Line<'a> {
     name: &'a str,
     colour: RGBColor,
     points: Vec<(f64, Option<f64>)>,
 }
 
-pub fn draw(story: &Story, path: &Path) -> Result<()> {
-    drawn(story, path).map_err(|error| anyhow!("{} cannot be drawn: {error}", path.display()))
+pub fn draw(picture: &Picture, path: &Path) -> Result<()> {
+    try_draw(picture, path).map_err(|error| anyhow!("{} cannot be drawn: {error}", path.display()))
 }
 
-fn drawn(story: &Story, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let legend = story.kinds.len().div_ceil(COLUMNS) as i32 * LINE + 28;
+fn try_draw(picture: &Picture, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let legend = picture.kinds.len().div_ceil(COLUMNS) as i32 * LINE + 28;
     let height = HEAD + STRIP + 4 * PANEL + AXIS + legend;
     let root = SVGBackend::new(path, (WIDTH as u32, height as u32)).into_drawing_area();
     root.fill(&WHITE)?;
     let part = |top: i32, height: i32| root.clone().shrink((0, top), (WIDTH, height));
-    root.draw_text(&story.title, &text(22, INK), (LEFT, 18))?;
-    root.draw_text(&story.subtitle, &text(14, FAINT), (LEFT, 48))?;
-    strip(story, &part(HEAD, STRIP))?;
-    let column = |of: fn(&Sample) -> Option<f64>| story.samples.iter().map(|sample| (sample.at, of(sample))).collect();
+    root.draw_text(&picture.title, &text(22, INK), (LEFT, 18))?;
+    root.draw_text(&picture.subtitle, &text(14, FAINT), (LEFT, 48))?;
+    strip(picture, &part(HEAD, STRIP))?;
+    let column =
+        |of: fn(&Sample) -> Option<f64>| picture.samples.iter().map(|sample| (sample.at, of(sample))).collect();
     let one = |of| vec![Line { name: "", colour: BLUE, points: column(of) }];
     let mut memory = one(|sample| Some(sample.resident));
     let trend;
-    if let Some(slope) = story.slope {
+    if let Some(slope) = picture.slope {
         trend = format!("Theil-Sen fit of the samples at rest: {:+.1} MB an hour", slope.theil_sen);
         let end = slope.height + slope.theil_sen / 3_600.0 * (slope.to - slope.from);
         memory.push(Line {
@@ -78,10 +79,10 @@ fn drawn(story: &Story, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         });
     }
     let top = HEAD + STRIP;
-    panel(story, &part(top, PANEL), "Resident memory, MB", &memory, Scale::FromZero)?;
-    panel(story, &part(top + PANEL, PANEL), "Open files", &one(|sample| Some(sample.files as f64)), Scale::FromZero)?;
+    panel(picture, &part(top, PANEL), "Resident memory, MB", &memory, Scale::FromZero)?;
+    panel(picture, &part(top + PANEL, PANEL), "Open files", &one(|sample| Some(sample.files as f64)), Scale::FromZero)?;
     panel(
-        story,
+        picture,
         &part(top + 2 * PANEL, PANEL),
         "Threads",
         &one(|sample| Some(sample.threads as f64)),
@@ -97,8 +98,8 @@ fn drawn(story: &Story, path: &Path) -> Result<(), Box<dyn std::error::Error>> {
         Line { name: "the commit itself, mean", colour: GREEN, points: column(|sample| sample.commit) },
     ];
     let title = "Latency: from a record's writing until its prediction is committed and read";
-    panel(story, &part(top + 3 * PANEL, PANEL + AXIS), title, &latency, Scale::Logarithmic)?;
-    list(story, &part(top + 4 * PANEL + AXIS, legend))?;
+    panel(picture, &part(top + 3 * PANEL, PANEL + AXIS), title, &latency, Scale::Logarithmic)?;
+    list(picture, &part(top + 4 * PANEL + AXIS, legend))?;
     root.present()?;
     Ok(())
 }
@@ -111,7 +112,7 @@ fn centred(size: i32, colour: RGBColor) -> TextStyle<'static> {
     text(size, colour).pos(Pos::new(HPos::Center, VPos::Center))
 }
 
-impl Story<'_> {
+impl Picture<'_> {
     fn end(&self) -> f64 {
         self.samples.last().map_or(1.0, |sample| sample.at).max(1.0)
     }
@@ -130,15 +131,15 @@ impl Story<'_> {
         phases
     }
 
-    fn number(&self, fault: &Applied) -> usize {
+    fn number(&self, fault: &AppliedFault) -> usize {
         self.kinds.iter().position(|kind| *kind == fault.name).map_or(0, |at| at + 1)
     }
 }
 
 /// The phases by name, and each fault by its number.
-fn strip(story: &Story, area: &Area) -> Result<(), Box<dyn std::error::Error>> {
-    let x = |at: f64| LEFT + (at / story.end() * f64::from(WIDTH - LEFT - RIGHT)).round() as i32;
-    for (round, phase, from, to) in story.phases() {
+fn strip(picture: &Picture, area: &Area) -> Result<(), Box<dyn std::error::Error>> {
+    let x = |at: f64| LEFT + (at / picture.end() * f64::from(WIDTH - LEFT - RIGHT)).round() as i32;
+    for (round, phase, from, to) in picture.phases() {
         let (left, right) = (x(from), x(to));
         if phase == Phase::Faults {
             area.draw(&Rectangle::new([(left, 0), (right, STRIP)], SHADE.filled()))?;
@@ -153,13 +154,13 @@ fn strip(story: &Story, area: &Area) -> Result<(), Box<dyn std::error::Error>> {
         area.draw(&PathElement::new([(left, 0), (left, STRIP)], GRID.stroke_width(1)))?;
     }
     let mut taken = LEFT;
-    for fault in story.faults {
-        // Something is to be seen of the shortest.
+    for fault in picture.faults {
+        // At least three pixels, so that the shortest fault is visible.
         let (left, right) = (x(fault.from), x(fault.to).max(x(fault.from) + 3));
         area.draw(&Rectangle::new([(left, 23), (right, STRIP)], FAULT.mix(0.75).filled()))?;
-        let number = story.number(fault).to_string();
+        let number = picture.number(fault).to_string();
         let half = 4 * number.len() as i32;
-        // Beside the one before rather than over it, and not at all rather than far away.
+        // The number stands beside the one before rather than over it, and is left out where that would move it far away.
         let place = ((left + right) / 2).max(taken + half);
         if place - (left + right) / 2 < 8 {
             area.draw_text(&number, &centred(11, INK), (place, 36))?;
@@ -176,9 +177,9 @@ enum Scale {
     Logarithmic,
 }
 
-/// The last one has the axis of time below it.
+/// One chart; the last one has the axis of time below it.
 fn panel(
-    story: &Story,
+    picture: &Picture,
     area: &Area,
     title: &str,
     lines: &[Line],
@@ -194,19 +195,22 @@ fn panel(
         .margin_bottom(if is_last { 0 } else { 8 })
         .set_label_area_size(LabelAreaPosition::Left, LEFT)
         .set_label_area_size(LabelAreaPosition::Bottom, if is_last { AXIS } else { 0 });
-    let time = 0.0..story.end() / 60.0;
-    // Two kinds of axes are two types.
+    let time = 0.0..picture.end() / 60.0;
+    // A linear and a logarithmic chart are of different types, so a macro draws both.
     macro_rules! finish {
         ($chart:expr, $lowest:expr, $highest:expr, $label:expr) => {{
             let mut chart = $chart;
             let band = |from: f64, to: f64, colour: RGBAColor| {
                 Rectangle::new([(from / 60.0, $lowest), (to / 60.0, $highest)], colour.filled())
             };
-            let shaded = story.phases().into_iter().filter(|(_, phase, ..)| *phase == Phase::Faults);
+            let shaded = picture.phases().into_iter().filter(|(_, phase, ..)| *phase == Phase::Faults);
             chart.draw_series(shaded.map(|(.., from, to)| band(from, to, SHADE.to_rgba())))?;
-            let shortest = story.end() / 500.0;
+            let shortest = picture.end() / 500.0;
             chart.draw_series(
-                story.faults.iter().map(|fault| band(fault.from, fault.to.max(fault.from + shortest), FAULT.mix(0.28))),
+                picture
+                    .faults
+                    .iter()
+                    .map(|fault| band(fault.from, fault.to.max(fault.from + shortest), FAULT.mix(0.28))),
             )?;
             chart
                 .configure_mesh()
@@ -224,7 +228,7 @@ fn panel(
                 for run in line.points.split(|(_, value)| value.is_none()) {
                     let points = run.iter().filter_map(|(at, value)| Some((at / 60.0, (*value)?.max($lowest))));
                     if let [(at, Some(value))] = run {
-                        // Alone it would be no line.
+                        // A line through a single point would be invisible.
                         let point = (at / 60.0, value.max($lowest));
                         chart.draw_series([Circle::new(point, 2, line.colour.filled())])?;
                     }
@@ -248,7 +252,7 @@ fn panel(
     area.draw_text(title, &text(14, INK), (LEFT, 6))?;
     let mut left = WIDTH - RIGHT;
     for line in lines.iter().rev().filter(|line| !line.name.is_empty()) {
-        // No font is at hand to measure by: room for a wide one.
+        // No font is loaded to measure the text by, so room is left for a wide one.
         left -= (line.name.chars().count() as f64 * 6.4) as i32;
         area.draw_text(line.name, &text(13, FAINT), (left, 7))?;
         area.draw(&PathElement::new([(left - 30, 13), (left - 8, 13)], line.colour.stroke_width(3)))?;
@@ -261,10 +265,10 @@ fn panel(
     Ok(())
 }
 
-/// What the numbers of the faults stand for.
-fn list(story: &Story, area: &Area) -> Result<(), Box<dyn std::error::Error>> {
+/// The list of faults by number.
+fn list(picture: &Picture, area: &Area) -> Result<(), Box<dyn std::error::Error>> {
     let width = (WIDTH - LEFT - RIGHT) / COLUMNS as i32;
-    for (at, kind) in story.kinds.iter().enumerate() {
+    for (at, kind) in picture.kinds.iter().enumerate() {
         let (left, top) = (LEFT + (at % COLUMNS) as i32 * width, 12 + (at / COLUMNS) as i32 * LINE);
         area.draw(&Rectangle::new([(left, top), (left + 22, top + 16)], FAULT.mix(0.75).filled()))?;
         area.draw_text(&(at + 1).to_string(), &centred(11, INK), (left + 11, top + 8))?;

@@ -1,18 +1,18 @@
-//! What exactly-once means, checked from outside: inputs, outputs, committed offsets and the broker's log are compared
-//! with each other and with nothing that the program says of itself.
+//! Exactly-once, checked from outside: inputs, outputs, committed offsets and the broker's log are compared with each
+//! other, and nothing that the program reports of itself is believed.
 //!
-//! This part only compares: `observe` reads. So each kind of defect can be planted in a test of the checker itself.
+//! This module only compares; `observe` reads. So a test of the checker can plant each kind of defect.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-/// Partition and offset.
-pub type Place = (i32, i64);
+/// A partition and an offset of it.
+pub type PartitionOffset = (i32, i64);
 
 /// A record that went in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
-    pub at: Place,
+    pub at: PartitionOffset,
     pub id: String,
 }
 
@@ -20,46 +20,48 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Output {
     pub topic: String,
-    pub at: Place,
-    /// Where it says that it came from.
-    pub origin: Place,
+    pub at: PartitionOffset,
+    /// The input record that it names as its origin.
+    pub origin: PartitionOffset,
     pub id: String,
     pub revision: u64,
 }
 
-/// What one producer wrote into one partition between two of its control markers.
+/// The part of a transaction that lies in one partition: what its producer wrote there between two control markers.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Share {
-    /// The partition's folder: `topic-3`.
-    pub folder: String,
+pub struct TransactionPart {
+    /// The partition's directory: `topic-3`.
+    pub directory: String,
+    /// `commit`, `abort` or `open`.
     pub outcome: String,
+    /// Its first offset.
     pub first: i64,
     pub revisions: Vec<u64>,
 }
 
-/// What one committed transaction committed for the group.
+/// The offsets that one committed transaction committed for the group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// In the offsets' metadata.
     pub revisions: BTreeSet<u64>,
     /// Of the input topic.
-    pub offsets: Vec<Place>,
+    pub offsets: Vec<PartitionOffset>,
 }
 
-/// All that clients and the log show of one pipeline after it has come to rest.
+/// Everything that clients and the log show of one pipeline once it has processed its input.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     pub inputs: Vec<Input>,
     /// As read_committed, ordered by topic, partition and offset.
     pub outputs: Vec<Output>,
-    /// As read_uncommitted: what was aborted is among it.
+    /// As read_uncommitted: aborted outputs are among them.
     pub attempts: Vec<Output>,
-    /// By input partition: what is committed, and the end.
+    /// By input partition: the committed offset, and the end offset.
     pub committed: Vec<i64>,
     pub ends: Vec<i64>,
-    /// Partitions whose stable end stays below their end.
+    /// Partitions whose last stable offset stays below their end.
     pub open: Vec<String>,
-    pub shares: Vec<Share>,
+    pub parts: Vec<TransactionPart>,
     /// In the log's order.
     pub commits: Vec<Commit>,
 }
@@ -95,7 +97,7 @@ const ALL: [(Defect, &str); 8] = [
     (Defect::Behind, "behind"),
 ];
 
-/// The defects, each with what it is about.
+/// The defects that were found, each with the records that show it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
     pub records: usize,
@@ -150,9 +152,10 @@ pub fn check(observed: &Observed) -> Report {
 }
 
 fn check_once(observed: &Observed, report: &mut Report) {
-    let inputs: BTreeMap<Place, &str> = observed.inputs.iter().map(|input| (input.at, input.id.as_str())).collect();
+    let inputs: BTreeMap<PartitionOffset, &str> =
+        observed.inputs.iter().map(|input| (input.at, input.id.as_str())).collect();
     let is_ours = |output: &Output| inputs.get(&output.origin) == Some(&output.id.as_str());
-    let mut times: BTreeMap<Place, usize> = BTreeMap::new();
+    let mut times: BTreeMap<PartitionOffset, usize> = BTreeMap::new();
     for output in observed.outputs.iter().filter(|output| is_ours(output)) {
         *times.entry(output.origin).or_default() += 1;
     }
@@ -163,13 +166,13 @@ fn check_once(observed: &Observed, report: &mut Report) {
             Some(times) => report.add(Defect::Duplicated, format!("{:?} {}: {times} times", input.at, input.id)),
         }
     }
-    // What is committed is among the attempts; one that is not would be foreign as well.
+    // Committed outputs are among the attempts too; one that is not there is foreign as well.
     for output in observed.attempts.iter().chain(&observed.outputs).filter(|output| !is_ours(output)) {
         report.add(Defect::Foreign, format!("{output:?}"));
     }
 }
 
-/// Per input partition and output topic. A duplicate is no disorder: only the first of its outputs counts.
+/// Order per input partition and output topic. A duplicate is no disorder: only the first of its outputs counts.
 fn check_order(observed: &Observed, report: &mut Report) {
     let mut last: BTreeMap<(&str, i32), &Output> = BTreeMap::new();
     let mut seen = BTreeSet::new();
@@ -189,21 +192,21 @@ fn check_order(observed: &Observed, report: &mut Report) {
 
 /// No transaction carries two revisions: neither among its outputs, nor between those and its offsets.
 fn check_transactions(observed: &Observed, report: &mut Report) {
-    for share in observed.shares.iter().filter(|share| share.revisions.len() > 1) {
-        report.add(Defect::Mixed, format!("{share:?}"));
+    for part in observed.parts.iter().filter(|part| part.revisions.len() > 1) {
+        report.add(Defect::Mixed, format!("{part:?}"));
     }
-    for share in observed.shares.iter().filter(|share| share.outcome == "open") {
-        report.add(Defect::Open, format!("{share:?}"));
+    for part in observed.parts.iter().filter(|part| part.outcome == "open") {
+        report.add(Defect::Open, format!("{part:?}"));
     }
-    // Per input partition, the offset up to which a transaction went → its revision.
-    let mut upto: BTreeMap<i32, BTreeMap<i64, u64>> = BTreeMap::new();
+    // For each input partition: the offset that a transaction committed → its revision.
+    let mut revisions: BTreeMap<i32, BTreeMap<i64, u64>> = BTreeMap::new();
     for commit in &observed.commits {
         let (Some(revision), 1) = (commit.revisions.first(), commit.revisions.len()) else {
             report.add(Defect::Mixed, format!("{commit:?}"));
             continue;
         };
         for (partition, offset) in &commit.offsets {
-            let offsets = upto.entry(*partition).or_default();
+            let offsets = revisions.entry(*partition).or_default();
             if offsets.last_key_value().is_some_and(|(last, _)| last > offset) {
                 report.add(Defect::WentBack, format!("{commit:?} after a later offset"));
             }
@@ -213,7 +216,7 @@ fn check_transactions(observed: &Observed, report: &mut Report) {
     }
     for output in &observed.outputs {
         let (partition, offset) = output.origin;
-        let covering = upto.get(&partition).and_then(|offsets| offsets.range(offset + 1..).next());
+        let covering = revisions.get(&partition).and_then(|offsets| offsets.range(offset + 1..).next());
         if let Some((_, revision)) = covering
             && output.revision != *revision
         {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// The program without our environment's own settings for it.
+/// The program, without the settings for it that this environment may have.
 pub fn sandpiper() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandpiper"));
     command.env_remove("SANDPIPER_ADMIN").env_remove("RUST_LOG").env_remove("FAILPOINTS").stdin(Stdio::null());
@@ -67,7 +67,7 @@ impl Daemon {
     ) -> Result<Daemon> {
         let state = scene.join(name);
         fs::create_dir_all(&state)?;
-        // What an earlier run left must not be taken for this run's.
+        // An earlier run's address must not be taken for this run's.
         let _ = fs::remove_file(state.join("admin"));
         let path = scene.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path)?;
@@ -87,7 +87,7 @@ impl Daemon {
         })
     }
 
-    /// Status code and body of a GET; `None` while nobody answers.
+    /// Status code and body of a GET; `None` when the daemon does not answer.
     pub fn get(&mut self, path: &str) -> Result<Option<(u16, String)>> {
         let url = format!("http://{}{path}", self.address()?);
         let config =
@@ -125,7 +125,7 @@ impl Daemon {
         found.with_context(|| format!("no pipeline {name} in {status}"))
     }
 
-    /// Waits until a pipeline's status is as wanted; answers it.
+    /// Waits until a pipeline's status is as wanted; returns it.
     pub fn until_status(&mut self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
         let found = until(what, || {
@@ -142,7 +142,7 @@ impl Daemon {
         Printed::of(sandpiper().args(arguments).args(["--admin", &url]))
     }
 
-    /// Deploys, and answers the new revision.
+    /// Deploys; returns the new revision.
     pub fn deploy(&mut self, pipeline: &str, arguments: &[&str]) -> Result<u64> {
         let printed = self.cli(&[&["deploy", pipeline, "--reason", "a test", "-o", "json"], arguments].concat())?;
         printed.json()?["revision"].as_u64().with_context(|| format!("no revision in {printed:?}\n{}", self.log_tail()))

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// What cargo told this process about the build of the tests, which the components' build must not hear.
-const OURS: [&str; 14] = [
+/// Prefixes of the environment variables that cargo set for the build of the tests: the components' build must not have them.
+const CARGO_VARIABLES: [&str; 14] = [
     "CARGO_BIN_",
     "CARGO_BUILD_",
     "CARGO_CFG_",
@@ -41,7 +41,8 @@ pub fn stock(name: &str) -> Result<PathBuf> {
     component(&root().join("plugins").join(name).join("Cargo.toml"), &format!("sandpiper_{name}"))
 }
 
-/// A component that imports one interface, which nobody offers, and exports nothing; byte by byte, since no toolchain makes it.
+/// A component that imports one interface, which no host offers, and exports nothing. It is written byte by byte, since no
+/// toolchain makes it.
 pub fn importing(interface: &str) -> Vec<u8> {
     let name = interface.as_bytes();
     let length = name.len() as u8;
@@ -72,7 +73,7 @@ fn component(manifest: &Path, name: &str) -> Result<PathBuf> {
 fn build(manifest: &Path) -> Result<Components> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| OURS.iter().any(|prefix| name.starts_with(prefix))) {
+        if name.to_str().is_some_and(|name| CARGO_VARIABLES.iter().any(|prefix| name.starts_with(prefix))) {
             cargo.env_remove(name);
         }
     }

@@ -1,10 +1,10 @@
-//! Java programs of one file each, run with Kafka's own classes: what our clients must agree with.
+//! Java programs of one file each, run with Kafka's own classes: the reference that our clients must agree with.
 
 use super::root;
 use crate::kafka::jars;
 use anyhow::{Result, ensure};
 
-/// What `tests/java/{file}` prints.
+/// Runs `tests/java/{file}`; returns what it prints.
 pub fn run(file: &str, arguments: &[&str]) -> Result<String> {
     let output = jars::java()?.arg(root().join("tests/java").join(file)).args(arguments).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

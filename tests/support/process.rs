@@ -1,9 +1,9 @@
-//! What the kernel says of a process: Linux' `/proc/PID`.
+//! A process's memory, threads and open files, from Linux's `/proc/PID`.
 
 use anyhow::{Context, Result};
 use std::fs;
 
-/// What a process holds at a moment.
+/// What a process uses at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
     /// Megabytes in memory, pages that it shares too.
@@ -29,7 +29,7 @@ pub fn status(process: u32) -> Result<(f64, usize)> {
     parse(&text).with_context(|| format!("{file} names no memory or no threads: has the process ended?\n{text}"))
 }
 
-/// Of a status file's text. A process that has ended and was not waited for has no memory.
+/// Megabytes and threads in the text of a status file; `None` for a process that has ended and was not waited for.
 pub fn parse(text: &str) -> Option<(f64, usize)> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let kibibytes: f64 = field("VmRSS:")?.strip_suffix("kB")?.trim().parse().ok()?;

@@ -1,8 +1,8 @@
-//! A TCP proxy that knows where Kafka's frames begin: it changes no byte, but delays, holds, drops or cuts the requests
-//! that it is told to, or their answers.
+//! A TCP proxy that knows where Kafka's frames begin. It changes no byte, but delays, holds or drops the requests or the
+//! responses that its rules name, or closes their connection.
 //!
-//! A frame is its size (i32) and that many bytes; a request begins with its kind (i16), version (i16) and correlation id
-//! (i32), an answer with the correlation id. Within a connection frames stay in order, so what is delayed delays all
+//! A frame is its size (i32) and that many bytes; a request begins with its API key (i16), version (i16) and correlation
+//! id (i32), a response with the correlation id. Frames of a connection stay in order, so a delayed frame delays all
 //! behind it, as on a slow network.
 
 use std::collections::HashMap;
@@ -11,40 +11,40 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The request that commits or aborts a transaction.
+/// The API key of EndTxn, the request that commits or aborts a transaction.
 pub const END_TXN: i16 = 26;
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// To the broker.
     Request,
     /// To the client.
-    Answer,
+    Response,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// Later by that much.
+    /// Passes after that time.
     Delay(Duration),
-    /// Later, when the rules are lifted.
+    /// Passes once the rules are cleared.
     Hold,
-    /// Never; the connection stays.
-    Lose,
-    /// Never; both sides of the connection are closed.
-    Cut,
-    /// Later by that much, when the client's side of the connection is long closed.
-    Strand(Duration),
+    /// Never passes; the connection stays open.
+    Drop,
+    /// Never passes; both sides of the connection are closed.
+    Disconnect,
+    /// Passes after that time; the client's side of the connection is closed at once.
+    DelayPastDisconnect(Duration),
 }
 
-/// What happens to which frames.
+/// Which frames an action applies to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
-    /// `None` is every kind.
-    pub kind: Option<i16>,
-    pub way: Way,
+    /// `None` is every request.
+    pub api_key: Option<i16>,
+    pub direction: Direction,
     pub action: Action,
-    /// How many frames; `usize::MAX` is all.
+    /// For how many frames the rule holds; `usize::MAX` is all.
     pub times: usize,
 }
 
@@ -52,12 +52,12 @@ pub struct Rule {
 struct State {
     upstream: Option<SocketAddr>,
     rules: Vec<Rule>,
-    /// Nothing passes these ways, on no connection.
-    blocked: Vec<Way>,
-    /// Frames that a rule met since the rules were last lifted.
-    met: usize,
-    /// Grows when rules are lifted: what is held goes on.
-    lifted: u64,
+    /// Directions in which nothing passes, on any connection.
+    blocked: Vec<Direction>,
+    /// Frames that a rule has applied to since the rules were last cleared.
+    matched: usize,
+    /// How often the rules were cleared: a held frame waits for the next time.
+    cleared: u64,
 }
 
 #[derive(Default)]
@@ -71,45 +71,47 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits out what blocks this way.
-    fn wait_until_open(&self, way: Way) {
-        let blocked = |state: &mut State| state.blocked.contains(&way);
+    /// Waits until nothing blocks this direction.
+    fn wait_until_open(&self, direction: Direction) {
+        let blocked = |state: &mut State| state.blocked.contains(&direction);
         drop(self.changed.wait_while(self.state(), blocked).unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// What becomes of this frame, counted.
-    fn meet(&self, kind: i16, way: Way) -> Option<Action> {
+    /// The action of the first rule that applies to a frame; it counts against the rule.
+    fn match_rule(&self, api_key: i16, direction: Direction) -> Option<Action> {
         let mut state = self.state();
-        let applies = |rule: &&mut Rule| rule.way == way && rule.times > 0 && rule.kind.is_none_or(|each| each == kind);
+        let applies = |rule: &&mut Rule| {
+            rule.direction == direction && rule.times > 0 && rule.api_key.is_none_or(|each| each == api_key)
+        };
         let rule = state.rules.iter_mut().find(applies)?;
         rule.times -= 1;
         let action = rule.action;
-        state.met += 1;
+        state.matched += 1;
         Some(action)
     }
 
-    /// Answers whether the frame goes on.
-    fn suffer(&self, action: Option<Action>) -> io::Result<bool> {
+    /// Carries out an action. Returns whether the frame passes.
+    fn carry_out(&self, action: Option<Action>) -> io::Result<bool> {
         match action {
             None => Ok(true),
-            Some(Action::Delay(time) | Action::Strand(time)) => {
+            Some(Action::Delay(time) | Action::DelayPastDisconnect(time)) => {
                 std::thread::sleep(time);
                 Ok(true)
             }
             Some(Action::Hold) => {
                 let state = self.state();
-                let now = state.lifted;
-                let held = |state: &mut State| state.lifted == now;
+                let now = state.cleared;
+                let held = |state: &mut State| state.cleared == now;
                 drop(self.changed.wait_while(state, held).unwrap_or_else(PoisonError::into_inner));
                 Ok(true)
             }
-            Some(Action::Lose) => Ok(false),
-            Some(Action::Cut) => Err(io::Error::other("cut")),
+            Some(Action::Drop) => Ok(false),
+            Some(Action::Disconnect) => Err(io::Error::other("disconnected by a rule")),
         }
     }
 }
 
-/// Lives as long as the process; what it was told ends with `lift`.
+/// Lives as long as the process; its rules last until `clear_rules`.
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
@@ -138,61 +140,67 @@ impl Proxy {
         self.shared.state().rules.push(rule);
     }
 
-    /// Nothing passes that way any more, on old connections and new ones, and nothing is closed.
-    pub fn block(&self, ways: &[Way]) {
-        self.shared.state().blocked.extend(ways);
+    /// Blocks these directions on old connections and new ones, and closes nothing.
+    pub fn block(&self, directions: &[Direction]) {
+        self.shared.state().blocked.extend(directions);
     }
 
-    /// How many frames met a rule.
-    pub fn met(&self) -> usize {
-        self.shared.state().met
+    /// How many frames a rule has applied to.
+    pub fn matched(&self) -> usize {
+        self.shared.state().matched
     }
 
-    /// Forgets every rule; what was held or blocked goes on.
-    pub fn lift(&self) {
+    /// Clears every rule and block; the frames that they held back pass.
+    pub fn clear_rules(&self) {
         let mut state = self.shared.state();
         state.rules.clear();
         state.blocked.clear();
-        state.met = 0;
-        state.lifted += 1;
+        state.matched = 0;
+        state.cleared += 1;
         self.shared.changed.notify_all();
     }
 }
 
-/// The kinds of requests that wait for their answers, by correlation id.
-type Asked = Arc<Mutex<HashMap<i32, i16>>>;
+/// The API keys of the requests that wait for a response, by correlation id.
+type Pending = Arc<Mutex<HashMap<i32, i16>>>;
 
 fn connect(client: TcpStream, shared: &Arc<Shared>) {
-    shared.wait_until_open(Way::Request);
+    shared.wait_until_open(Direction::Request);
     let upstream = shared.state().upstream;
     let Some(Ok(broker)) = upstream.map(TcpStream::connect) else { return };
     let _ = (client.set_nodelay(true), broker.set_nodelay(true));
     let (Ok(from_client), Ok(from_broker)) = (client.try_clone(), broker.try_clone()) else { return };
-    let asked = Asked::default();
-    let answers = {
-        let (shared, asked) = (shared.clone(), asked.clone());
+    let pending = Pending::default();
+    let responses = {
+        let (shared, pending) = (shared.clone(), pending.clone());
         std::thread::spawn(move || {
-            let _ = pump(from_broker, &client, Way::Answer, &shared, &asked);
+            let _ = pump(from_broker, &client, Direction::Response, &shared, &pending);
             let _ = client.shutdown(Shutdown::Both);
         })
     };
-    // When the client goes, the broker still gets what was under way, then the end.
-    let result = pump(from_client, &broker, Way::Request, shared, &asked);
+    // When the client closes, the broker still gets what was under way, then the end of the stream.
+    let result = pump(from_client, &broker, Direction::Request, shared, &pending);
     let _ = broker.shutdown(if result.is_ok() { Shutdown::Write } else { Shutdown::Both });
-    let _ = answers.join();
+    let _ = responses.join();
     let _ = broker.shutdown(Shutdown::Both);
 }
 
 /// Frame by frame until one side ends.
-fn pump(mut from: TcpStream, mut to: &TcpStream, way: Way, shared: &Shared, asked: &Asked) -> io::Result<()> {
+fn pump(
+    mut from: TcpStream,
+    mut to: &TcpStream,
+    direction: Direction,
+    shared: &Shared,
+    pending: &Pending,
+) -> io::Result<()> {
     let mut frame = Vec::new();
     while read_frame(&mut from, &mut frame)? {
-        let action = shared.meet(kind_of(&frame, way, asked), way);
-        if matches!(action, Some(Action::Strand(_))) {
+        let action = shared.match_rule(api_key_of(&frame, direction, pending), direction);
+        if matches!(action, Some(Action::DelayPastDisconnect(_))) {
             let _ = from.shutdown(Shutdown::Both);
         }
-        if shared.suffer(action)? {
-            shared.wait_until_open(way);
+        if shared.carry_out(action)? {
+            shared.wait_until_open(direction);
             to.write_all(&frame)?;
         }
     }
@@ -215,15 +223,15 @@ fn read_frame(from: &mut TcpStream, frame: &mut Vec<u8>) -> io::Result<bool> {
     Ok(true)
 }
 
-fn kind_of(frame: &[u8], way: Way, asked: &Asked) -> i16 {
+fn api_key_of(frame: &[u8], direction: Direction, pending: &Pending) -> i16 {
     let number = |at: usize| frame.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(i32::from_be_bytes);
-    let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
-    match way {
-        Way::Request => {
-            let kind = number(4).map_or(-1, |word| (word >> 16) as i16);
-            asked.insert(number(8).unwrap_or(-1), kind);
-            kind
+    let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    match direction {
+        Direction::Request => {
+            let api_key = number(4).map_or(-1, |word| (word >> 16) as i16);
+            pending.insert(number(8).unwrap_or(-1), api_key);
+            api_key
         }
-        Way::Answer => asked.remove(&number(4).unwrap_or(-1)).unwrap_or(-1),
+        Direction::Response => pending.remove(&number(4).unwrap_or(-1)).unwrap_or(-1),
     }
 }

@@ -1,4 +1,4 @@
-//! The stage of one test: a name that no other test has, topics under that name, a folder of its own.
+//! The setting of one test: a name that no other test has, topics under that name, a folder of its own.
 
 use super::daemon::Daemon;
 use super::flowers;
@@ -25,12 +25,12 @@ impl Scene<'_> {
         self.kafka.bootstrap()
     }
 
-    /// The same stage on another Kafka: a broker that only this test stops.
+    /// The same test on another Kafka: a broker that only this test stops.
     pub fn on<'k>(&self, kafka: &'k Kafka) -> Scene<'k> {
         Scene { name: self.name.clone(), directory: self.directory.clone(), kafka }
     }
 
-    /// A stage beside this one, for a test with several pipelines.
+    /// A scene beside this one, for a test with several pipelines.
     pub fn part(&self, name: &str) -> Scene<'_> {
         Scene { name: format!("{}.{name}", self.name), directory: self.directory.clone(), kafka: self.kafka }
     }
@@ -141,7 +141,7 @@ impl Scene<'_> {
         ))
     }
 
-    /// A model that finds every flower to be of that class, so that a prediction tells which model made it.
+    /// A model that predicts that class for every flower, so that a prediction shows which model made it.
     pub fn model_of(&self, class: &str) -> Result<PathBuf> {
         self.file(&format!("{class}.json"), flowers::model_of(class))
     }

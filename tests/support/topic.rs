@@ -15,9 +15,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const CALL: Duration = Duration::from_secs(30);
-/// `transaction_timeout` is 10 s by default, the coordinator looks each second, and markers take their time.
-const OPEN: Duration = Duration::from_secs(20);
+/// Time for one call to a broker.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a broker may leave a transaction open: `transaction_timeout`, 10 s by default, the second after which the
+/// coordinator checks for it, and the time that markers take.
+const MAX_OPEN: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Isolation {
@@ -58,13 +60,13 @@ impl Producer {
             .set("queue.buffering.max.messages", "1000000")
             .set("partitioner", "murmur2_random")
             .set("reconnect.backoff.max.ms", "200")
-            // What a test waits for must not wait for the test.
+            // A test stops brokers: a request to one that is gone must not hold the producer for long.
             .set("socket.timeout.ms", "5000")
             .create_with_context(failures.clone())?;
         Ok(Producer { producer, failures })
     }
 
-    /// Queues one record; waits while the queue is full.
+    /// Queues one record, waiting while the queue is full.
     pub fn send(&self, topic: &str, record: &Record) -> Result<()> {
         let content = &record.content;
         let mut out: BaseRecord<[u8], [u8]> = BaseRecord::to(topic);
@@ -127,11 +129,11 @@ fn consumer(bootstrap: &str, group: &str, isolation: Isolation) -> Result<BaseCo
     config.create().context("no consumer")
 }
 
-/// A broker that has just started refuses one thing and another for a moment.
-fn patiently<T>(what: &str, mut ask: impl FnMut() -> KafkaResult<T>) -> Result<T> {
+/// Repeats a call until it succeeds: a broker that has just started refuses some for a moment.
+fn retry<T>(what: &str, mut call: impl FnMut() -> KafkaResult<T>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match ask() {
+        match call() {
             Ok(answer) => return Ok(answer),
             Err(error) if Instant::now() > deadline => bail!("{what}: {error}"),
             Err(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -140,14 +142,14 @@ fn patiently<T>(what: &str, mut ask: impl FnMut() -> KafkaResult<T>) -> Result<T
 }
 
 fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<i32> {
-    let metadata = patiently("no metadata", || consumer.fetch_metadata(Some(topic), CALL))?;
+    let metadata = retry("no metadata", || consumer.fetch_metadata(Some(topic), CALL_TIMEOUT))?;
     let found = metadata.topics().iter().find(|each| each.name() == topic && each.error().is_none());
     let partitions = found.with_context(|| format!("there is no topic {topic}"))?.partitions().len();
     Ok(i32::try_from(partitions)?)
 }
 
 fn ends_of(consumer: &BaseConsumer, topic: &str) -> Result<Vec<i64>> {
-    let end = |partition| patiently("no end of a partition", || consumer.fetch_watermarks(topic, partition, CALL));
+    let end = |partition| retry("no end of a partition", || consumer.fetch_watermarks(topic, partition, CALL_TIMEOUT));
     (0..partitions(consumer, topic)?).map(|partition| Ok(end(partition)?.1)).collect()
 }
 
@@ -169,15 +171,15 @@ pub fn read(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Re
     read_stable(bootstrap, topic, isolation)
 }
 
-/// Partitions whose stable end stays below their end for longer than a broker lets a transaction be open.
-pub fn open(bootstrap: &str, topic: &str) -> Result<Vec<String>> {
+/// Partitions whose last stable offset stays below their end for longer than a broker leaves a transaction open.
+pub fn open_transactions(bootstrap: &str, topic: &str) -> Result<Vec<String>> {
     let ends = ends(bootstrap, topic)?;
     let consumer = consumer(bootstrap, "none", Isolation::Committed)?;
-    let deadline = Instant::now() + OPEN;
+    let deadline = Instant::now() + MAX_OPEN;
     loop {
         let stable = ends_of(&consumer, topic)?;
-        let places = (0..).zip(stable.iter().zip(&ends));
-        let open: Vec<String> = places
+        let partitions = (0..).zip(stable.iter().zip(&ends));
+        let open: Vec<String> = partitions
             .filter(|(_, (stable, end))| stable < end)
             .map(|(partition, (stable, end)): (i32, _)| format!("{topic}/{partition}: stable up to {stable} of {end}"))
             .collect();
@@ -188,7 +190,7 @@ pub fn open(bootstrap: &str, topic: &str) -> Result<Vec<String>> {
     }
 }
 
-/// As `read`, without waiting for anything: as read_committed, up to the stable end.
+/// As `read`, without waiting for open transactions: as read_committed, up to the last stable offset.
 pub fn read_stable(bootstrap: &str, topic: &str, isolation: Isolation) -> Result<Vec<Record>> {
     let ends = ends(bootstrap, topic)?;
     let consumer = consumer(bootstrap, "none", isolation)?;
@@ -203,9 +205,9 @@ pub fn read_stable(bootstrap: &str, topic: &str, isolation: Isolation) -> Result
     let mut last_progress = Instant::now();
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => records.push(own(&message)),
+            Some(Ok(message)) => records.push(to_record(&message)),
             Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
-            Some(Err(error)) if !is_passing(&error) => bail!("cannot read {topic}: {error}"),
+            Some(Err(error)) if !is_transient(&error) => bail!("cannot read {topic}: {error}"),
             Some(Err(_)) | None => {
                 ensure!(last_progress.elapsed() < PATIENCE, "nothing more comes from {topic}, whose ends are {ends:?}");
                 continue;
@@ -213,21 +215,21 @@ pub fn read_stable(bootstrap: &str, topic: &str, isolation: Isolation) -> Result
         }
         last_progress = Instant::now();
     }
-    // What was written meanwhile may have come along: keep to the ends that we took.
+    // Records that were written meanwhile may be among them: only those below the ends taken above are kept.
     records.retain(|record| ends.get(record.partition.unwrap_or(0) as usize).is_some_and(|end| record.offset < *end));
     records.sort_by_key(|record| (record.partition, record.offset));
     Ok(records)
 }
 
-/// What the client reports and then mends by itself.
-fn is_passing(error: &KafkaError) -> bool {
+/// Errors that the client reports and then recovers from by itself.
+fn is_transient(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut};
     error
         .rdkafka_error_code()
         .is_some_and(|code| [AllBrokersDown, BrokerTransportFailure, OperationTimedOut].contains(&code))
 }
 
-fn own(message: &BorrowedMessage) -> Record {
+fn to_record(message: &BorrowedMessage) -> Record {
     let headers = message.headers().map(|headers| {
         headers.iter().map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec))).collect()
     });
@@ -243,20 +245,20 @@ fn own(message: &BorrowedMessage) -> Record {
     }
 }
 
-/// Hands over the time of each record of a topic that becomes readable from now on; until it is told to end.
+/// Calls `take` with the timestamp of each record of a topic that becomes readable from now on, until `stop` is set.
 #[allow(dead_code, reason = "for the soak")]
-pub fn follow(bootstrap: &str, topic: &str, over: &AtomicBool, mut take: impl FnMut(i64)) -> Result<()> {
+pub fn follow(bootstrap: &str, topic: &str, stop: &AtomicBool, mut take: impl FnMut(i64)) -> Result<()> {
     let consumer = consumer(bootstrap, "none", Isolation::Committed)?;
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions(&consumer, topic)? {
         assignment.add_partition_offset(topic, partition, Offset::End)?;
     }
     consumer.assign(&assignment)?;
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => take(message.timestamp().to_millis().context("a record without a time")?),
             Some(Err(KafkaError::PartitionEOF(_))) | None => {}
-            Some(Err(error)) if is_passing(&error) => {}
+            Some(Err(error)) if is_transient(&error) => {}
             Some(Err(error)) => bail!("cannot read {topic}: {error}"),
         }
     }
@@ -276,7 +278,7 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
     let consumer = consumer(bootstrap, group, Isolation::Committed)?;
     let mut wanted = TopicPartitionList::new();
     wanted.add_partition_range(topic, 0, partitions(&consumer, topic)? - 1);
-    let answer = patiently("no committed offsets", || consumer.committed_offsets(wanted.clone(), CALL))?;
+    let answer = retry("no committed offsets", || consumer.committed_offsets(wanted.clone(), CALL_TIMEOUT))?;
     let mut commits: Vec<(i32, Commit)> = answer
         .elements()
         .iter()
@@ -289,10 +291,10 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
     Ok(commits.into_iter().map(|(_, commit)| commit).collect())
 }
 
-/// The ids of a group's members, each with what it was given, as Kafka encodes it.
+/// The ids of a group's members, each with its assignment as Kafka encodes it.
 pub fn members(bootstrap: &str, group: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
-    let groups = consumer.fetch_group_list(Some(group), CALL)?;
+    let groups = consumer.fetch_group_list(Some(group), CALL_TIMEOUT)?;
     let members = groups.groups().iter().flat_map(|group| group.members());
     Ok(members.map(|member| (member.id().to_owned(), member.assignment().unwrap_or_default().to_vec())).collect())
 }

@@ -1,25 +1,25 @@
-//! Transactions as they lie in the broker's log, which no consumer shows.
+//! Transactions as the broker's log has them, with their markers and metadata, which no consumer shows.
 
-use super::checker::{Commit, Share};
+use super::checker::{Commit, TransactionPart};
 use super::java;
 use super::scene::Scene;
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
 
-/// Reads the log of those topics, and of the commits that the scene's group made for its input, in the log's order.
-pub fn read(scene: &Scene, topics: &[&str]) -> Result<(Vec<Share>, Vec<Commit>)> {
+/// Reads the log of those topics, and the commits that the scene's group made for its input, both in the log's order.
+pub fn read(scene: &Scene, topics: &[&str]) -> Result<(Vec<TransactionPart>, Vec<Commit>)> {
     let data = scene.kafka.data().first().context("no broker")?.to_string_lossy().into_owned();
     let topics: Vec<String> = topics.iter().map(|short| scene.topic(short)).collect();
     let group = scene.group();
     let mut arguments = vec![data.as_str(), &group];
     arguments.extend(topics.iter().map(String::as_str));
     let printed = java::run("Transactions.java", &arguments)?;
-    let mut shares = Vec::new();
+    let mut parts = Vec::new();
     let mut commits: BTreeMap<u64, Commit> = BTreeMap::new();
     for line in printed.lines() {
         match line.split('\t').collect::<Vec<_>>().as_slice() {
-            ["records", folder, _, _, outcome, _, first, _, revisions] => shares.push(Share {
-                folder: (*folder).to_owned(),
+            ["records", directory, _, _, outcome, _, first, _, revisions] => parts.push(TransactionPart {
+                directory: (*directory).to_owned(),
                 outcome: (*outcome).to_owned(),
                 first: first.parse()?,
                 revisions: revisions
@@ -39,7 +39,7 @@ pub fn read(scene: &Scene, topics: &[&str]) -> Result<(Vec<Share>, Vec<Commit>)>
             _ => bail!("not understood: {line}"),
         }
     }
-    Ok((shares, commits.into_values().collect()))
+    Ok((parts, commits.into_values().collect()))
 }
 
 /// The revision in a committed offset's metadata, `r17` with or without more behind it.

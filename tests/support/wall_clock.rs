@@ -1,4 +1,4 @@
-//! A wall clock that a test sets, for one daemon: `wall_clock.c`, compiled and preloaded.
+//! A wall clock that a test sets for one daemon alone: `wall_clock.c`, compiled and preloaded.
 
 use crate::support::root;
 use crate::trial::Lacks;
@@ -9,14 +9,15 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Its files stand in the scene's folder.
+/// The library, and the file that it reads its offset from.
 pub struct WallClock {
     shim: PathBuf,
     ahead: PathBuf,
 }
 
 impl WallClock {
-    /// A clock that goes right. `Lacks` where the C library is not the one whose place it takes, or nothing compiles it.
+    /// A clock that agrees with the machine's. `Lacks` where the C library is not glibc on 64-bit Linux, or there is no C
+    /// compiler.
     pub fn new(directory: &Path) -> Result<WallClock> {
         if !cfg!(all(target_os = "linux", target_env = "gnu", target_pointer_width = "64")) {
             bail!(Lacks("only on 64-bit Linux with glibc a process can be given a clock of its own".to_owned()));
@@ -34,12 +35,12 @@ impl WallClock {
         Ok(WallClock { shim, ahead })
     }
 
-    /// Sets it that many seconds ahead of the machine's, or behind.
+    /// Sets it that many seconds ahead of the machine's clock; a negative number is behind.
     pub fn set(&self, ahead: i64) -> Result<()> {
         Ok(File::options().write(true).open(&self.ahead)?.write_all_at(&ahead.to_ne_bytes(), 0)?)
     }
 
-    /// What a daemon that goes by this clock has in its environment.
+    /// The environment of a daemon that uses this clock.
     pub fn environment(&self) -> [(&str, &OsStr); 2] {
         [("LD_PRELOAD", self.shim.as_os_str()), ("SANDPIPER_TEST_CLOCK", self.ahead.as_os_str())]
     }

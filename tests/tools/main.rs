@@ -1,4 +1,4 @@
-//! Tests of the tests' own tools: a checker that finds nothing and a proxy that changes something prove nothing.
+//! Tests of the tests' own tools: a checker that finds no defect, or a proxy that changes a byte, would prove nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
@@ -14,6 +14,6 @@ mod process;
 #[path = "../support/proxy.rs"]
 mod proxy;
 
-mod grown;
-mod planted;
-mod relayed;
+mod planted_defects;
+mod proxy_rules;
+mod soak_figures;

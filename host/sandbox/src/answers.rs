@@ -1,4 +1,6 @@
-//! The rules that an answer must keep before any of it is used. The message says which one it broke.
+//! The rules that a plugin's answer must keep before any of it is used.
+//!
+//! A check reads and changes nothing; its error says which rule was broken, and at which row.
 
 use crate::wit::latest::{
     Column, Emitted, Judgement, Kind, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed,
@@ -7,10 +9,10 @@ use crate::wit::latest::{
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a rejection's message; a longer one breaks the rules.
-const MESSAGE: usize = 1_024;
-/// Classes or columns of one plugin, at most.
-const NAMES: usize = 10_000;
+/// Bytes of a rejection's message.
+const MAX_MESSAGE: usize = 1_024;
+/// Classes, columns, outputs or categories of one plugin.
+const MAX_NAMES: usize = 10_000;
 
 type Check = Result<(), String>;
 
@@ -18,18 +20,19 @@ fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(message()) }
 }
 
-/// `batch` has `rows` rows, `columns` were named by open.
-pub fn parsed(answer: &Parsed, rows: usize, columns: usize) -> Check {
-    matrix(&answer.rows, rows, columns)?;
-    rejections(&answer.rejected, &answer.dropped, rows)
+/// A parser's answer to a batch of `rows` rows; `open` named `columns` columns.
+pub fn check_parsed(answer: &Parsed, rows: usize, columns: usize) -> Check {
+    check_matrix(&answer.rows, rows, columns)?;
+    check_rejections(&answer.rejected, &answer.dropped, rows)
 }
 
-pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
+/// A classifier's answer to a matrix of `rows` rows; its signature has `classes` classes.
+pub fn check_predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
     ensure(answer.labels.len() == rows, || format!("{} labels for {rows} rows", answer.labels.len()))?;
     ensure(answer.scores.len() == rows * classes, || {
         format!("{} scores for {rows} rows of {classes} classes", answer.scores.len())
     })?;
-    rejections(&answer.rejected, &[], rows)?;
+    check_rejections(&answer.rejected, &[], rows)?;
     let rejected = |row: usize| answer.rejected.iter().any(|rejection| rejection.row as usize == row);
     if let Some((row, label)) =
         answer.labels.iter().enumerate().find(|(row, label)| **label as usize >= classes && !rejected(*row))
@@ -40,7 +43,7 @@ pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
         Some(at) if !rejected(at / classes.max(1)) => {
             Err(format!("row {} has a score that is not finite", at / classes.max(1)))
         }
-        // A rejected row's scores are ignored, so look on only in this rare case.
+        // A rejected row's scores are ignored. Only then, which is rare, is the search repeated with the rows in mind.
         Some(_) => match answer
             .scores
             .iter()
@@ -54,12 +57,13 @@ pub fn predictions(answer: &Predictions, rows: usize, classes: usize) -> Check {
     }
 }
 
-pub fn transformed(answer: &Transformed, rows: usize, outputs: usize) -> Check {
+/// A transform's answer to a batch of `rows` rows; `open` named `outputs` outputs.
+pub fn check_transformed(answer: &Transformed, rows: usize, outputs: usize) -> Check {
     ensure(answer.offsets.len() == answer.emitted.len() + 1, || {
         format!("{} offsets for {} emitted records", answer.offsets.len(), answer.emitted.len())
     })?;
-    offsets(&answer.offsets, answer.payload.len())?;
-    rejections(&answer.rejected, &answer.dropped, rows)?;
+    check_offsets(&answer.offsets, answer.payload.len())?;
+    check_rejections(&answer.rejected, &answer.dropped, rows)?;
     let mut previous = 0;
     for Emitted { source_row, output, .. } in &answer.emitted {
         ensure((*source_row as usize) < rows, || format!("it emitted for row {source_row} of {rows}"))?;
@@ -68,14 +72,15 @@ pub fn transformed(answer: &Transformed, rows: usize, outputs: usize) -> Check {
         previous = *source_row;
     }
     let emitted_for = |row: u32| answer.emitted.binary_search_by_key(&row, |emitted| emitted.source_row).is_ok();
-    let ended = answer.rejected.iter().map(|rejection| rejection.row).chain(answer.dropped.iter().copied());
-    for row in ended {
+    let withheld = answer.rejected.iter().map(|rejection| rejection.row).chain(answer.dropped.iter().copied());
+    for row in withheld {
         ensure(!emitted_for(row), || format!("it emitted for row {row}, which it also rejected or dropped"))?;
     }
     Ok(())
 }
 
-pub fn judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
+/// A scorer's answer to those outcomes.
+pub fn check_judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
     let mut seen = vec![false; outcomes.len()];
     for judgement in answer {
         let row = judgement.row;
@@ -90,49 +95,49 @@ pub fn judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
 }
 
 /// What a parser's open answered.
-pub fn columns(columns: &[Column]) -> Check {
+pub fn check_columns(columns: &[Column]) -> Check {
     ensure(!columns.is_empty(), || "it names no column".into())?;
-    unique("column", columns.iter().map(|column| column.name.as_str()))?;
+    check_unique("column", columns.iter().map(|column| column.name.as_str()))?;
     for column in columns {
         if let Kind::Category(categories) = &column.kind {
-            unique(&format!("category of column {:?}", column.name), categories.iter().map(String::as_str))?;
+            check_unique(&format!("category of column {:?}", column.name), categories.iter().map(String::as_str))?;
         }
     }
     Ok(())
 }
 
 /// What a classifier's open answered.
-pub fn signature(signature: &Signature) -> Check {
-    columns(&signature.columns)?;
+pub fn check_signature(signature: &Signature) -> Check {
+    check_columns(&signature.columns)?;
     ensure(signature.classes.len() >= 2, || {
         format!("it names {} class, and at least two are needed", signature.classes.len())
     })?;
-    unique("class", signature.classes.iter().map(String::as_str))
+    check_unique("class", signature.classes.iter().map(String::as_str))
 }
 
 /// What a transform's open answered.
-pub fn outputs(outputs: &[String]) -> Check {
+pub fn check_outputs(outputs: &[String]) -> Check {
     ensure(!outputs.is_empty(), || "it names no output".into())?;
-    unique("output", outputs.iter().map(String::as_str))
+    check_unique("output", outputs.iter().map(String::as_str))
 }
 
-fn unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Check {
+fn check_unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Check {
     let mut seen = std::collections::HashSet::new();
     for name in names {
         ensure(seen.insert(name), || format!("it names {what} {name:?} twice"))?;
-        ensure(seen.len() <= NAMES, || format!("it names more than {NAMES} of {what}"))?;
+        ensure(seen.len() <= MAX_NAMES, || format!("it names more than {MAX_NAMES} of {what}"))?;
     }
     Ok(())
 }
 
-fn matrix(matrix: &Matrix, rows: usize, columns: usize) -> Check {
+fn check_matrix(matrix: &Matrix, rows: usize, columns: usize) -> Check {
     ensure(matrix.columns as usize == columns, || format!("{} columns instead of {columns}", matrix.columns))?;
     ensure(matrix.values.len() == rows * columns, || {
         format!("{} values for {rows} rows of {columns} columns", matrix.values.len())
     })
 }
 
-fn rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
+fn check_rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
     if rejected.is_empty() && dropped.is_empty() {
         return Ok(());
     }
@@ -142,22 +147,22 @@ fn rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Check {
         ensure(!std::mem::replace(seen, true), || format!("it rejected or dropped row {row} twice"))?;
     }
     for Rejection { row, code, message } in rejected {
-        let stable =
+        let is_label =
             (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        ensure(stable, || {
+        ensure(is_label, || {
             format!(
                 "row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}",
                 code.chars().take(80).collect::<String>()
             )
         })?;
-        ensure(message.len() <= MESSAGE, || {
-            format!("row {row}'s rejection message has {} bytes, more than {MESSAGE}", message.len())
+        ensure(message.len() <= MAX_MESSAGE, || {
+            format!("row {row}'s rejection message has {} bytes, more than {MAX_MESSAGE}", message.len())
         })?;
     }
     Ok(())
 }
 
-fn offsets(offsets: &[u32], payload: usize) -> Check {
+fn check_offsets(offsets: &[u32], payload: usize) -> Check {
     ensure(offsets.first() == Some(&0), || "offsets do not start at 0".into())?;
     ensure(offsets.is_sorted(), || "offsets decrease".into())?;
     ensure(offsets.last().is_some_and(|last| *last as usize == payload), || {

@@ -1,4 +1,4 @@
-//! Content addresses: SHA-256, written `sha256:…`.
+//! Content addresses of plugins and models: SHA-256, written `sha256:…`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,21 +39,21 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Not of the form `sha256:` and 64 hexadecimal digits.
+/// A text that is not `sha256:` and 64 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is no digest: `sha256:` and 64 hexadecimal digits are needed")]
-pub struct NoDigest(String);
+pub struct InvalidDigest(String);
 
 impl FromStr for Digest {
-    type Err = NoDigest;
+    type Err = InvalidDigest;
 
-    fn from_str(text: &str) -> Result<Self, NoDigest> {
-        let wrong = || NoDigest(text.to_owned());
-        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(wrong)?;
+    fn from_str(text: &str) -> Result<Self, InvalidDigest> {
+        let invalid = || InvalidDigest(text.to_owned());
+        let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64 && hex.is_ascii()).ok_or_else(invalid)?;
         let mut bytes = [0; 32];
         for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-            let digits = hex.get(at..at + 2).ok_or_else(wrong)?;
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
+            let digits = hex.get(at..at + 2).ok_or_else(invalid)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| invalid())?;
         }
         Ok(Self(bytes))
     }

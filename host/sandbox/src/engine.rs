@@ -1,4 +1,5 @@
-//! The one wasmtime engine: how code is compiled, where instances live, how a call is interrupted.
+//! The one wasmtime engine: how code is compiled and cached, how instances are pooled, what a plugin may import, how a
+//! running call is interrupted.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 use crate::state::State;
 use crate::wit::latest;
 
-/// How often running guests look whether their time is up.
+/// How often the epoch advances: so often running guests check their deadline.
 pub const TICK: Duration = Duration::from_millis(10);
 
 /// Instances alive at once in this process: stages × workers, twice while a swap is staged.
@@ -42,9 +43,9 @@ impl Engine {
             .total_tables(INSTANCES * 4)
             .max_memories_per_component(4)
             .max_tables_per_component(16)
-            // Only an upper bound on what a slot reserves: each store's own limit is what holds.
+            // What a slot reserves of the address space. A store's own limit is lower, and is the one that holds.
             .max_memory_size(4 << 30)
-            // Between two instances of a slot these pages are zeroed in place instead of being returned.
+            // Between two instances of a slot so much is zeroed in place rather than given back to the kernel.
             .linear_memory_keep_resident(256 << 10)
             .max_unused_warm_slots(64);
         let mut config = Config::new();
@@ -60,7 +61,7 @@ impl Engine {
         Ok(Self { wasmtime, linker, cache, _ticker: ticker })
     }
 
-    /// Machine code for a component, from the cache when it is there.
+    /// Compiles a component, or loads its machine code from the cache.
     pub(super) fn compile(&self, bytes: &[u8]) -> Result<Component> {
         let Some(cache) = &self.cache else {
             return Component::from_binary(&self.wasmtime, bytes).map_err(Into::into);
@@ -77,7 +78,7 @@ impl Engine {
             }
         }
         let code = self.wasmtime.precompile_component(bytes).map_err(anyhow::Error::from)?;
-        if let Err(error) = store(cache, &path, &code) {
+        if let Err(error) = write_to_cache(cache, &path, &code) {
             tracing::warn!(path = %path.display(), %error, "compiled code could not be cached");
         }
         // SAFETY: these bytes were made by this very engine a line above.
@@ -94,11 +95,11 @@ impl Engine {
     }
 }
 
-/// Everything that a plugin may import. Sockets and HTTP are not here, and staging names them.
+/// Everything that a plugin may import. Sockets and HTTP are not among it: `plugin::is_granted` refuses them by name.
 fn linker(engine: &wasmtime::Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
-    // A guest that sleeps would hold its worker outside of any deadline: epochs interrupt only guest code.
+    // Epochs interrupt only guest code: a guest that sleeps in the host would hold its worker beyond any deadline.
     linker.allow_shadowing(true);
     let mut clock = linker.instance("wasi:clocks/monotonic-clock@0.2.12")?;
     for sleep in ["subscribe-instant", "subscribe-duration"] {
@@ -123,13 +124,13 @@ fn prepare_cache(path: &Path) -> Result<PathBuf> {
     ensure!(
         metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0,
         "the code cache {} must be a directory of user {user} with mode 0700, since machine code is run from it; \
-         mend it with `chmod 700`, or remove it",
+         correct it with `chmod 700`, or remove it",
         path.display()
     );
     Ok(path.to_owned())
 }
 
-fn store(directory: &Path, path: &Path, code: &[u8]) -> Result<()> {
+fn write_to_cache(directory: &Path, path: &Path, code: &[u8]) -> Result<()> {
     use std::io::Write as _;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(code)?;

@@ -1,30 +1,33 @@
-//! The sandbox: components compiled, checked, opened and called, with nothing granted.
+//! The sandbox: components compiled, checked, opened and called, with nothing granted but a log and the record's context.
 //!
-//! Nothing here knows Kafka. A plugin that traps, loops or answers nonsense costs its call, never the worker.
+//! Nothing here knows Kafka. A plugin that traps, loops or answers against the rules fails its call, never the worker.
 //!
 //! # Layout
-//! - `wit`: the interfaces between plugins and the host, a module a version
+//! - `wit`: the interfaces between plugins and the host, one module for each version
 //! - `batch`: records laid out flat, as one call takes them
-//! - `engine`, `plugin`, `shape`: from bytes to a component that may run
-//! - `instance`, `state`, `stdio`: one that is opened, what it is granted, what it says
+//! - `engine`, `plugin`, `complexity`: from a component's bytes to a plugin that can be opened
+//! - `instance`, `world`, `state`, `plugin_log`, `failure`: an opened plugin, what it is granted, how a call fails
 //! - `stage`, `answers`: its place in a pipeline, and the rules that its answers must keep
-//! - `stock`: the plugins that are built in
+//! - `digest`, `stock`: content addresses, and the plugins that are built in
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod answers;
 pub mod batch;
+mod complexity;
 pub mod digest;
 pub mod engine;
+mod failure;
 pub mod instance;
 pub mod plugin;
-mod shape;
+mod plugin_log;
 pub mod stage;
 mod state;
-mod stdio;
 pub mod stock;
 pub mod wit;
+mod world;
 
 pub use digest::Digest;
 pub use engine::Engine;
-pub use instance::{Failure, FailureKind, Limits};
-pub use plugin::{Described, Interface, Plugin};
+pub use failure::{Failure, FailureKind};
+pub use instance::Limits;
+pub use plugin::{Interface, Plugin, UnlinkedPlugin};

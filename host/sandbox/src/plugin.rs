@@ -1,15 +1,16 @@
-//! A component as loaded: what it exports and imports, and whether this host can run it.
+//! From a component's bytes to a plugin that can be opened: it is compiled, its imports are checked against what is
+//! granted, and it is linked. Nothing of the guest runs here.
 
 use anyhow::{Result, bail};
 use wasmtime::component::{Component, InstancePre};
 
 use crate::Digest;
+use crate::complexity;
 use crate::engine::Engine;
-use crate::shape;
 use crate::state::State;
 use crate::wit::latest::{PACKAGE, VERSION};
 
-/// What a plugin can be.
+/// An interface that a plugin can export: the stage that it can take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
@@ -38,11 +39,9 @@ impl Interface {
     }
 }
 
-/// A compiled component whose imports are all granted.
-#[derive(Clone)]
-pub struct Plugin {
-    /// For people: a stock name, or the file's stem.
-    pub name: String,
+/// A component that is compiled and not linked yet: it may import what no plugin is granted.
+pub struct UnlinkedPlugin {
+    name: String,
     pub digest: Digest,
     /// Bytes of the component.
     pub size: usize,
@@ -50,33 +49,25 @@ pub struct Plugin {
     pub exports: Vec<String>,
     /// Names of the imported interfaces, in the component's order.
     pub imports: Vec<String>,
-    pub(super) engine: Engine,
-    pub(super) pre: InstancePre<State>,
-}
-
-/// A compiled component, whether or not its imports are granted: what can be said of it before it is linked.
-pub struct Described {
-    pub digest: Digest,
-    pub size: usize,
-    pub exports: Vec<String>,
-    pub imports: Vec<String>,
     component: Component,
 }
 
-impl Described {
+impl UnlinkedPlugin {
     /// # Errors
     /// When the bytes are no component, or compiling fails; the message says what it is and what is needed.
-    pub fn of(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
+    pub fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
         check_is_component(name, bytes)?;
-        shape::check(name, bytes)?;
+        complexity::check(name, bytes)?;
         let component = engine.compile(bytes).map_err(|error| {
             anyhow::anyhow!("plugin {name} is not a valid component: {error:#}; build it anew for wasm32-wasip2")
         })?;
+        let (kind, engine) = (component.component_type(), component.engine());
         Ok(Self {
+            name: name.to_owned(),
             digest: Digest::of(bytes),
             size: bytes.len(),
-            exports: names(&component, Names::Exports),
-            imports: names(&component, Names::Imports),
+            exports: kind.exports(engine).map(|(name, _)| name.to_owned()).collect(),
+            imports: kind.imports(engine).map(|(name, _)| name.to_owned()).collect(),
             component,
         })
     }
@@ -88,8 +79,8 @@ impl Described {
 
     /// # Errors
     /// When it imports what no plugin is granted; the message names the surplus and the way out.
-    pub fn link(self, engine: &Engine, name: &str) -> Result<Plugin> {
-        let Self { digest, size, exports, imports, component } = self;
+    pub fn link(self, engine: &Engine) -> Result<Plugin> {
+        let Self { name, digest, exports, imports, component, .. } = self;
         let surplus: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !is_granted(name)).collect();
         if !surplus.is_empty() {
             bail!(
@@ -105,8 +96,20 @@ impl Described {
                  {PACKAGE}@{VERSION}"
             )
         })?;
-        Ok(Plugin { name: name.to_owned(), digest, size, exports, imports, engine: engine.clone(), pre })
+        Ok(Plugin { name, digest, exports, engine: engine.clone(), pre })
     }
+}
+
+/// A compiled component whose imports are all granted.
+#[derive(Clone)]
+pub struct Plugin {
+    /// For people: a stock name, or the file's stem.
+    pub name: String,
+    pub digest: Digest,
+    /// Names of the exported interfaces, in the component's order.
+    pub exports: Vec<String>,
+    pub(super) engine: Engine,
+    pub(super) pre: InstancePre<State>,
 }
 
 impl Plugin {
@@ -116,7 +119,7 @@ impl Plugin {
     /// When the bytes are no component, when compiling fails, or when it imports what no plugin is granted;
     /// the message says what it is, what is needed, and how to get there.
     pub fn load(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
-        Described::of(engine, name, bytes)?.link(engine, name)
+        UnlinkedPlugin::compile(engine, name, bytes)?.link(engine)
     }
 
     /// # Errors
@@ -144,38 +147,26 @@ impl Plugin {
 }
 
 fn check_is_component(name: &str, bytes: &[u8]) -> Result<()> {
-    const HOW: &str = "build it with `cargo build --release --target wasm32-wasip2`";
+    const HOW_TO_BUILD: &str = "build it with `cargo build --release --target wasm32-wasip2`";
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
         [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => bail!(
-            "plugin {name} is a core WebAssembly module; a component is needed: {HOW}, or wrap it with \
+            "plugin {name} is a core WebAssembly module; a component is needed: {HOW_TO_BUILD}, or wrap it with \
              `wasm-tools component new`"
         ),
         [0, b'a', b's', b'm', ..] => {
-            bail!("plugin {name} is WebAssembly of an unknown version; a component is needed: {HOW}")
+            bail!("plugin {name} is WebAssembly of an unknown version; a component is needed: {HOW_TO_BUILD}")
         }
-        [] => bail!("plugin {name} is an empty file; a component is needed: {HOW}"),
+        [] => bail!("plugin {name} is an empty file; a component is needed: {HOW_TO_BUILD}"),
         _ => bail!(
-            "plugin {name} is no WebAssembly (it starts with {:02x?}); a component is needed: {HOW}",
+            "plugin {name} is no WebAssembly (it starts with {:02x?}); a component is needed: {HOW_TO_BUILD}",
             bytes.get(..4).unwrap_or(bytes)
         ),
     }
 }
 
-enum Names {
-    Exports,
-    Imports,
-}
-
-fn names(component: &Component, which: Names) -> Vec<String> {
-    let (kind, engine) = (component.component_type(), component.engine());
-    match which {
-        Names::Exports => kind.exports(engine).map(|(name, _)| name.to_owned()).collect(),
-        Names::Imports => kind.imports(engine).map(|(name, _)| name.to_owned()).collect(),
-    }
-}
-
-/// Whether a plugin may import that. Everything of WASI here is inert: no files, no environment, no arguments.
+/// Whether a plugin may import that interface. What is granted of WASI gives access to nothing: no files, no environment,
+/// no arguments.
 pub fn is_granted(import: &str) -> bool {
     let ours = [
         format!("{PACKAGE}/types@{VERSION}"),

@@ -1,4 +1,5 @@
-//! What a store holds besides the guest, and what it answers: the rows of a call, log lines, how much memory it grants.
+//! The host's side of a store: what a guest's imports answer (the rows of the call, its log) and how much memory it is
+//! granted. There is one for each instance, and it goes with it.
 
 use std::sync::Arc;
 
@@ -7,29 +8,29 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::batch::{Row, Rows};
-use crate::stdio::Voice;
+use crate::plugin_log::PluginLog;
 use crate::wit::latest::{log, record_context};
 
-/// Elements of all tables of an instance: far above what a language's function table needs.
+/// Elements of one table: far above what a language's function table needs.
 const TABLE_ELEMENTS: usize = 100_000;
 
-/// What a store holds besides the guest.
+/// The data of a store.
 pub struct State {
     wasi: WasiCtx,
     resources: ResourceTable,
     pub(super) limiter: Limiter,
-    pub(super) voice: Voice,
-    /// The rows of the call that runs.
+    pub(super) log: PluginLog,
+    /// The rows of the running call; `None` between calls.
     pub(super) rows: Option<Arc<Rows>>,
 }
 
 impl State {
-    /// For an instance of the plugin of that name, which may have so much memory, bytes.
+    /// For an instance of that plugin; `memory` is its limit, bytes.
     pub(super) fn new(plugin: &str, memory: usize) -> Self {
-        let voice = Voice::new(plugin);
-        let wasi = WasiCtx::builder().stdout(voice.clone()).stderr(voice.clone()).insecure_random_seed(0).build();
+        let log = PluginLog::new(plugin);
+        let wasi = WasiCtx::builder().stdout(log.clone()).stderr(log.clone()).insecure_random_seed(0).build();
         let limiter = Limiter { memory, used: 0, denied: false };
-        Self { wasi, resources: ResourceTable::new(), limiter, voice, rows: None }
+        Self { wasi, resources: ResourceTable::new(), limiter, log, rows: None }
     }
 
     fn row(&self, row: u32) -> wasmtime::Result<(&Rows, &Row)> {
@@ -54,7 +55,7 @@ impl HasData for State {
 
 impl log::Host for State {
     fn log(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        self.voice.line(level, &message);
+        self.log.line(level, &message);
         Ok(())
     }
 }
@@ -90,10 +91,12 @@ impl record_context::Host for State {
     }
 }
 
-/// Grants memory up to the limit and remembers when it did not.
+/// Grants memory up to the limit.
 pub(super) struct Limiter {
+    /// The limit and what is granted so far, bytes.
     memory: usize,
     used: usize,
+    /// The last request for memory was refused: a trap that follows is reported as one of memory.
     pub(super) denied: bool,
 }
 

@@ -1,14 +1,14 @@
-//! The plugins that are built in.
+//! The stock plugins, embedded by the build script: the daemon is one file.
 
-/// Name and component of each.
+/// Each plugin's name and component.
 static STOCK: &[(&str, &[u8])] = &include!(concat!(env!("OUT_DIR"), "/stock.rs"));
 
-/// Their names, for messages.
+/// The names of the stock plugins.
 pub fn names() -> Vec<&'static str> {
     STOCK.iter().map(|(name, _)| *name).collect()
 }
 
-/// The component of that name.
+/// The component of a stock plugin; `None` when there is none of that name.
 pub fn component(name: &str) -> Option<&'static [u8]> {
     STOCK.iter().find(|(stock, _)| *stock == name).map(|(_, bytes)| *bytes)
 }

@@ -1,5 +1,6 @@
-//! Labelled rows to a model: drives a plugin's `learner` from outside of any pipeline. The host knows no model, so
-//! the same few calls train whatever the plugin is.
+//! Training: labelled rows become a model, through a plugin's `learner` and outside of any pipeline.
+//!
+//! The host knows no kind of model: the same few calls train whatever the plugin implements, and the model is opaque bytes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,21 +14,22 @@ use sandpiper_sandbox::wit::latest::{Kind, Matrix, Signature};
 use sandpiper_sandbox::{Failure, Limits, Plugin, answers};
 
 /// Rows of one call.
-const BATCH: usize = 1_024;
-/// Time for one batch, and for the snapshot, where a learner may do all of its work.
-const LEARN: Duration = Duration::from_secs(120);
-const SNAPSHOT: Duration = Duration::from_secs(900);
+const BATCH_ROWS: usize = 1_024;
+/// Time to learn from one batch.
+const LEARN_DEADLINE: Duration = Duration::from_secs(120);
+/// Time for the snapshot, in which a learner may do all of its work.
+const SNAPSHOT_DEADLINE: Duration = Duration::from_secs(900);
 /// Time to classify one batch.
-const CLASSIFY: Duration = Duration::from_secs(10);
-/// Nobody else waits for this memory: a learner may keep its rows.
+const CLASSIFY_DEADLINE: Duration = Duration::from_secs(10);
+/// A learner may keep all rows that it has seen, and no pipeline shares its process.
 const MEMORY: usize = 1 << 30;
 
-/// What a learner may use.
+/// The limits of a learner, and of the classifier that its model is tried in.
 pub fn limits() -> Limits {
     Limits { memory: MEMORY, ..Limits::default() }
 }
 
-/// What is learned from. NaN is a missing cell.
+/// Labelled rows. NaN is a missing cell.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     /// Row-major, one cell a column of the signature.
@@ -38,20 +40,20 @@ pub struct Examples {
     pub weights: Option<Vec<f32>>,
 }
 
-/// How a model does on examples.
+/// How well a model classifies examples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fit {
     pub correct: u64,
-    /// Rows that the classifier refuses: those with missing values, where it takes none.
+    /// Rows that the classifier rejects: those with missing values, where it takes none.
     pub rejected: u64,
     pub rows: u64,
 }
 
 impl Fit {
-    /// The share of correct answers among those given; `None` where none was given.
+    /// The share of correct predictions among the rows that were not rejected; `None` where all were.
     pub fn accuracy(&self) -> Option<f64> {
-        let answered = self.rows.saturating_sub(self.rejected);
-        (answered > 0).then(|| self.correct as f64 / answered as f64)
+        let classified = self.rows.saturating_sub(self.rejected);
+        (classified > 0).then(|| self.correct as f64 / classified as f64)
     }
 }
 
@@ -66,7 +68,7 @@ pub fn train(
     signature: &Signature,
     examples: &Examples,
 ) -> Result<Vec<u8>> {
-    answers::signature(signature).map_err(|error| anyhow!("the training data do not do: {error}"))?;
+    answers::check_signature(signature).map_err(|error| anyhow!("the training data cannot be used: {error}"))?;
     let columns = signature.columns.len();
     let rows = examples.labels.len();
     ensure!(
@@ -78,25 +80,26 @@ pub fn train(
     let name = plugin.name.clone();
     let opening = Opening { config: config.to_string(), model: Arc::default(), signature: Some(signature.clone()) };
     let (mut learner, ()) = Instance::<LearnerPlugin>::open(plugin, limits, opening)?;
-    for (at, labels) in examples.labels.chunks(BATCH).enumerate() {
-        let first = at * BATCH;
+    for (at, labels) in examples.labels.chunks(BATCH_ROWS).enumerate() {
+        let first = at * BATCH_ROWS;
         let matrix = matrix(examples, columns, first, labels.len());
         let weights = match &examples.weights {
             Some(weights) => weights.get(first..first + labels.len()).unwrap_or_default().to_vec(),
             None => vec![1.0; labels.len()],
         };
-        let learned = learner.call(LEARN, None, |guest, store| {
+        let answer = learner.call(LEARN_DEADLINE, None, |guest, store| {
             guest.sandpiper_plugin_learner().call_learn(store, &matrix, labels, &weights)
         });
-        learned.map_err(said).with_context(|| {
+        answer.map_err(with_log).with_context(|| {
             format!("plugin {name} cannot learn from rows {} to {}", first + 1, first + labels.len())
         })?;
     }
-    let snapshot = learner.call(SNAPSHOT, None, |guest, store| guest.sandpiper_plugin_learner().call_snapshot(store));
-    snapshot.map_err(said).with_context(|| format!("plugin {name} makes no model of {rows} rows"))
+    let snapshot =
+        learner.call(SNAPSHOT_DEADLINE, None, |guest, store| guest.sandpiper_plugin_learner().call_snapshot(store));
+    snapshot.map_err(with_log).with_context(|| format!("plugin {name} makes no model of {rows} rows"))
 }
 
-/// Opens a model as a pipeline would, with an empty configuration, and lets it answer the examples.
+/// Opens a model as a pipeline would, with an empty configuration, and has it classify the examples.
 ///
 /// # Errors
 /// When the plugin's classifier refuses the model, or the model is one of other columns or classes.
@@ -109,31 +112,31 @@ pub fn check(
 ) -> Result<Fit> {
     let name = plugin.name.clone();
     let opening = Opening { config: "{}".into(), model: Arc::new(model), signature: None };
-    let (mut classifier, answered) =
+    let (mut classifier, opened) =
         WasmClassifier::open(plugin, limits, opening).context("the model that was made is not accepted")?;
     ensure!(
-        answered.classes == signature.classes,
+        opened.classes == signature.classes,
         "plugin {name} made a model of the classes {:?} instead of {:?}",
-        answered.classes,
+        opened.classes,
         signature.classes
     );
     ensure!(
-        names(&answered) == names(signature) && kinds(&answered).eq(kinds(signature)),
+        names(&opened) == names(signature) && kinds(&opened).eq(kinds(signature)),
         "plugin {name} made a model of the columns {:?} instead of {:?}",
-        names(&answered),
+        names(&opened),
         names(signature)
     );
     let columns = signature.columns.len();
     let mut fit = Fit::default();
-    for (at, labels) in examples.labels.chunks(BATCH).enumerate() {
-        let matrix = matrix(examples, columns, at * BATCH, labels.len());
+    for (at, labels) in examples.labels.chunks(BATCH_ROWS).enumerate() {
+        let matrix = matrix(examples, columns, at * BATCH_ROWS, labels.len());
         let predictions = classifier
-            .classify(&matrix, CLASSIFY)
-            .map_err(said)
+            .classify(&matrix, CLASSIFY_DEADLINE)
+            .map_err(with_log)
             .context("the model that was made cannot classify its own rows")?;
         let rejected = |row: usize| predictions.rejected.iter().any(|rejection| rejection.row as usize == row);
-        let answers = predictions.labels.iter().zip(labels).enumerate().filter(|(row, _)| !rejected(*row));
-        fit.correct += answers.filter(|(_, (answer, truth))| answer == truth).count() as u64;
+        let classified = predictions.labels.iter().zip(labels).enumerate().filter(|(row, _)| !rejected(*row));
+        fit.correct += classified.filter(|(_, (label, truth))| label == truth).count() as u64;
         fit.rejected += predictions.rejected.len() as u64;
         fit.rows += labels.len() as u64;
     }
@@ -157,7 +160,8 @@ fn kinds(signature: &Signature) -> impl Iterator<Item = Option<&[String]>> {
     })
 }
 
-fn said(failure: Failure) -> anyhow::Error {
+/// A failed call's message, with the last lines that the plugin logged.
+fn with_log(failure: Failure) -> anyhow::Error {
     match failure.log.is_empty() {
         true => anyhow!("{}", failure.message),
         false => anyhow!("{}; its last lines: {}", failure.message, failure.log),
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_learned_is_told_in_the_plugins_words() {
+    fn what_cannot_be_learned_is_refused_with_the_plugins_own_message() {
         let learn = |name: &str, config: serde_json::Value, examples: &Examples| {
             format!("{:#}", train(plugin(name), limits(), &config, &signature(), examples).unwrap_err())
         };

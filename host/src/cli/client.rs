@@ -1,4 +1,4 @@
-//! Calls to a daemon's admin API.
+//! Calls to a daemon's admin API. An error that the daemon answers is passed on in its own words.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::Global;
 
-/// Longer than a deployment may take to be taken.
+/// Time for one call: longer than a deployment takes to be staged and accepted.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A daemon, as the command line reaches it.
+/// A client of one daemon.
 pub struct Client {
     base: String,
     agent: ureq::Agent,
@@ -30,7 +30,7 @@ impl Client {
     /// # Errors
     /// When no daemon answers, or it refuses; the message is the daemon's.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.answer(self.agent.get(format!("{}{path}", self.base)).call())
+        self.parse(self.agent.get(format!("{}{path}", self.base)).call())
     }
 
     /// # Errors
@@ -38,16 +38,16 @@ impl Client {
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
         let body = serde_json::to_vec(body)?;
         let request = self.agent.post(format!("{}{path}", self.base)).content_type("application/json");
-        self.answer(request.send(&body))
+        self.parse(request.send(&body))
     }
 
     /// # Errors
     /// As `get`.
     pub fn put<T: DeserializeOwned>(&self, path: &str, body: &[u8]) -> Result<T> {
-        self.answer(self.agent.put(format!("{}{path}", self.base)).send(body))
+        self.parse(self.agent.put(format!("{}{path}", self.base)).send(body))
     }
 
-    fn answer<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T> {
+    fn parse<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T> {
         let mut answer = answer.with_context(|| {
             format!(
                 "no daemon answers at {}; start one with `sandpiper run`, or name its address with --admin",
@@ -60,8 +60,8 @@ impl Client {
             return serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is no daemon of this version", self.base));
         }
-        let said: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        match said.get("error").and_then(serde_json::Value::as_str) {
+        let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        match body.get("error").and_then(serde_json::Value::as_str) {
             Some(message) => bail!("{message}"),
             None => bail!("{} answered {status}", self.base),
         }

@@ -1,11 +1,11 @@
-//! `demo`: everything at once, in one command.
+//! `demo`: the whole product in one command, with nothing installed. What it runs is in `crate::demo`.
 
 use clap::Args;
 
 use super::{Failure, Global, Outcome, Output};
 use crate::demo::{self, MOCK_RECORDS, Screen, Settings, Summary, View};
 
-/// Without --rate, all records are sent within so many seconds.
+/// Without --rate, all records are sent within this many seconds.
 const SECONDS: u64 = 20;
 
 /// Watch a better model take over on a live stream, with nothing installed.
@@ -63,14 +63,14 @@ impl Demo {
         let summary = demo::run(&Settings { kafka: self.kafka, records: self.records, rate }, &mut view, &stop)?;
         match global.output {
             Output::Json => super::print_json(&summary)?,
-            Output::Text => super::print(&format!("\n{summary}\n{}", next(&summary)))?,
+            Output::Text => super::print(&format!("\n{summary}\n{}", closing_words(&summary)))?,
         };
         Ok(())
     }
 }
 
-/// The commands to try next, and what is left on a real broker.
-fn next(summary: &Summary) -> String {
+/// What is left on a real broker, and the commands to try next.
+fn closing_words(summary: &Summary) -> String {
     let broker = &summary.broker;
     if broker == "mock" {
         return "Try next:\n  \

@@ -1,4 +1,4 @@
-//! `history`: what a pipeline ran, since when and why.
+//! `history`: what a pipeline ran, since when and why. The daemon keeps it; this only prints it.
 
 use std::time::{Duration, UNIX_EPOCH};
 

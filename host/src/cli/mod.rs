@@ -1,4 +1,5 @@
-//! The command line: arguments as typed, resolved once, run. Errors and exit codes are decided here.
+//! The command line: arguments as typed, resolved once, run. How an error is printed and which exit code it has is decided
+//! here and nowhere else.
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong.
 
@@ -35,7 +36,7 @@ struct Cli {
     verb: Verb,
 }
 
-/// For every verb.
+/// Options of every verb.
 #[derive(Args, Clone)]
 pub struct Global {
     /// The daemon's admin API: `run` serves it there, the other verbs look for it there.
@@ -76,8 +77,8 @@ pub enum Failure {
     Failed(anyhow::Error),
     /// Exit code 2.
     Usage(String),
-    /// That exit code: what is wrong has been printed.
-    Said(u8),
+    /// That exit code; what is wrong has been printed already.
+    Reported(u8),
 }
 
 impl From<anyhow::Error> for Failure {
@@ -116,11 +117,11 @@ pub fn main() -> ExitCode {
             eprintln!("{message}");
             ExitCode::from(2)
         }
-        Err(Failure::Said(code)) => ExitCode::from(code),
+        Err(Failure::Reported(code)) => ExitCode::from(code),
     }
 }
 
-/// Prints to stdout. False when its reader has gone: that ends a verb, and is no failure.
+/// Prints to stdout. False when its reader has gone, which ends a verb and is no failure.
 ///
 /// # Errors
 /// When stdout cannot be written.
@@ -141,7 +142,7 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
     print(&(serde_json::to_string(value)? + "\n"))
 }
 
-/// A flag that Ctrl-C or SIGTERM sets: the way to end a verb that goes on by itself.
+/// A flag that Ctrl-C or SIGTERM sets, for verbs that go on until they are interrupted.
 ///
 /// # Errors
 /// When the signals cannot be caught.
@@ -153,19 +154,19 @@ fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
     };
     let flag = Arc::new(AtomicBool::new(false));
-    let set = flag.clone();
+    let setter = flag.clone();
     let wait = async move {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        set.store(true, Ordering::Relaxed);
+        setter.store(true, Ordering::Relaxed);
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
     Ok(flag)
 }
 
-/// The state directory when none is named: systemd's, else the user's.
+/// The state directory when none is named: systemd's, or else the user's.
 pub fn default_state() -> PathBuf {
     if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
         return PathBuf::from(directory);
@@ -175,7 +176,7 @@ pub fn default_state() -> PathBuf {
     state.or_else(home).unwrap_or_else(std::env::temp_dir).join("sandpiper")
 }
 
-/// Log lines on stderr; `RUST_LOG` chooses which, `SANDPIPER_LOG=json` their form.
+/// Log lines go to stderr. `RUST_LOG` filters them; `SANDPIPER_LOG=json` writes them as JSON.
 pub fn logging() {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));

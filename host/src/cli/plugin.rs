@@ -1,4 +1,4 @@
-//! `plugin`: components as files, without a pipeline.
+//! `plugin inspect`: what a component exports and imports, and whether this host would run it. It is compiled, never called.
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -11,7 +11,7 @@ use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::plugin::is_granted;
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{PACKAGE, VERSION};
-use sandpiper_sandbox::{Described, Engine, Interface};
+use sandpiper_sandbox::{Engine, Interface, UnlinkedPlugin};
 
 /// Components, looked at without a pipeline.
 #[derive(Args)]
@@ -37,16 +37,16 @@ impl Plugin {
     pub fn run(self, global: &Global) -> Outcome {
         let PluginVerb::Inspect { plugin } = self.verb;
         let (name, component) = staging::component(&named(&plugin)?)?;
-        let facts = inspect(&Engine::new(None)?, &name, &component)?;
+        let inspection = inspect(&Engine::new(None)?, &name, &component)?;
         match global.output {
-            Output::Json => super::print_json(&facts)?,
-            Output::Text => super::print(&render(&facts))?,
+            Output::Json => super::print_json(&inspection)?,
+            Output::Text => super::print(&render(&inspection))?,
         };
-        if facts.refused.is_some() { Err(Failure::Said(1)) } else { Ok(()) }
+        if inspection.refused.is_some() { Err(Failure::Reported(1)) } else { Ok(()) }
     }
 }
 
-/// What a plugin's name on the command line means: with a slash or the ending `.wasm` a file, else a stock plugin.
+/// The plugin that an argument names: a file when it has a slash or ends in `.wasm`, and otherwise a stock plugin.
 ///
 /// # Errors
 /// When there is no stock plugin of that name.
@@ -64,12 +64,12 @@ pub fn named(plugin: &str) -> Result<PluginRef> {
 }
 
 #[derive(Serialize)]
-struct Facts {
+struct Inspection {
     name: String,
     digest: Digest,
     /// Bytes.
     size: usize,
-    /// What a pipeline can use it as.
+    /// The stages of a pipeline that it can take.
     interfaces: Vec<Interface>,
     /// Version of our WIT package that it was built against; `None` when it exports nothing of it.
     wit: Option<String>,
@@ -85,17 +85,16 @@ struct Import {
     granted: bool,
 }
 
-fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Facts> {
-    let described = Described::of(engine, name, component)?;
-    let (digest, size, interfaces) = (described.digest, described.size, described.interfaces());
-    let exports = described.exports.clone();
-    let imports =
-        described.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
-    let ours = |export: &String| {
+fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Inspection> {
+    let plugin = UnlinkedPlugin::compile(engine, name, component)?;
+    let (digest, size, interfaces) = (plugin.digest, plugin.size, plugin.interfaces());
+    let exports = plugin.exports.clone();
+    let imports = plugin.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
+    let wit_version = |export: &String| {
         export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned())
     };
-    let wit = exports.iter().find_map(ours);
-    let refused = match described.link(engine, name) {
+    let wit = exports.iter().find_map(wit_version);
+    let refused = match plugin.link(engine) {
         Err(error) => Some(format!("{error:#}")),
         Ok(_) if interfaces.is_empty() => Some(format!(
             "plugin {name} exports no interface of {PACKAGE}@{VERSION}: a pipeline has no stage for it; export one of {}",
@@ -103,32 +102,32 @@ fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Facts> {
         )),
         Ok(_) => None,
     };
-    Ok(Facts { name: name.to_owned(), digest, size, interfaces, wit, exports, imports, refused })
+    Ok(Inspection { name: name.to_owned(), digest, size, interfaces, wit, exports, imports, refused })
 }
 
-fn render(facts: &Facts) -> String {
-    let interfaces: Vec<&str> = facts.interfaces.iter().map(|interface| interface.name()).collect();
+fn render(inspection: &Inspection) -> String {
+    let interfaces: Vec<&str> = inspection.interfaces.iter().map(|interface| interface.name()).collect();
     let usable = if interfaces.is_empty() { "nothing".to_owned() } else { interfaces.join(", ") };
-    let wit = match &facts.wit {
+    let wit = match &inspection.wit {
         Some(version) if version == VERSION => format!("{PACKAGE}@{version}"),
         Some(version) => format!("{PACKAGE}@{version}; this host speaks {VERSION}"),
         None => format!("nothing of {PACKAGE}"),
     };
     let mut text = format!(
         "{}\n  digest   {}\n  size     {} bytes\n  wit      {wit}\n  usable   {usable}\n",
-        facts.name,
-        facts.digest,
-        super::table::grouped(facts.size as u64),
+        inspection.name,
+        inspection.digest,
+        super::table::grouped(inspection.size as u64),
     );
     text.push_str("  exports\n");
-    for export in &facts.exports {
+    for export in &inspection.exports {
         text.push_str(&format!("    {export}\n"));
     }
     text.push_str("  imports\n");
-    for Import { name, granted } in &facts.imports {
+    for Import { name, granted } in &inspection.imports {
         text.push_str(&format!("    {} {name}\n", if *granted { "granted    " } else { "NOT GRANTED" }));
     }
-    match &facts.refused {
+    match &inspection.refused {
         Some(why) => text.push_str(&format!("  this host would refuse it: {why}\n")),
         None => text.push_str("  this host would run it\n"),
     }
@@ -139,25 +138,25 @@ fn render(facts: &Facts) -> String {
 mod tests {
     use super::*;
 
-    fn facts(name: &str) -> Facts {
+    fn inspection_of(name: &str) -> Inspection {
         inspect(&Engine::new(None).unwrap(), name, stock::component(name).unwrap()).unwrap()
     }
 
     #[test]
     fn a_stock_plugin_shows_its_interfaces_and_that_its_imports_are_granted() {
-        let facts = facts("logistic");
-        assert_eq!(facts.interfaces, [Interface::Classifier, Interface::Learner]);
-        assert_eq!(facts.wit.as_deref(), Some(VERSION));
-        assert!(facts.refused.is_none() && facts.imports.iter().all(|import| import.granted));
-        let text = render(&facts);
+        let inspection = inspection_of("logistic");
+        assert_eq!(inspection.interfaces, [Interface::Classifier, Interface::Learner]);
+        assert_eq!(inspection.wit.as_deref(), Some(VERSION));
+        assert!(inspection.refused.is_none() && inspection.imports.iter().all(|import| import.granted));
+        let text = render(&inspection);
         assert!(text.contains("usable   classifier, learner") && text.contains("this host would run it"), "{text}");
-        let json = serde_json::to_value(&facts).unwrap();
+        let json = serde_json::to_value(&inspection).unwrap();
         assert_eq!(json["interfaces"], serde_json::json!(["classifier", "learner"]));
         assert!(json["refused"].is_null());
     }
 
     /// `(component (import "wasi:sockets/network@0.2.0" (instance)))`, assembled by hand.
-    fn caller() -> Vec<u8> {
+    fn socket_importer() -> Vec<u8> {
         let name = b"wasi:sockets/network@0.2.0";
         let mut component = b"\0asm\x0d\0\x01\0".to_vec();
         component.extend([7, 3, 1, 0x42, 0]);
@@ -168,15 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_granted_is_named() {
-        let facts = inspect(&Engine::new(None).unwrap(), "caller", &caller()).unwrap();
-        let text = render(&facts);
+    fn an_import_that_is_not_granted_is_named() {
+        let inspection = inspect(&Engine::new(None).unwrap(), "caller", &socket_importer()).unwrap();
+        let text = render(&inspection);
         assert!(text.contains("NOT GRANTED wasi:sockets/network@0.2.0"), "{text}");
         assert!(text.contains("this host would refuse it: plugin caller imports wasi:sockets/network@0.2.0"), "{text}");
     }
 
     #[test]
-    fn a_file_that_is_no_component_is_told_what_it_is() {
+    fn a_file_that_is_no_component_is_refused_with_what_it_is() {
         let engine = Engine::new(None).unwrap();
         let error = |bytes: &[u8]| inspect(&engine, "mine", bytes).err().unwrap().to_string();
         assert!(error(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));

@@ -1,6 +1,6 @@
-//! Rows of text in aligned columns.
+//! Rows of text in aligned columns, for people: numbers to the right, everything else to the left.
 
-/// Numbers stand to the right, everything else to the left.
+/// The first row is the header: a column is numeric when every row below it is.
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -15,7 +15,7 @@ impl Table {
         self.rows.push(cells.into_iter().collect());
     }
 
-    /// Each line indented and ended.
+    /// The rows, each behind the indent and ended by a newline.
     pub fn render(&self, indent: &str) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let cells = |column: usize| self.rows.iter().filter_map(move |row| row.get(column));
@@ -37,7 +37,7 @@ impl Table {
     }
 }
 
-/// Good enough: names are letters nearly always.
+/// Characters: wide and combining ones would misalign their line, and names hardly have any.
 fn width(cell: &str) -> usize {
     cell.chars().count()
 }
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_right_and_names_left() {
+    fn numbers_are_aligned_right_and_names_left() {
         let mut table = Table::with_header(&["NAME", "RECORDS", "ACCURACY"]);
         table.row(["a".into(), "1,000".into(), "97.0 %".into()]);
         table.row(["longer".into(), "1".into(), "-".into()]);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_go_by_three() {
+    fn digits_are_grouped_by_three() {
         for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
         }

@@ -6,24 +6,24 @@ use crate::config::plan::{Delivery, Guarantee};
 
 use super::section::Section;
 use super::unit::{GIB, KIB, MIB};
-use super::value::Written;
+use super::value::Setting;
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// As read, for the sections whose limits depend on it.
-pub(super) struct Read {
-    pub guarantee: Option<Written<Guarantee>>,
-    pub max_bytes: Option<Written<usize>>,
-    pub budget: Option<Written<Duration>>,
-    pub transaction_timeout: Option<Written<Duration>>,
-    pub max_poll_interval: Option<Written<Duration>>,
-    commit_interval: Option<Written<Duration>>,
-    max_records: Option<Written<usize>>,
+/// `[delivery]` as read. Other sections' limits depend on it.
+pub(super) struct DeliverySettings {
+    pub guarantee: Option<Setting<Guarantee>>,
+    pub max_bytes: Option<Setting<usize>>,
+    pub budget: Option<Setting<Duration>>,
+    pub transaction_timeout: Option<Setting<Duration>>,
+    pub max_poll_interval: Option<Setting<Duration>>,
+    commit_interval: Option<Setting<Duration>>,
+    max_records: Option<Setting<usize>>,
 }
 
-impl Read {
+impl DeliverySettings {
     pub fn plan(self) -> Option<Delivery> {
         Some(Delivery {
             guarantee: self.guarantee?.value,
@@ -37,17 +37,17 @@ impl Read {
     }
 }
 
-pub(super) fn read(section: &Section<'_>) -> Read {
+pub(super) fn read(section: &Section<'_>) -> DeliverySettings {
     let guarantees = [("exactly-once", Guarantee::ExactlyOnce), ("at-least-once", Guarantee::AtLeastOnce)];
-    let read = Read {
+    let read = DeliverySettings {
         guarantee: section.choice("guarantee", &guarantees).or(Guarantee::ExactlyOnce, "exactly-once"),
         commit_interval: section.duration("commit_interval", 100 * MILLI, MILLI..=DAY),
         max_records: section.count("max_records", 50_000, 1..=10_000_000),
         max_bytes: section.size("max_bytes", 16 * MIB, KIB..=GIB),
         budget: section.duration("budget", 3 * SECOND, MILLI..=DAY),
-        // librdkafka takes no shorter one.
+        // librdkafka takes no shorter timeout.
         transaction_timeout: section.duration("transaction_timeout", 10 * SECOND, SECOND..=DAY),
-        // A session is at most this long, and brokers take none under 6 s unless they are told to; librdkafka's most is a day.
+        // A session is at most this long, and by default brokers take none under 6 s; librdkafka's maximum is a day.
         max_poll_interval: section.duration("max_poll_interval", 30 * SECOND, 6 * SECOND..=DAY),
     };
     section.finish();

@@ -7,15 +7,15 @@ use crate::record::RecordId;
 
 use super::file::File;
 use super::section::Section;
-use super::value::{Found, Written};
+use super::value::{Field, Setting};
 use super::{input, name, stage};
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-pub(super) struct Read {
-    pub labels: Written<String>,
-    pub scores: Written<String>,
-    group: Written<String>,
+pub(super) struct FeedbackSettings {
+    pub labels: Setting<String>,
+    pub scores: Setting<String>,
+    group: Setting<String>,
     id: RecordId,
     class: Option<String>,
     wait: Duration,
@@ -23,7 +23,7 @@ pub(super) struct Read {
     score: Stage,
 }
 
-impl Read {
+impl FeedbackSettings {
     pub fn plan(self) -> Feedback {
         Feedback {
             labels: self.labels.value,
@@ -38,16 +38,16 @@ impl Read {
     }
 }
 
-pub(super) fn read(section: &Section<'_>, pipeline: &str, classifies: bool) -> Option<Read> {
-    if !classifies {
+pub(super) fn read(section: &Section<'_>, pipeline: &str, has_classifier: bool) -> Option<FeedbackSettings> {
+    if !has_classifier {
         let message = "needs [classify]: a label judges a prediction, and this pipeline makes none";
         section.file.absent(&section.at, "[feedback]", message);
     }
     let labels = section.required("labels", section.text("labels", name::topic), "write labels = \"iris.labels\"");
     let id = section.text("id", label_id).or(RecordId::Key, "key");
     let class = match section.text("class", name::json) {
-        Found::Absent => Some(None),
-        found => found.right().map(|class| Some(class.value)),
+        Field::Absent => Some(None),
+        found => found.valid().map(|class| Some(class.value)),
     };
     let scores = format!("{pipeline}.scores");
     let scores = section.text("scores", name::topic).or(scores.clone(), scores);
@@ -58,7 +58,7 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, classifies: bool) -> O
     let score = section.table("score", "score = { plugin = \"loss\", config = { metric = \"error\" } }");
     let score = score.and_then(|score| stage::scorer(score.as_ref()));
     section.finish();
-    Some(Read {
+    Some(FeedbackSettings {
         labels: labels?,
         scores: scores?,
         group: group?,
@@ -70,7 +70,7 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, classifies: bool) -> O
     })
 }
 
-/// A label's own position says nothing about the record that it judges.
+/// A label's own position does not identify the record that it judges.
 fn label_id(text: &str) -> Result<RecordId, String> {
     match name::record_id(text) {
         Ok(RecordId::Position) => Err(
@@ -85,7 +85,7 @@ fn label_id(text: &str) -> Result<RecordId, String> {
 }
 
 /// Two loops in one group would take each other's partitions.
-pub(super) fn check_group(file: &File<'_>, feedback: &Read, input: &input::Read) {
+pub(super) fn check_group(file: &File<'_>, feedback: &FeedbackSettings, input: &input::InputSettings) {
     if feedback.group.value != input.group.value {
         return;
     }

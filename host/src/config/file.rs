@@ -1,4 +1,4 @@
-//! The file that is being read: its text, what its variables stand for, and every mistake found so far.
+//! The pipeline file that is being read: its text, its environment, and every mistake found so far.
 //!
 //! Mistakes are collected behind a `RefCell`, so that readers of different sections share one `&File`.
 
@@ -15,23 +15,23 @@ pub(super) struct File<'a> {
     /// Names of the built-in plugins.
     pub stock: &'a [&'a str],
     pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Lines with a syntax error. What stands there was guessed by the parser: nothing else is said about it.
-    broken: RefCell<BTreeSet<usize>>,
+    /// Lines with a syntax error. The parser guesses what stands there, so no other mistake is reported of them.
+    broken_lines: RefCell<BTreeSet<usize>>,
     mistakes: RefCell<Vec<Mistake>>,
 }
 
 impl<'a> File<'a> {
     pub fn new(path: &'a Path, text: &'a str, stock: &'a [&'a str], env: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { path, text, stock, env, broken: RefCell::default(), mistakes: RefCell::default() }
+        Self { path, text, stock, env, broken_lines: RefCell::default(), mistakes: RefCell::default() }
     }
 
-    /// Notes what the TOML parser says: one mistake a line, since the later ones there follow from the first.
+    /// Notes the TOML parser's errors, one for each line: later ones on a line follow from the first.
     pub fn syntax_errors(&self, mut errors: Vec<toml::de::Error>) {
         errors.sort_by_key(|error| error.span().map_or(0, |span| span.start));
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
             let (line, _) = self.position(at);
-            if self.broken.borrow_mut().insert(line) {
+            if self.broken_lines.borrow_mut().insert(line) {
                 self.push(at, String::new(), format!("not valid TOML: {}", error.message()));
             }
         }
@@ -41,14 +41,14 @@ impl<'a> File<'a> {
     pub fn mistake(&self, at: &Range<usize>, key: impl Into<String>, message: impl Into<String>) {
         let (first, _) = self.position(at.start);
         let (last, _) = self.position(at.end.saturating_sub(1).max(at.start));
-        if self.broken.borrow().range(first..=last).next().is_none() {
+        if self.broken_lines.borrow().range(first..=last).next().is_none() {
             self.push(at.start, key.into(), message.into());
         }
     }
 
-    /// Notes that something is absent. Said only of a file whose syntax is right: elsewhere it may stand on a broken line.
+    /// Notes that something is absent, unless the file has a syntax error: then it may stand on a broken line.
     pub fn absent(&self, at: &Range<usize>, key: impl Into<String>, message: impl Into<String>) {
-        if self.broken.borrow().is_empty() {
+        if self.broken_lines.borrow().is_empty() {
             self.mistake(at, key, message);
         }
     }
@@ -60,12 +60,12 @@ impl<'a> File<'a> {
         mistakes
     }
 
-    /// As the file has it, quotes included; cut when long.
+    /// The text at that place as the file has it, quotes included; cut when long.
     pub fn shown(&self, at: &Range<usize>) -> String {
-        const LONGEST: usize = 80;
+        const MAX_SHOWN: usize = 80;
         let written = self.text.get(at.clone()).unwrap_or_default();
-        let mut shown: String = written.chars().take(LONGEST).flat_map(one_line).collect();
-        if written.chars().nth(LONGEST).is_some() {
+        let mut shown: String = written.chars().take(MAX_SHOWN).flat_map(one_line).collect();
+        if written.chars().nth(MAX_SHOWN).is_some() {
             shown.push('…');
         }
         shown

@@ -1,4 +1,4 @@
-//! `[input]`: what the pipeline reads.
+//! `[input]`: the topics that the pipeline reads, from where, and what identifies a record.
 
 use crate::config::plan::{Input, Start, Tombstones};
 use crate::record::RecordId;
@@ -7,17 +7,17 @@ use toml::de::DeValue;
 
 use super::name;
 use super::section::Section;
-use super::value::{self, Found, Written, kind};
+use super::value::{self, Field, Setting, kind};
 
-pub(super) struct Read {
-    pub topics: Vec<Written<String>>,
-    pub group: Written<String>,
+pub(super) struct InputSettings {
+    pub topics: Vec<Setting<String>>,
+    pub group: Setting<String>,
     id: RecordId,
     start: Start,
     tombstones: Tombstones,
 }
 
-impl Read {
+impl InputSettings {
     pub fn plan(self) -> Input {
         Input {
             topics: self.topics.into_iter().map(|topic| topic.value).collect(),
@@ -29,11 +29,11 @@ impl Read {
     }
 }
 
-pub(super) fn read(section: &Section<'_>, pipeline: &str, feeds_back: bool) -> Option<Read> {
+pub(super) fn read(section: &Section<'_>, pipeline: &str, has_feedback: bool) -> Option<InputSettings> {
     let topics = topics(section);
     let group = format!("sandpiper.{pipeline}");
     let group = section.text("group", name::group).or(group.clone(), group);
-    let id = id(section, feeds_back);
+    let id = id(section, has_feedback);
     let start = section.choice("start", &[("earliest", Start::Earliest), ("latest", Start::Latest)]);
     let start = start.or(Start::Earliest, "earliest");
     let tombstones = section.choice(
@@ -42,10 +42,16 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, feeds_back: bool) -> O
     );
     let tombstones = tombstones.or(Tombstones::DeadLetter, "dead-letter");
     section.finish();
-    Some(Read { topics: topics?, group: group?, id: id?.value, start: start?.value, tombstones: tombstones?.value })
+    Some(InputSettings {
+        topics: topics?,
+        group: group?,
+        id: id?.value,
+        start: start?.value,
+        tombstones: tombstones?.value,
+    })
 }
 
-fn topics(section: &Section<'_>) -> Option<Vec<Written<String>>> {
+fn topics(section: &Section<'_>) -> Option<Vec<Setting<String>>> {
     let key = section.key("topics");
     let Some(value) = section.get("topics") else {
         section.file.absent(&section.at, key, "missing: write topics = [\"iris.measurements\"]");
@@ -60,13 +66,13 @@ fn topics(section: &Section<'_>) -> Option<Vec<Written<String>>> {
         section.file.mistake(&value.span(), key, "is empty: name at least one topic");
         return None;
     }
-    super::all(items.iter().map(|item| value::text(section.file, item, &key, name::topic).right()).collect())
+    super::all(items.iter().map(|item| value::text(section.file, item, &key, name::topic).valid()).collect())
 }
 
-/// Keys repeat in most topics, so a pipeline whose labels look for their predictions says what it goes by.
-fn id(section: &Section<'_>, feeds_back: bool) -> Option<Written<RecordId>> {
+/// With feedback there is no default: keys repeat in most topics, and a label must find exactly its prediction.
+fn id(section: &Section<'_>, has_feedback: bool) -> Option<Setting<RecordId>> {
     let found = section.text("id", name::record_id);
-    if feeds_back && matches!(found, Found::Absent) {
+    if has_feedback && matches!(found, Field::Absent) {
         section.file.absent(
             &section.at,
             section.key("id"),

@@ -1,6 +1,6 @@
-//! `[kafka]`: librdkafka's own properties, passed on as they are, but for those that delivery sets itself.
+//! `[kafka]`: librdkafka's own properties, passed on as they are, except for those that delivery sets itself.
 //!
-//! A dotted key is a nested table in TOML: here it becomes one name again. Values are never shown: they may be secrets.
+//! A dotted key is a nested table in TOML: here it becomes one name again. A message never shows what a `${…}` stands for.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,12 +13,12 @@ use crate::config::plan::{Guarantee, Properties};
 use super::delivery;
 use super::section::Section;
 use super::spelling;
-use super::value::{self, Value, Written, kind};
+use super::value::{self, Setting, Value, kind};
 
-/// Property → its value and where it stands.
-type Found = BTreeMap<String, (String, Range<usize>)>;
+/// Properties by their dotted names: value, and where it stands.
+type Flattened = BTreeMap<String, (String, Range<usize>)>;
 
-const NATIVE: &str = "it loads native code into the daemon";
+const NATIVE_CODE: &str = "it loads native code into the daemon";
 
 #[rustfmt::skip]
 const REFUSED: &[(&[&str], &str)] = &[
@@ -49,12 +49,12 @@ const REFUSED: &[(&[&str], &str)] = &[
         "topics are never created silently: `sandpiper check --connect` prints the commands that create them"),
     (&["topic.blacklist"], "name the topics to read under [input] topics"),
     (&["interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
-        NATIVE),
+        NATIVE_CODE),
     (&["opaque", "default_topic_conf", "internal.termination.signal", "log.queue", "builtin.features", "consume.callback.max.messages"],
         "it belongs to the program that calls librdkafka, not to its configuration"),
     (&["ssl_key", "ssl_certificate", "ssl_ca"], "it takes a value in memory: write ssl.key.pem, ssl.certificate.pem or ssl.ca.pem"),
     (&["test.mock.num.brokers", "test.mock.broker.rtt"], "librdkafka's mock broker keeps no data: `sandpiper demo` has one for looking"),
-    // Java's names, which people paste.
+    // Names of Java's client, which people paste.
     (&["max.poll.records"], "it is a name of Java's client: set [limits] batch_records"),
     (&["sasl.jaas.config"], "it is a name of Java's client: write sasl.username and sasl.password"),
     (&["ssl.truststore.location", "ssl.truststore.password", "ssl.truststore.type"], "it is a name of Java's client: write ssl.ca.location, a PEM file"),
@@ -62,8 +62,8 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["auto.register.schemas", "schema.registry.url"], "records are bytes here: a plugin reads them"),
 ];
 
-pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>) -> Option<Properties> {
-    let mut found = Found::new();
+pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::DeliverySettings>) -> Option<Properties> {
+    let mut found = Flattened::new();
     for (name, value) in section.entries() {
         flatten(section, name.get_ref(), value, &mut found);
     }
@@ -80,7 +80,7 @@ pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>) -> 
     Some(Properties(properties.collect()))
 }
 
-fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Found) {
+fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Flattened) {
     let at = value.span();
     let text = match value.get_ref() {
         DeValue::Table(table) => {
@@ -92,7 +92,7 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fou
         DeValue::Boolean(value) => Some(value.to_string()),
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) => {
             let read = value::number(section.file, value, &section.key(name), |text| Ok(text.to_owned()));
-            read.right().map(|text| text.value)
+            read.valid().map(|text| text.value)
         }
         DeValue::Array(_) | DeValue::Datetime(_) => {
             let message = format!(
@@ -103,7 +103,7 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fou
             None
         }
     };
-    // A value that is wrong still counts as given, or it would be called missing too.
+    // A value that is wrong still counts as given: otherwise it would be reported as missing too.
     let text = text.unwrap_or_else(|| "?".to_owned());
     if found.insert(name.to_owned(), (text, at.clone())).is_some() {
         section.file.mistake(&at, section.key(name), "is given twice: as a dotted key and as one in quotes");
@@ -120,12 +120,12 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
         return Some("a callback belongs to the program that calls librdkafka, not to its configuration");
     }
     if name.starts_with("plugin.") {
-        return Some(NATIVE);
+        return Some(NATIVE_CODE);
     }
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
 }
 
-fn check_servers(section: &Section<'_>, found: &Found) {
+fn check_servers(section: &Section<'_>, found: &Flattened) {
     const KEY: &str = "bootstrap.servers";
     if let Some((servers, at)) = found.get(KEY) {
         if servers.split(',').any(|server| server.trim().is_empty()) {
@@ -149,10 +149,10 @@ fn check_servers(section: &Section<'_>, found: &Found) {
     );
 }
 
-/// What librdkafka demands of its times when the client is made, said here with both names.
-fn check_times(section: &Section<'_>, found: &Found, delivery: &delivery::Read) {
+/// librdkafka checks these when a client is created, and names only its own property: here both names are reported.
+fn check_times(section: &Section<'_>, found: &Flattened, delivery: &delivery::DeliverySettings) {
     let transactional = delivery.guarantee.as_ref().is_some_and(|written| written.value == Guarantee::ExactlyOnce);
-    let limit = |key: &'static str, limit: &Option<Written<Duration>>, limit_key: &str| {
+    let limit = |key: &'static str, limit: &Option<Setting<Duration>>, limit_key: &str| {
         let (Some((value, at)), Some(limit)) = (found.get(key), limit) else {
             return;
         };

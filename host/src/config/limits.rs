@@ -6,16 +6,20 @@ use crate::config::plan::Limits;
 
 use super::delivery;
 use super::section::Section;
-use super::stage::Count;
+use super::stage::StageCount;
 use super::unit::{GIB, KIB, MIB, show_size};
-use super::value::Written;
+use super::value::Setting;
 
-/// librdkafka's most for a queue is 2,097,151 KiB.
+/// librdkafka's own maximum for a queue is 2,097,151 KiB.
 const LARGEST_QUEUE: usize = 2047 * MIB;
-/// Of each plugin, while a swap is staged: the release that runs and the one that waits.
-const STAGED: usize = 2;
+/// Instances of each plugin while a swap is staged: of the release that runs and of the one that is to replace it.
+const INSTANCES: usize = 2;
 
-pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>, stages: Count) -> Option<Limits> {
+pub(super) fn read(
+    section: &Section<'_>,
+    delivery: Option<&delivery::DeliverySettings>,
+    stages: StageCount,
+) -> Option<Limits> {
     let workers = section.count("workers", 1, 1..=256);
     let plugin_memory = section.size("plugin_memory", 64 * MIB, MIB..=4 * GIB);
     let deadline = section.duration(
@@ -75,17 +79,17 @@ pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::Read>, sta
     })
 }
 
-/// The feedback loop is a worker of its own, with the same queues and one plugin: it fits wherever this one does.
+/// Checks a worker of the main loop. The feedback loop's has the same queues and one plugin, so it fits where this one does.
 fn check_memory(
     section: &Section<'_>,
-    buffers: [(&str, &Written<usize>); 3],
-    plugin: &Written<usize>,
-    stages: Count,
-    worker: &Written<usize>,
+    buffers: [(&str, &Setting<usize>); 3],
+    plugin: &Setting<usize>,
+    stages: StageCount,
+    worker: &Setting<usize>,
 ) {
     let plugins = stages.plugins();
     let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
-    let needed = buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(STAGED));
+    let needed = buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(INSTANCES));
     if needed <= worker.value {
         return;
     }
@@ -94,7 +98,7 @@ fn check_memory(
     let terms = buffers.map(|(name, size)| format!("{name} {}", size.shown)).join(" + ");
     let fits = show_size(needed.div_ceil(MIB).saturating_mul(MIB));
     let message = format!(
-        "worker_memory is {}, and a worker needs {}: {terms} + {plugins} plugins × plugin_memory {} × {STAGED} (two releases are \
+        "worker_memory is {}, and a worker needs {}: {terms} + {plugins} plugins × plugin_memory {} × {INSTANCES} (two releases are \
          open while a swap is staged); set worker_memory = \"{fits}\" or lower one of these",
         worker.shown,
         show_size(needed),

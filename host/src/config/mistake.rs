@@ -1,4 +1,4 @@
-//! One mistake in a pipeline file, told so that it can be mended without opening the documentation.
+//! One mistake in a pipeline file, reported so that it can be corrected without the documentation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 /// A message quotes the file as written, so what a `${…}` stands for is never in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Mistake {
-    #[serde(serialize_with = "as_shown")]
+    #[serde(serialize_with = "display")]
     pub file: PathBuf,
     /// From 1.
     pub line: usize,
@@ -35,6 +35,6 @@ impl fmt::Display for Mistake {
 impl std::error::Error for Mistake {}
 
 /// serde refuses a path that is not UTF-8, and a mistake must be reported whatever its file is called.
-fn as_shown<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+fn display<S: Serializer>(file: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&file.display())
 }

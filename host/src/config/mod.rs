@@ -1,8 +1,9 @@
 //! A pipeline's TOML file, read into a [`Plan`] or into every mistake in it at once.
 //!
 //! It opens the file, the secrets' files and nothing else: that plugins and models exist is looked up, what is in them
-//! is not, and no broker is asked. Each section has its reader, and `section` is what they read with.
+//! is not, and no broker is asked. Each section has a module that reads it, through the typed reader in `section`.
 
+mod conflicts;
 mod delivery;
 mod feedback;
 mod file;
@@ -19,7 +20,6 @@ mod secret;
 mod section;
 mod spelling;
 mod stage;
-mod together;
 mod topics;
 mod unit;
 mod value;
@@ -35,8 +35,8 @@ use crate::config::plan::Plan;
 use file::File;
 use section::Section;
 
+pub use conflicts::check_together;
 pub use mistake::Mistake;
-pub use together::check_together;
 
 /// Reads a pipeline file. `stock` are the names of the built-in plugins. A file that cannot be read is a mistake too.
 pub fn load(path: &Path, stock: &[&str]) -> Result<Plan, Vec<Mistake>> {
@@ -76,7 +76,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let name = top.text("name", name::pipeline);
     let name =
         top.required("name", name, "write name = \"iris\" at the top: it is part of group and transactional ids");
-    let called = name.as_ref().map_or("", |name| name.value.as_str());
+    let pipeline = name.as_ref().map_or("", |name| name.value.as_str());
     top.refuse("rollout", "[rollout] is not supported yet: leave it out");
 
     let kafka = top.section("kafka", "bootstrap.servers = \"127.0.0.1:9092\"");
@@ -93,22 +93,22 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
 
     // A section that is no table has been noted as a mistake: it counts as present.
     let present = |section: &Option<Section<'_>>| section.as_ref().is_none_or(Section::is_present);
-    let classifies = present(&classify);
-    let feeds_back = present(&feedback);
+    let has_classifier = present(&classify);
+    let has_feedback = present(&feedback);
     check_stages(top, transforms.as_deref(), parse.as_ref(), classify.as_ref());
 
     let delivery = delivery.map(|section| delivery::read(&section));
     let kafka = kafka.and_then(|section| kafka::read(&section, delivery.as_ref()));
-    let input = input.and_then(|section| input::read(&section, called, feeds_back));
+    let input = input.and_then(|section| input::read(&section, pipeline, has_feedback));
     let transforms = transforms.and_then(|sections| all(sections.iter().map(stage::transform).collect()));
     let parse = parse.and_then(|section| optional(&section, stage::parser));
     let classify = classify.and_then(|section| optional(&section, stage::classifier));
-    let output = output.and_then(|section| output::read(&section, classifies, feeds_back));
-    let errors = errors.and_then(|section| output::errors(&section, called));
+    let output = output.and_then(|section| output::read(&section, has_classifier, has_feedback));
+    let errors = errors.and_then(|section| output::errors(&section, pipeline));
     let feedback =
-        feedback.and_then(|section| optional(&section, |section| feedback::read(section, called, classifies)));
+        feedback.and_then(|section| optional(&section, |section| feedback::read(section, pipeline, has_classifier)));
 
-    let stages = stage::Count { transforms: transforms.as_ref().map_or(0, Vec::len), classifier: classifies };
+    let stages = stage::StageCount { transforms: transforms.as_ref().map_or(0, Vec::len), has_classifier };
     let limits = limits.and_then(|section| limits::read(&section, delivery.as_ref(), stages));
     if let (Some(input), Some(Some(feedback))) = (&input, &feedback) {
         feedback::check_group(top.file, feedback, input);
@@ -127,18 +127,18 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         file: top.file.path.to_path_buf(),
         kafka: kafka?,
         input: input?.plan(),
-        transforms: transforms?.into_iter().map(stage::Transformer::plan).collect(),
+        transforms: transforms?.into_iter().map(stage::TransformSettings::plan).collect(),
         parse: parse?,
         classify: classify?,
         output: output?.plan(),
         errors: errors?.plan(),
-        feedback: feedback?.map(feedback::Read::plan),
+        feedback: feedback?.map(feedback::FeedbackSettings::plan),
         delivery: delivery?.plan()?,
         limits: limits?,
     })
 }
 
-/// A pipeline transforms, or parses and classifies, or both; it never does half of the second.
+/// A pipeline transforms, or parses and classifies, or both; a parser without a classifier, or the reverse, is a mistake.
 fn check_stages(
     top: &Section<'_>,
     transforms: Option<&[Section<'_>]>,

@@ -1,4 +1,4 @@
-//! The rules for names: pipelines, topics, groups, record ids, JSON pointers.
+//! The rules for names of pipelines, topics and groups, for record ids and for JSON pointers.
 //!
 //! An error completes a sentence that begins with the value as found, and so does not repeat it.
 
@@ -7,13 +7,13 @@ use crate::record::RecordId;
 /// Topics of the control plane: a pipeline neither reads nor writes them.
 const CONTROL_TOPICS: [&str; 3] = ["sandpiper.commands", "sandpiper.deployments", "sandpiper.artifacts"];
 
-fn plain(c: char) -> bool {
+fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
 /// A pipeline's name.
 pub(super) fn pipeline(text: &str) -> Result<String, String> {
-    if (1..=100).contains(&text.len()) && text.chars().all(plain) {
+    if (1..=100).contains(&text.len()) && text.chars().all(is_plain) {
         return Ok(text.to_owned());
     }
     Err("is no pipeline name: 1 to 100 letters, digits, '.', '_' and '-'".into())
@@ -32,7 +32,7 @@ pub(super) fn topic(text: &str) -> Result<String, String> {
     if matches!(text, "__consumer_offsets" | "__transaction_state" | "__cluster_metadata" | "__share_group_state") {
         return Err("belongs to Kafka itself".into());
     }
-    if (1..=249).contains(&text.len()) && text.chars().all(plain) && text != "." && text != ".." {
+    if (1..=249).contains(&text.len()) && text.chars().all(is_plain) && text != "." && text != ".." {
         return Ok(text.to_owned());
     }
     Err("is no topic name: 1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\"".into())

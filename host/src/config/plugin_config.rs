@@ -1,4 +1,4 @@
-//! A plugin's `config`: a TOML table, told to the plugin as a JSON object.
+//! A plugin's `config`: a TOML table, passed to the plugin as a JSON object.
 
 use serde_json::{Map, Number, Value as Json};
 use toml::de::{DeTable, DeValue};
@@ -22,7 +22,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Json> {
     object(section.file, &key, table)
 }
 
-/// The keys stay in the parser's order, which is alphabetic: lines that change places make no new release.
+/// The keys keep the parser's order, which is alphabetic: lines that only change places must not make a new release.
 fn object(file: &File<'_>, key: &str, table: &DeTable<'_>) -> Option<Json> {
     let members = table.iter().map(|(name, value)| {
         let name = name.get_ref().to_string();
@@ -31,9 +31,9 @@ fn object(file: &File<'_>, key: &str, table: &DeTable<'_>) -> Option<Json> {
     super::all(members.collect()).map(|members| Json::Object(members.into_iter().collect()))
 }
 
-/// JSON has no dates, no NaN and no infinity.
+/// Refuses what JSON does not have: dates, NaN and infinity.
 fn json(file: &File<'_>, key: &str, value: &Value<'_>) -> Option<Json> {
-    let wrong = |reason: &str| {
+    let invalid = |reason: &str| {
         let at = value.span();
         file.mistake(&at, key, format!("{} {reason}", file.shown(&at)));
         None
@@ -41,19 +41,19 @@ fn json(file: &File<'_>, key: &str, value: &Value<'_>) -> Option<Json> {
     match value.get_ref() {
         DeValue::String(_) => {
             let text = value::text(file, value, key, |text| Ok(Json::from(text)));
-            text.right().map(|text| text.value)
+            text.valid().map(|text| text.value)
         }
         DeValue::Boolean(value) => Some(Json::Bool(*value)),
         DeValue::Integer(number) => {
             let number = unit::integer(number).map(Json::from);
-            number.or_else(|| wrong("is too large: a plugin's whole numbers have 64 bits"))
+            number.or_else(|| invalid("is too large: a plugin's whole numbers have 64 bits"))
         }
         DeValue::Float(number) => {
             let number = number.as_str().parse().ok().and_then(Number::from_f64);
             let number = number.map(Json::Number);
-            number.or_else(|| wrong("has no form in JSON, which a plugin's config is: finite numbers only"))
+            number.or_else(|| invalid("has no form in JSON, which a plugin's config is: finite numbers only"))
         }
-        DeValue::Datetime(_) => wrong("is a date, and JSON, which a plugin's config is, has none: put it in quotes"),
+        DeValue::Datetime(_) => invalid("is a date, and JSON, which a plugin's config is, has none: put it in quotes"),
         DeValue::Array(items) => {
             let items = items.iter().enumerate();
             let items = items.map(|(at, item)| json(file, &format!("{key}[{at}]"), item));

@@ -1,24 +1,24 @@
-//! The kinds of scalars that a section's keys hold.
+//! Reads a section's keys as text, words, counts, sizes, durations and fractions.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::section::Section;
-use super::value::{self, Found, Written};
+use super::value::{self, Field, Setting};
 use super::{spelling, unit};
 
 impl Section<'_> {
     /// A string, made into a `T`: see [`value::text`].
-    pub fn text<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Found<T> {
-        self.get(key).map_or(Found::Absent, |value| value::text(self.file, value, &self.key(key), make))
+    pub fn text<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Field<T> {
+        self.get(key).map_or(Field::Absent, |value| value::text(self.file, value, &self.key(key), make))
     }
 
-    fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Found<T> {
-        self.get(key).map_or(Found::Absent, |value| value::number(self.file, value, &self.key(key), make))
+    fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Field<T> {
+        self.get(key).map_or(Field::Absent, |value| value::number(self.file, value, &self.key(key), make))
     }
 
-    /// One of a few words.
-    pub fn choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Found<T> {
+    /// One of a few words, each with its meaning.
+    pub fn choice<T: Copy>(&self, key: &'static str, words: &[(&str, T)]) -> Field<T> {
         self.text(key, |text| {
             let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
             let chosen = words.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
@@ -29,7 +29,7 @@ impl Section<'_> {
         })
     }
 
-    pub fn count(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Written<usize>> {
+    pub fn count(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Setting<usize>> {
         let read = |text: &str| {
             let whole = text
                 .parse()
@@ -40,7 +40,7 @@ impl Section<'_> {
     }
 
     /// Bytes.
-    pub fn size(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Written<usize>> {
+    pub fn size(&self, key: &'static str, default: usize, allowed: RangeInclusive<usize>) -> Option<Setting<usize>> {
         let read = |text: &str| within(unit::size(text)?, &allowed, unit::show_size);
         self.number(key, read).or(default, unit::show_size(default))
     }
@@ -50,12 +50,12 @@ impl Section<'_> {
         key: &'static str,
         default: Duration,
         allowed: RangeInclusive<Duration>,
-    ) -> Option<Written<Duration>> {
+    ) -> Option<Setting<Duration>> {
         let read = |text: &str| within(unit::duration(text)?, &allowed, unit::show_duration);
         self.number(key, read).or(default, unit::show_duration(default))
     }
 
-    pub fn fraction(&self, key: &'static str, default: f32) -> Option<Written<f32>> {
+    pub fn fraction(&self, key: &'static str, default: f32) -> Option<Setting<f32>> {
         let read = |text: &str| match text.parse::<f32>() {
             Ok(number) if (0.0..=1.0).contains(&number) => Ok(number),
             _ => Err("is not a number from 0 to 1".to_owned()),

@@ -1,46 +1,46 @@
 //! `${NAME}` and `${file:/run/secrets/x}` in strings; `$${` stands for a plain `${`.
 //!
-//! What a reference stands for is never read again for references, and never part of a message.
+//! What replaces a reference is not searched for references again, and is never part of a message.
 
 use super::file::File;
 
 /// The text with every reference replaced, or each reason why one could not be.
-pub(super) fn filled(file: &File<'_>, text: &str) -> Result<String, Vec<String>> {
-    let mut filled = String::with_capacity(text.len());
+pub(super) fn substitute(file: &File<'_>, text: &str) -> Result<String, Vec<String>> {
+    let mut result = String::with_capacity(text.len());
     let mut reasons = Vec::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let (before, reference) = rest.split_at(at);
         let reference = reference.strip_prefix("${").unwrap_or(reference);
         if let Some(before) = before.strip_suffix('$') {
-            filled.push_str(before);
-            filled.push_str("${");
+            result.push_str(before);
+            result.push_str("${");
             rest = reference;
             continue;
         }
-        filled.push_str(before);
+        result.push_str(before);
         let Some((name, after)) = reference.split_once('}') else {
             reasons.push("has a \"${\" without its \"}\": a plain \"${\" is written \"$${\"".to_owned());
             rest = "";
             break;
         };
         match value(file, name) {
-            Ok(value) => filled.push_str(&value),
+            Ok(value) => result.push_str(&value),
             Err(reason) => reasons.push(reason),
         }
         rest = after;
     }
-    filled.push_str(rest);
-    if reasons.is_empty() { Ok(filled) } else { Err(reasons) }
+    result.push_str(rest);
+    if reasons.is_empty() { Ok(result) } else { Err(reasons) }
 }
 
 fn value(file: &File<'_>, name: &str) -> Result<String, String> {
     if let Some(path) = name.strip_prefix("file:") {
         return content(file, path);
     }
-    let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+    let is_variable = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    if !named {
+    if !is_variable {
         // The text in the braces is not repeated: it may be part of a password that has a "${" by chance.
         return Err(
             "has a \"${…}\" that names no variable: write ${NAME} or ${file:PATH}; a plain \"${\" is written \"$${\""
@@ -69,7 +69,7 @@ mod tests {
 
     fn fill(text: &str) -> Result<String, Vec<String>> {
         let env = |name: &str| (name == "PW").then(|| "a${PW}b".to_owned());
-        filled(&File::new(Path::new("pipelines/x.toml"), "", &[], &env), text)
+        substitute(&File::new(Path::new("pipelines/x.toml"), "", &[], &env), text)
     }
 
     #[test]
@@ -105,6 +105,6 @@ mod tests {
         std::fs::write(folder.path().join("pw"), " s3cret \n\r\n").unwrap();
         let path = folder.path().join("x.toml");
         let file = File::new(&path, "", &[], &|_| None);
-        assert_eq!(filled(&file, "${file:pw}").as_deref(), Ok(" s3cret \n"));
+        assert_eq!(substitute(&file, "${file:pw}").as_deref(), Ok(" s3cret \n"));
     }
 }

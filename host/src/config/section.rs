@@ -1,6 +1,6 @@
 //! A typed reader of one TOML table that notes each mistake and goes on.
 //!
-//! Reading a key makes it known; `finish` refuses the keys that nobody read.
+//! Reading a key makes it a known one; `finish` reports every key that was not read.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -10,16 +10,16 @@ use toml::de::{DeTable, DeValue};
 
 use super::file::File;
 use super::spelling;
-use super::value::{Found, Value, Written, kind};
+use super::value::{Field, Setting, Value, kind};
 
 pub(super) struct Section<'a> {
     pub file: &'a File<'a>,
-    /// `[input]`; empty for the top of the file. A key is spoken of as `{title} {key}`.
+    /// `[input]`; empty for the top of the file. Messages name a key as `{title} {key}`.
     title: String,
-    /// Before a nested table's keys: `score.`.
+    /// What precedes a nested table's keys in messages: `score.`.
     prefix: String,
     table: Option<&'a DeTable<'a>>,
-    /// Its header; the file's start when it is absent.
+    /// Where its header stands; the file's start when it is absent.
     pub at: Range<usize>,
     known: RefCell<Vec<&'static str>>,
     refused: RefCell<Vec<&'static str>>,
@@ -112,11 +112,11 @@ impl<'a> Section<'a> {
     }
 
     /// Notes that a required key is absent, and says what to write.
-    pub fn required<T>(&self, key: &'static str, found: Found<T>, advice: &str) -> Option<Written<T>> {
-        if let Found::Absent = found {
+    pub fn required<T>(&self, key: &'static str, found: Field<T>, advice: &str) -> Option<Setting<T>> {
+        if let Field::Absent = found {
             self.file.absent(&self.at, self.key(key), format!("missing: {advice}"));
         }
-        found.right()
+        found.valid()
     }
 
     /// Refuses a key of this section, with the reason.
@@ -127,7 +127,7 @@ impl<'a> Section<'a> {
         self.refused.borrow_mut().push(key);
     }
 
-    /// Refuses every key that nobody read.
+    /// Reports every key that was not read.
     pub fn finish(&self) {
         let refused = self.refused.borrow();
         let mut allowed = self.known.borrow().clone();

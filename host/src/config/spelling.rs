@@ -1,15 +1,15 @@
-//! Did you mean: the known word nearest to one that is not known.
+//! "Did you mean": the known word nearest to one that is not known.
 
 /// Ends a sentence: `, did you mean "csv"?`, or a full stop when no word is near.
 pub(super) fn hint(word: &str, known: &[&str]) -> String {
     nearest(word, known).map_or_else(|| ".".to_owned(), |near| format!(", did you mean {near:?}?"))
 }
 
-/// The word within a third of the letters, at least one edit.
+/// The nearest known word, at most as many edits away as a third of the letters, and at least one is allowed.
 pub(super) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let most = (word.chars().count() / 3).max(1);
+    let max_edits = (word.chars().count() / 3).max(1);
     let near = known.iter().map(|candidate| (distance(word, candidate), *candidate));
-    near.filter(|(edits, _)| *edits <= most).min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
+    near.filter(|(edits, _)| *edits <= max_edits).min_by_key(|(edits, _)| *edits).map(|(_, candidate)| candidate)
 }
 
 /// Edits from one word to the other: insert, delete, replace, or swap two neighbours (optimal string alignment).

@@ -1,4 +1,5 @@
-//! What a stage runs: a plugin, its configuration and, for a classifier, its model.
+//! `[[transform]]`, `[parse]`, `[classify]` and `score`: a plugin, its configuration and, for a classifier, its model. That the
+//! files exist is looked up; what is in them is not.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,42 +9,42 @@ use serde_json::{Map, Value as Json};
 use crate::config::plan::{PluginRef, Stage, Transform};
 
 use super::section::Section;
-use super::value::{self, Found, Written};
+use super::value::{self, Field, Setting};
 use super::{name, plugin_config, spelling};
 
 /// The stages of a worker's main loop, for the memory that their plugins take.
 #[derive(Clone, Copy)]
-pub(super) struct Count {
+pub(super) struct StageCount {
     pub transforms: usize,
-    /// It comes with a parser.
-    pub classifier: bool,
+    /// A classifier comes with a parser: two plugins.
+    pub has_classifier: bool,
 }
 
-impl Count {
+impl StageCount {
     pub fn plugins(self) -> usize {
-        self.transforms + if self.classifier { 2 } else { 0 }
+        self.transforms + if self.has_classifier { 2 } else { 0 }
     }
 }
 
-pub(super) struct Transformer {
+pub(super) struct TransformSettings {
     stage: Stage,
-    /// Output's name, the key that messages name, its topic.
-    pub outputs: Vec<(String, String, Written<String>)>,
+    /// For each output: its name, its key as messages name it, its topic.
+    pub outputs: Vec<(String, String, Setting<String>)>,
 }
 
-impl Transformer {
+impl TransformSettings {
     pub fn plan(self) -> Transform {
         let outputs = self.outputs.into_iter().map(|(name, _, topic)| (name, topic.value));
         Transform { stage: self.stage, outputs: outputs.collect::<BTreeMap<_, _>>() }
     }
 }
 
-pub(super) fn transform(section: &Section<'_>) -> Option<Transformer> {
+pub(super) fn transform(section: &Section<'_>) -> Option<TransformSettings> {
     let outputs = outputs(section);
     section.refuse("model", "only a classifier has a model: what a transform needs goes into its config");
     let stage = stage(section, None);
     section.finish();
-    Some(Transformer { outputs: outputs?, stage: stage? })
+    Some(TransformSettings { outputs: outputs?, stage: stage? })
 }
 
 pub(super) fn parser(section: &Section<'_>) -> Option<Stage> {
@@ -54,9 +55,9 @@ pub(super) fn parser(section: &Section<'_>) -> Option<Stage> {
 }
 
 pub(super) fn classifier(section: &Section<'_>) -> Option<Stage> {
-    let model = match section.text("model", |text| file(section, text)) {
-        Found::Absent => Some(None),
-        found => found.right().map(|model| Some(model.value)),
+    let model = match section.text("model", |text| existing_file(section, text)) {
+        Field::Absent => Some(None),
+        found => found.valid().map(|model| Some(model.value)),
     };
     let stage = stage(section, None);
     section.finish();
@@ -66,20 +67,20 @@ pub(super) fn classifier(section: &Section<'_>) -> Option<Stage> {
 /// `score = { … }` under `[feedback]`: the plugin `loss` unless another is named.
 pub(super) fn scorer(section: Option<&Section<'_>>) -> Option<Stage> {
     let loss = PluginRef::Stock("loss".into());
-    let error = Json::Object(Map::from_iter([("metric".to_owned(), Json::from("error"))]));
+    let error_metric = Json::Object(Map::from_iter([("metric".to_owned(), Json::from("error"))]));
     let Some(section) = section else {
-        return Some(Stage { plugin: loss, model: None, config: error });
+        return Some(Stage { plugin: loss, model: None, config: error_metric });
     };
     section.refuse("model", "only a classifier has a model: what a scorer needs goes into its config");
-    let named = section.get("plugin").is_some();
-    let configured = section.get("config").is_some();
+    let has_plugin = section.get("plugin").is_some();
+    let has_config = section.get("config").is_some();
     let mut stage = stage(section, Some(loss));
     section.finish();
     if let Some(stage) = &mut stage
-        && !named
-        && !configured
+        && !has_plugin
+        && !has_config
     {
-        stage.config = error;
+        stage.config = error_metric;
     }
     stage
 }
@@ -87,7 +88,7 @@ pub(super) fn scorer(section: Option<&Section<'_>>) -> Option<Stage> {
 fn stage(section: &Section<'_>, default: Option<PluginRef>) -> Option<Stage> {
     let found = section.text("plugin", |text| plugin(section, text));
     let plugin = match (found, default) {
-        (Found::Absent, Some(default)) => Some(default),
+        (Field::Absent, Some(default)) => Some(default),
         (found, _) => {
             let advice = "name a stock plugin, as \"csv\", or a component file, as \"plugins/mine.wasm\"";
             section.required("plugin", found, advice).map(|plugin| plugin.value)
@@ -104,7 +105,7 @@ fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
             .into());
     }
     if text.contains('/') || text.ends_with(".wasm") {
-        return file(section, text).map(PluginRef::Path);
+        return existing_file(section, text).map(PluginRef::Path);
     }
     let stock = section.file.stock;
     if stock.contains(&text) {
@@ -117,8 +118,8 @@ fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
     ))
 }
 
-/// A path, relative to the pipeline file's folder, at which a file is.
-fn file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
+/// The path of a file that exists, relative to the pipeline file's folder.
+fn existing_file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
     let path = section.file.resolve(text);
     let folder = section.file.resolve("");
     let folder = if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() };
@@ -131,13 +132,13 @@ fn file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn outputs(section: &Section<'_>) -> Option<Vec<(String, String, Written<String>)>> {
+fn outputs(section: &Section<'_>) -> Option<Vec<(String, String, Setting<String>)>> {
     let Some(table) = section.table("outputs", "outputs = { large = \"orders.large\" }")? else {
         return Some(Vec::new());
     };
     let outputs = table.entries().map(|(output, topic)| {
         let key = table.key(output.get_ref());
-        let topic = value::text(section.file, topic, &key, name::topic).right()?;
+        let topic = value::text(section.file, topic, &key, name::topic).valid()?;
         Some((output.get_ref().to_string(), key, topic))
     });
     super::all(outputs.collect())

@@ -1,8 +1,8 @@
-//! A pipeline's topics must not make a loop, and must not mix what their readers cannot tell apart.
+//! Checks that one pipeline's topics make no loop, and mix nothing that their readers could not tell apart.
 
 use super::file::File;
-use super::stage::Transformer;
-use super::value::Written;
+use super::stage::TransformSettings;
+use super::value::Setting;
 use super::{feedback, input, output};
 
 #[derive(Clone, Copy)]
@@ -15,8 +15,8 @@ enum Role {
     Scores,
 }
 
-/// Why one topic cannot be both; the roles in the order of the enum.
-fn reason(one: Role, other: Role, feeds_back: bool) -> Option<&'static str> {
+/// Why one topic cannot have both roles, which come in the enum's order; `None` when it can.
+fn reason(one: Role, other: Role, has_feedback: bool) -> Option<&'static str> {
     use Role::{DeadLetters, Input, Labels, Output, Scores, TransformOutput};
     match (one, other) {
         (Input, Input) => Some("name it once"),
@@ -30,25 +30,25 @@ fn reason(one: Role, other: Role, feeds_back: bool) -> Option<&'static str> {
             Some("dead letters need a topic of their own")
         }
         (TransformOutput | Output, Scores) => Some("scores need a topic of their own"),
-        (TransformOutput, Output) if feeds_back => {
+        (TransformOutput, Output) if has_feedback => {
             Some("[feedback] reads predictions there, and a transform's output is none")
         }
         // A labelled stream may be its own labels; outputs of two transforms may flow together.
         (Input, Labels) | (TransformOutput, TransformOutput | Output) => None,
-        // The other pairs do not come up: each role but the first two stands once, and in this order.
+        // Other pairs do not occur: each role but the first two has one topic, and they come in this order.
         _ => None,
     }
 }
 
 pub(super) fn check(
     file: &File<'_>,
-    input: Option<&input::Read>,
-    transforms: &[Transformer],
-    output: Option<&output::Read>,
-    dead_letters: Option<&Written<String>>,
-    feedback: Option<&feedback::Read>,
+    input: Option<&input::InputSettings>,
+    transforms: &[TransformSettings],
+    output: Option<&output::OutputSettings>,
+    dead_letters: Option<&Setting<String>>,
+    feedback: Option<&feedback::FeedbackSettings>,
 ) {
-    let mut uses: Vec<(Role, &str, &Written<String>)> = Vec::new();
+    let mut uses: Vec<(Role, &str, &Setting<String>)> = Vec::new();
     let inputs = input.into_iter().flat_map(|input| &input.topics);
     uses.extend(inputs.map(|topic| (Role::Input, "[input] topics", topic)));
     let outputs = transforms.iter().flat_map(|transform| &transform.outputs);
@@ -67,8 +67,8 @@ pub(super) fn check(
     }
 }
 
-/// Told at the later of the two, or at the one that is written.
-fn clash(file: &File<'_>, one: (&str, &Written<String>), other: (&str, &Written<String>), reason: &str) {
+/// Reports a topic with two roles, at the later of its two places, or at the only one that is in the file.
+fn clash(file: &File<'_>, one: (&str, &Setting<String>), other: (&str, &Setting<String>), reason: &str) {
     let ((key, topic), (elsewhere, there)) = match (&one.1.at, &other.1.at) {
         (Some(first), Some(second)) if first.start > second.start => (one, other),
         (Some(_), None) => (one, other),

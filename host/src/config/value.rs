@@ -1,4 +1,4 @@
-//! One value of the file: read it or note what is wrong with it.
+//! One value of the file: it is read, or what is wrong with it is noted as a mistake.
 
 use std::ops::Range;
 
@@ -10,59 +10,61 @@ use super::{secret, unit};
 
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
 
-/// A value, and how to speak of it.
+/// A setting: its value, and how a message names it.
 #[derive(Clone, Debug)]
-pub(super) struct Written<T> {
+pub(super) struct Setting<T> {
     pub value: T,
-    /// As in the file, so that a message gives no secret away.
+    /// As the file has it, with its `${…}` unresolved, so that a message gives no secret away.
     pub shown: String,
-    /// `None`: it is a default.
+    /// Where it stands; `None` for a default.
     pub at: Option<Range<usize>>,
 }
 
-/// What became of reading a key. `Wrong` has been noted as a mistake.
-pub(super) enum Found<T> {
+/// The outcome of reading a key.
+pub(super) enum Field<T> {
     Absent,
-    Wrong,
-    Right(Written<T>),
+    /// What is wrong has been noted as a mistake.
+    Invalid,
+    Valid(Setting<T>),
 }
 
-impl<T> Found<T> {
-    /// `None`: what stands there is wrong.
-    pub fn or(self, default: T, shown: impl std::fmt::Display) -> Option<Written<T>> {
+impl<T> Field<T> {
+    /// The setting, or this default where the key is absent; `None` where it is invalid.
+    pub fn or(self, default: T, shown: impl std::fmt::Display) -> Option<Setting<T>> {
         match self {
-            Found::Absent => Some(Written { value: default, shown: format!("{shown} (default)"), at: None }),
-            Found::Wrong => None,
-            Found::Right(written) => Some(written),
+            Field::Absent => Some(Setting { value: default, shown: format!("{shown} (default)"), at: None }),
+            Field::Invalid => None,
+            Field::Valid(written) => Some(written),
         }
     }
 
-    pub fn right(self) -> Option<Written<T>> {
+    pub fn valid(self) -> Option<Setting<T>> {
         match self {
-            Found::Right(written) => Some(written),
-            Found::Absent | Found::Wrong => None,
+            Field::Valid(written) => Some(written),
+            Field::Absent | Field::Invalid => None,
         }
     }
 }
 
-/// Reads a string and makes it into a `T`. An `Err` completes the sentence that begins with what was found: it must not repeat it.
+/// Reads a string and makes it into a `T`. An `Err` of `make` completes the sentence that begins with the value as found, and
+/// so must not repeat it.
 pub(super) fn text<T>(
     file: &File<'_>,
     value: &Value<'_>,
     key: &str,
     make: impl Fn(&str) -> Result<T, String>,
-) -> Found<T> {
+) -> Field<T> {
     let DeValue::String(text) = value.get_ref() else {
         file.mistake(&value.span(), key, format!("found {}: expected a string in quotes", kind(value)));
-        return Found::Wrong;
+        return Field::Invalid;
     };
-    match secret::filled(file, text) {
-        Ok(text) => made(file, value, key, make(&text)),
+    match secret::substitute(file, text) {
+        Ok(text) => check(file, value, key, make(&text)),
         Err(reasons) => {
             for reason in reasons {
                 file.mistake(&value.span(), key, reason);
             }
-            Found::Wrong
+            Field::Invalid
         }
     }
 }
@@ -73,7 +75,7 @@ pub(super) fn number<T>(
     value: &Value<'_>,
     key: &str,
     make: impl Fn(&str) -> Result<T, String>,
-) -> Found<T> {
+) -> Field<T> {
     let number = match value.get_ref() {
         DeValue::String(_) => return text(file, value, key, make),
         DeValue::Integer(number) => {
@@ -82,25 +84,25 @@ pub(super) fn number<T>(
         DeValue::Float(number) => Ok(number.as_str().to_owned()),
         _ => {
             file.mistake(&value.span(), key, format!("found {}: expected a number", kind(value)));
-            return Found::Wrong;
+            return Field::Invalid;
         }
     };
-    made(file, value, key, number.and_then(|number| make(&number)))
+    check(file, value, key, number.and_then(|number| make(&number)))
 }
 
-fn made<T>(file: &File<'_>, value: &Value<'_>, key: &str, made: Result<T, String>) -> Found<T> {
+fn check<T>(file: &File<'_>, value: &Value<'_>, key: &str, made: Result<T, String>) -> Field<T> {
     let at = value.span();
     let shown = file.shown(&at);
     match made {
-        Ok(value) => Found::Right(Written { value, shown, at: Some(at) }),
+        Ok(value) => Field::Valid(Setting { value, shown, at: Some(at) }),
         Err(reason) => {
             file.mistake(&at, key, format!("{shown} {reason}"));
-            Found::Wrong
+            Field::Invalid
         }
     }
 }
 
-/// With its article, for a message.
+/// The type of a value with its article, for a message.
 pub(super) fn kind(value: &Value<'_>) -> String {
     let kind = value.get_ref().type_str();
     let article = if matches!(kind, "integer" | "array") { "an" } else { "a" };

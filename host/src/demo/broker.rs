@@ -1,4 +1,4 @@
-//! Where the demonstration runs: a broker within this process, or somebody's own.
+//! The demonstration's broker: librdkafka's mock within this process, or a user's own.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use rdkafka::bindings as rd;
 use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer as _, ProducerContext};
 
-/// Of every topic.
+/// Partitions of every topic.
 pub const PARTITIONS: i32 = 3;
 /// Time for one request.
-const REQUEST: Duration = Duration::from_secs(5);
-/// On a broker of somebody's own, what is left there goes by itself after a day.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// On a user's own broker, what the demonstration leaves there expires after a day.
 const RETENTION_MS: &str = "86400000";
 
 /// A broker and the producer that feeds it. A mock lives as long as its producer.
@@ -25,7 +25,7 @@ pub struct Broker {
     pub producer: BaseProducer<Deliveries>,
 }
 
-/// Hears what became of what was produced.
+/// Delivery reports of the producer. Only the first failure is kept.
 #[derive(Default)]
 pub struct Deliveries {
     failed: Mutex<Option<String>>,
@@ -58,7 +58,8 @@ impl Broker {
     pub fn mock() -> Result<Self> {
         let producer = producer("test.mock.num.brokers", "1")?;
         let address = producer.client().mock_cluster().context("librdkafka has no mock cluster")?.bootstrap_servers();
-        // SAFETY: the cluster is alive as long as its client. A group of one need not wait 3 s for other members.
+        // A group of one member need not wait 3 s for others.
+        // SAFETY: the cluster is alive as long as its client.
         unsafe {
             let cluster = rd::rd_kafka_handle_mock_cluster(producer.client().native_ptr());
             rd::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, 100);
@@ -67,11 +68,11 @@ impl Broker {
     }
 
     /// # Errors
-    /// When nobody answers there.
+    /// When no Kafka answers at that address.
     pub fn at(address: &str) -> Result<Self> {
         let producer = producer("bootstrap.servers", address)?;
-        if producer.client().fetch_metadata(None, REQUEST).is_err() {
-            bail!("no Kafka answers at {address} within {} s", REQUEST.as_secs());
+        if producer.client().fetch_metadata(None, REQUEST_TIMEOUT).is_err() {
+            bail!("no Kafka answers at {address} within {} s", REQUEST_TIMEOUT.as_secs());
         }
         Ok(Self { address: address.to_owned(), is_mock: false, producer })
     }
@@ -87,12 +88,13 @@ impl Broker {
         }
         let admin: AdminClient<DefaultClientContext> =
             ClientConfig::new().set("bootstrap.servers", &self.address).create()?;
-        // The broker's own default of replicas: a single broker has one, a cluster what its owner wants.
+        // -1 is the broker's own default replication factor: one on a single broker, on a cluster what its owner chose.
         let new = |topic: &&'t str| {
             NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(-1)).set("retention.ms", RETENTION_MS)
         };
         let new: Vec<NewTopic<'t>> = topics.iter().map(new).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let options =
+            AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT)).operation_timeout(Some(REQUEST_TIMEOUT));
         let runtime = tokio::runtime::Builder::new_current_thread().build()?;
         for answer in runtime.block_on(admin.create_topics(&new, &options)).context("creating the topics")? {
             if let Err((topic, code)) = answer {
@@ -105,7 +107,7 @@ impl Broker {
 
 fn producer(property: &str, value: &str) -> Result<BaseProducer<Deliveries>> {
     let mut config = ClientConfig::new();
-    // Idempotent, so that nothing is sent twice; by murmur2, so that a label goes where its flower went.
+    // Idempotent, so that nothing is sent twice; murmur2, so that a label has its flower's partition number.
     config.set(property, value).set("enable.idempotence", "true").set("partitioner", "murmur2_random");
     Ok(config.create_with_context(Deliveries::default())?)
 }

@@ -1,9 +1,9 @@
-//! The 150 iris flowers: some to learn from, the others to be streamed. The same ones every time.
+//! The 150 iris flowers, split into some to train on and the rest to stream: the same split every time.
 
 /// Fisher's data set, as `data/README.md` describes it.
 const DATA: &str = include_str!("../../../data/iris.csv");
-/// Of 150.
-const TO_LEARN_FROM: usize = 50;
+/// Flowers of the 150 that models are trained on.
+const TRAINING: usize = 50;
 const SEED: u64 = 1936;
 
 pub const COLUMNS: [&str; 4] = ["sepal_length", "sepal_width", "petal_length", "petal_width"];
@@ -11,18 +11,18 @@ pub const CLASSES: [&str; 3] = ["setosa", "versicolor", "virginica"];
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Flower {
-    /// As they stand in the file, in the order of `COLUMNS`.
+    /// The four measurements as the file has them, in the order of `COLUMNS`.
     pub line: &'static str,
-    /// The same as numbers.
+    /// The measurements as numbers.
     pub cells: Vec<f32>,
     /// Index into `CLASSES`.
     pub class: usize,
 }
 
-/// No flower is in both.
+/// Both parts; no flower is in both, so that accuracy is measured on flowers that no model has seen.
 pub struct Flowers {
-    pub to_learn_from: Vec<Flower>,
-    pub to_stream: Vec<Flower>,
+    pub training: Vec<Flower>,
+    pub streamed: Vec<Flower>,
 }
 
 impl Flowers {
@@ -35,14 +35,14 @@ impl Flowers {
                 same.push(flower);
             }
         }
-        let (mut to_learn_from, mut to_stream) = (Vec::new(), Vec::new());
+        let (mut training, mut streamed) = (Vec::new(), Vec::new());
         for (at, mut flowers) in by_class.into_iter().enumerate() {
             random.shuffle(&mut flowers);
-            let share = (TO_LEARN_FROM + CLASSES.len() - 1 - at) / CLASSES.len();
-            to_stream.extend(flowers.split_off(share.min(flowers.len())));
-            to_learn_from.extend(flowers);
+            let share = (TRAINING + CLASSES.len() - 1 - at) / CLASSES.len();
+            streamed.extend(flowers.split_off(share.min(flowers.len())));
+            training.extend(flowers);
         }
-        Self { to_learn_from, to_stream }
+        Self { training, streamed }
     }
 }
 
@@ -81,17 +81,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_class_is_learned_and_streamed_in_its_share() {
+    fn every_class_has_its_share_of_both_parts() {
         let flowers = Flowers::split();
         let of = |flowers: &[Flower], class| flowers.iter().filter(|flower| flower.class == class).count();
-        assert_eq!([0, 1, 2].map(|class| of(&flowers.to_learn_from, class)), [17, 17, 16]);
-        assert_eq!([0, 1, 2].map(|class| of(&flowers.to_stream, class)), [33, 33, 34]);
-        assert!(flowers.to_stream.iter().all(|flower| flower.cells.len() == COLUMNS.len()));
+        assert_eq!([0, 1, 2].map(|class| of(&flowers.training, class)), [17, 17, 16]);
+        assert_eq!([0, 1, 2].map(|class| of(&flowers.streamed, class)), [33, 33, 34]);
+        assert!(flowers.streamed.iter().all(|flower| flower.cells.len() == COLUMNS.len()));
     }
 
     #[test]
     fn the_split_is_the_same_every_time() {
         let (one, other) = (Flowers::split(), Flowers::split());
-        assert_eq!((one.to_learn_from, one.to_stream), (other.to_learn_from, other.to_stream));
+        assert_eq!((one.training, one.streamed), (other.training, other.streamed));
     }
 }

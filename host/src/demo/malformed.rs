@@ -1,8 +1,8 @@
-//! What goes wrong out there: a cell is forgotten, a word stands for a number, a byte is broken, a value is null.
+//! Malformed records, so that there are dead letters to see: a cell missing, a word for a number, a broken byte, a null value.
 
 use super::flowers::Flower;
 
-/// One record of so many is malformed.
+/// One record in this many is malformed.
 const ONE_IN: u64 = 500;
 /// How many kinds there are.
 const KINDS: u64 = 4;
@@ -14,16 +14,16 @@ pub enum Malformed {
 }
 
 impl Malformed {
-    /// What becomes of the flower of that number, of so many; `None` for most.
+    /// What is sent in place of record `number` of `records`; `None` for most of them.
     pub fn of(number: u64, records: u64, flower: &Flower) -> Option<Self> {
-        let every = every(records);
-        if number % every != every / 2 {
+        let interval = interval(records);
+        if number % interval != interval / 2 {
             return None;
         }
         let cells: Vec<&[u8]> = flower.line.split(',').map(str::as_bytes).collect();
         let (front, _) = cells.split_at(cells.len().saturating_sub(1));
         let with = |last: &[u8]| Self::Line([front.join(&b','), last.to_vec()].join(&b','));
-        Some(match number / every % KINDS {
+        Some(match number / interval % KINDS {
             0 => Self::Line(front.join(&b',')),
             1 => with(b"narrow"),
             2 => with(b"0.\xff"),
@@ -31,15 +31,15 @@ impl Malformed {
         })
     }
 
-    /// How many of so many there are.
+    /// How many of that many records are malformed.
     pub fn count(records: u64) -> u64 {
-        let every = every(records);
-        (records + every - 1 - every / 2) / every
+        let interval = interval(records);
+        (records + interval - 1 - interval / 2) / interval
     }
 }
 
-/// Few are malformed, but each kind once.
-fn every(records: u64) -> u64 {
+/// The distance between malformed records: `ONE_IN`, or less in a short run, so that each kind occurs.
+fn interval(records: u64) -> u64 {
     ONE_IN.min(records / KINDS).max(1)
 }
 
@@ -49,8 +49,8 @@ mod tests {
     use crate::demo::flowers::Flowers;
 
     #[test]
-    fn the_malformed_are_known_before_they_are_sent() {
-        let flower = &Flowers::split().to_stream[0];
+    fn the_count_of_malformed_records_is_right_before_any_is_sent() {
+        let flower = &Flowers::split().streamed[0];
         for records in [100, 101, 499, 500, 6_000, 25_000] {
             let malformed: Vec<Malformed> =
                 (0..records).filter_map(|number| Malformed::of(number, records, flower)).collect();

@@ -1,8 +1,8 @@
-//! `sandpiper demo`: flowers stream through a pipeline, their names come later and judge it, and half-way a better
-//! model takes over.
+//! `sandpiper demo`: flowers stream through a pipeline, labels come later and score it, and half-way a better model takes over.
 //!
-//! Everything in it is the product: the pipeline is a TOML text, the daemon is `Daemon`, the swap is `Controller::deploy`
-//! and the figures are the status's. Only the flowers, the botanist and, unless a broker is named, the broker are made up.
+//! It is the product that is shown, and nothing that stands in for it: the pipeline is a TOML text, the daemon is `Daemon`, the
+//! swap is `Controller::deploy`, and the figures are those of the status. Only the records, the labels and, unless a broker is
+//! named, the broker are made up.
 
 mod broker;
 mod flowers;
@@ -33,8 +33,8 @@ use traffic::Traffic;
 /// The mock keeps 5 MB a partition, and a prediction takes 350 bytes and its share of a small batch.
 pub const MOCK_RECORDS: u64 = 25_000;
 
-/// What the mock is not.
-const MOCK: &str = "\
+/// What a reader should know of the mock broker.
+const MOCK_NOTICE: &str = "\
 broker    a mock within this process, for looking and not for keeping: it drops
           data past 5 MB a partition, hides no aborted data and applies no
           transactional offsets, so delivery is at-least-once here";
@@ -49,36 +49,36 @@ pub struct Settings {
     pub rate: u64,
 }
 
-/// Plays it once.
+/// Runs the demonstration once.
 ///
 /// # Errors
 /// When the broker or a plugin does not do what is asked, nothing moves any more, or `stop` is set.
 pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Summary> {
     let started = Instant::now();
-    let home =
+    let directory =
         tempfile::Builder::new().prefix("sandpiper-demo-").tempdir().context("a temporary directory is needed")?;
-    let state = home.path().join("state");
+    let state = directory.path().join("state");
     let broker = match &settings.kafka {
         None => Broker::mock()?,
         Some(address) => Broker::at(address)?,
     };
     view.say(&match broker.is_mock {
-        true => MOCK.to_owned(),
+        true => MOCK_NOTICE.to_owned(),
         false => format!("broker    {}, delivery is exactly-once", broker.address),
     });
     let flowers = Flowers::split();
-    let models = Models::learn(&flowers.to_learn_from, &state.join("code"))?;
-    let learned = flowers.to_learn_from.len();
-    view.say(&format!("models    {learned} of 150 flowers taught a tree on the sepals, and a better model"));
-    std::fs::write(home.path().join(plan::MODEL), &models.first.bytes).context("writing the first model")?;
-    let plan = plan::plan(&name(&broker), &broker, models.first.plugin, home.path())?;
-    let names: Vec<String> = topics::of(&plan).into_iter().map(str::to_owned).collect();
+    let models = Models::train(&flowers.training, &state.join("code"))?;
+    let training = flowers.training.len();
+    view.say(&format!("models    {training} of 150 flowers taught a tree on the sepals, and a better model"));
+    std::fs::write(directory.path().join(plan::MODEL), &models.first.bytes).context("writing the first model")?;
+    let plan = plan::plan(&pipeline_name(&broker), &broker, models.first.plugin, directory.path())?;
+    let topic_names: Vec<String> = topics::of(&plan).into_iter().map(str::to_owned).collect();
     broker.create_topics(&topics::of(&plan))?;
-    view.say(&format!("topics    {}", short(&names)));
+    view.say(&format!("topics    {}", shortened(&topic_names)));
     if !broker.is_mock {
         view.say(&format!(
             "          They stay, their records for a day, or until you delete them:\n          {}",
-            deletion(&broker.address, &names)
+            deletion(&broker.address, &topic_names)
         ));
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
@@ -88,7 +88,7 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         producer: &broker.producer,
         measurements: &measurements,
         labels: &labels,
-        flowers: &flowers.to_stream,
+        flowers: &flowers.streamed,
         records: settings.records,
         rate: settings.rate,
         stop: &AtomicBool::new(false),
@@ -98,24 +98,24 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     view.end();
     daemon.stop();
     let address = if broker.is_mock { "mock" } else { &broker.address };
-    Ok(Summary::new(address.to_owned(), names, status?, started.elapsed().as_secs_f64()))
+    Ok(Summary::new(address.to_owned(), topic_names, status?, started.elapsed().as_secs_f64()))
 }
 
-/// `iris.measurements, .predictions, .labels`
-fn short(topics: &[String]) -> String {
+/// The topics on one line: `iris.measurements, .predictions, .labels`.
+fn shortened(topics: &[String]) -> String {
     let (first, others) = topics.split_first().map_or(("", topics), |(first, others)| (first.as_str(), others));
     let others = others.iter().filter_map(|topic| topic.rsplit_once('.')).map(|(_, noun)| format!(", .{noun}"));
     std::iter::once(first.to_owned()).chain(others).collect()
 }
 
-/// The command that takes away what a run left.
+/// The command that deletes a run's topics.
 pub fn deletion(broker: &str, topics: &[String]) -> String {
     let name = topics.first().and_then(|topic| topic.rsplit_once('.')).map_or("", |(name, _)| name);
     format!("kafka-topics.sh --bootstrap-server {broker} --delete --topic '{name}\\..*'")
 }
 
-/// On somebody's own broker no run meets another's records.
-fn name(broker: &Broker) -> String {
+/// The pipeline's name; on a user's own broker a new one each time, so that no run meets another's records.
+fn pipeline_name(broker: &Broker) -> String {
     if broker.is_mock {
         return "iris".into();
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_it_early_is_told_so() {
+    fn an_early_end_is_an_error_that_says_so() {
         let settings = Settings { kafka: None, records: 400, rate: 1 };
         let mut view = View::unseen(settings.records);
         let error = run(&settings, &mut view, &AtomicBool::new(true)).unwrap_err();

@@ -1,4 +1,4 @@
-//! The two models, taught by the stock plugins themselves: one that sees half of each flower, and a better one.
+//! The demonstration's two models, trained by the stock plugins: a tree on two of the four columns, and a better one on all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
 use sandpiper_sandbox::{Engine, Plugin};
 
-/// A plugin and what it learned.
+/// A plugin and the model that it was trained to.
 pub struct Model {
     /// A stock name.
     pub plugin: &'static str,
@@ -26,21 +26,21 @@ pub struct Models {
 }
 
 impl Models {
-    /// `code` keeps what is compiled, for the daemon to find.
+    /// Trains both. Compiled plugins are cached in `code`, where the daemon finds them.
     ///
     /// # Errors
-    /// When the directory cannot be used, or a plugin cannot be run or taught.
-    pub fn learn(flowers: &[Flower], code: &Path) -> Result<Self> {
+    /// When the directory cannot be used, or a plugin cannot be run or trained.
+    pub fn train(flowers: &[Flower], code: &Path) -> Result<Self> {
         let engine = Engine::new(Some(code))?;
         Ok(Self {
-            first: learn(&engine, "tree", 2, flowers)?,
-            better: learn(&engine, "logistic", COLUMNS.len(), flowers)?,
+            first: train_model(&engine, "tree", 2, flowers)?,
+            better: train_model(&engine, "logistic", COLUMNS.len(), flowers)?,
         })
     }
 }
 
-/// From the first `columns` columns.
-fn learn(engine: &Engine, plugin: &'static str, columns: usize, flowers: &[Flower]) -> Result<Model> {
+/// Trains a model on the first `columns` columns.
+fn train_model(engine: &Engine, plugin: &'static str, columns: usize, flowers: &[Flower]) -> Result<Model> {
     let component = stock::component(plugin).with_context(|| format!("there is no stock plugin {plugin}"))?;
     let loaded = Arc::new(Plugin::load(engine, plugin, component)?);
     let number = |name: &&str| Column { name: (*name).to_owned(), kind: Kind::Number };

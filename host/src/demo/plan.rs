@@ -1,4 +1,4 @@
-//! The pipeline, as somebody would write it into a file.
+//! The demonstration's pipeline, as a user would write it into a file.
 
 use std::path::Path;
 
@@ -13,20 +13,20 @@ use sandpiper_sandbox::stock;
 /// The first model's file.
 pub const MODEL: &str = "sepals.json";
 
-/// `home` is the folder that the model's file stands in.
+/// `directory` holds the model's file.
 ///
 /// # Errors
-/// When the broker's address is none.
-pub fn plan(name: &str, broker: &Broker, plugin: &str, home: &Path) -> Result<Plan> {
+/// When the broker's address is invalid.
+pub fn plan(name: &str, broker: &Broker, plugin: &str, directory: &Path) -> Result<Plan> {
     let text = text(name, broker, plugin);
-    let plan = config::parse(&home.join("pipeline.toml"), &text, &stock::names(), &|_| None);
+    let plan = config::parse(&directory.join("pipeline.toml"), &text, &stock::names(), &|_| None);
     plan.map_err(|mistakes| anyhow!("{}", mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
 fn text(name: &str, broker: &Broker, plugin: &str) -> String {
     let address = toml::Value::from(broker.address.as_str());
     let columns = toml::Value::from(COLUMNS.to_vec());
-    // A mock answers an empty fetch only when its time is up, however soon a record comes.
+    // The mock answers a fetch that finds nothing only after its full wait, even when a record comes earlier.
     let fetch = if broker.is_mock { "fetch.wait.max.ms = 20" } else { "" };
     let guarantee = if broker.is_mock { "at-least-once" } else { "exactly-once" };
     format!(

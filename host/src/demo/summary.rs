@@ -1,4 +1,4 @@
-//! What came of it, for people and programs.
+//! The demonstration's result: a table for people, JSON for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use crate::config::plan::Guarantee;
 
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// `mock`, or the address of somebody's own.
+    /// `mock`, or the address of a user's own.
     pub broker: String,
     pub delivery: Guarantee,
     pub topics: Vec<String>,
@@ -20,12 +20,12 @@ pub struct Summary {
     pub predictions: u64,
     /// Reason → count.
     pub dead_letters: BTreeMap<String, u64>,
-    /// Predictions that a label judged.
+    /// Predictions that a label has scored.
     pub scored: u64,
     pub revisions: Vec<Revision>,
-    /// Of each swap: what it took between two transactions.
+    /// How long each worker paused for each swap, between two transactions.
     pub swap_pause_us: Vec<u64>,
-    /// From the command to the last score.
+    /// From the start of the command to the last score.
     pub seconds: f64,
 }
 
@@ -57,7 +57,7 @@ impl Summary {
     }
 }
 
-/// Predictions that a label judged so far.
+/// Predictions that a label has scored so far.
 pub fn scored(status: &PipelineStatus) -> u64 {
     status.releases.iter().filter_map(|release| release.scored).sum()
 }
@@ -91,7 +91,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// One line a revision, under a head; within 80 columns.
+/// A header and a line for each revision, within 80 columns.
 pub fn table(revisions: &[Revision]) -> String {
     let line = |when: &str, revision: &str, release: &str, records: &str, accuracy: &str, labels: &str| {
         format!("  {when:<7} {revision:<9} {release:<23} {records:>9} {accuracy:>10} {labels:>9}")
@@ -110,7 +110,7 @@ pub fn table(revisions: &[Revision]) -> String {
     lines.join("\n")
 }
 
-/// `12 (3 column-count, 3 invalid-utf8, 3 not-a-number, 3 null-value)`
+/// The dead letters by reason: `12 (3 column-count, 3 invalid-utf8, 3 not-a-number, 3 null-value)`
 fn dead_letters(by_reason: &BTreeMap<String, u64>) -> String {
     let reasons: Vec<String> = by_reason.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     match by_reason.values().sum() {

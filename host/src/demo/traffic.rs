@@ -1,4 +1,4 @@
-//! The world outside: flowers that are measured, one in a while badly, and a botanist who names them later.
+//! The demonstration's load: measurements of flowers, a few of them malformed, and later a label for each.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,12 +15,12 @@ use super::broker::Deliveries;
 use super::flowers::{CLASSES, Flower, Random};
 use super::malformed::Malformed;
 
-/// A label comes so long after its flower.
-const LABEL_AFTER_MS: (usize, usize) = (300, 900);
-/// How often the clock is looked at.
+/// How long after its flower a label is sent: at least, and less than.
+const LABEL_DELAY_MS: (usize, usize) = (300, 900);
+/// How often it is checked what is due.
 const TICK: Duration = Duration::from_millis(10);
 /// Time for the last acknowledgements.
-const FLUSH: Duration = Duration::from_secs(10);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 const SEED: u64 = 3;
 
 pub struct Traffic<'a> {
@@ -31,9 +31,9 @@ pub struct Traffic<'a> {
     pub records: u64,
     /// Records a second.
     pub rate: u64,
-    /// Set from outside: nothing more is sent.
+    /// Set by the scene: nothing more is sent.
     pub stop: &'a AtomicBool,
-    /// Set from outside: the better model is there. The last quarter of the flowers waits for it.
+    /// Set by the scene once the better model runs. The last quarter of the flowers waits for it.
     pub swapped: &'a AtomicBool,
 }
 
@@ -50,11 +50,11 @@ impl Traffic<'_> {
         while !self.stop.load(Ordering::Relaxed) && (sent < self.records || !labels.is_empty()) {
             let now = Instant::now();
             let due = ((now - started).as_secs_f64() * self.rate as f64) as u64;
-            let held =
+            let allowed =
                 if self.swapped.load(Ordering::Relaxed) { self.records } else { self.records - self.records / 4 };
-            while sent < due.min(held) {
-                if let Some(class) = self.measure(sent, &mut random)? {
-                    let (least, most) = LABEL_AFTER_MS;
+            while sent < due.min(allowed) {
+                if let Some(class) = self.send_flower(sent, &mut random)? {
+                    let (least, most) = LABEL_DELAY_MS;
                     let delay = Duration::from_millis((least + random.below(most - least)) as u64);
                     labels.push(Reverse((now + delay, sent, class)));
                 }
@@ -63,7 +63,7 @@ impl Traffic<'_> {
             while let Some(Reverse((_, flower, class))) = labels.peek().copied().filter(|Reverse((at, ..))| *at <= now)
             {
                 labels.pop();
-                self.label(flower, class)?;
+                self.send_label(flower, class)?;
             }
             self.producer.poll(TICK);
             self.check()?;
@@ -71,12 +71,14 @@ impl Traffic<'_> {
         if self.stop.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.producer.flush(FLUSH).map_err(|error| anyhow!("the broker does not acknowledge the flowers: {error}"))?;
+        self.producer
+            .flush(FLUSH_TIMEOUT)
+            .map_err(|error| anyhow!("the broker does not acknowledge the flowers: {error}"))?;
         self.check()
     }
 
-    /// Sends one flower. Answers its class, unless what was sent is malformed.
-    fn measure(&self, number: u64, random: &mut Random) -> Result<Option<usize>> {
+    /// Sends one flower. Returns its class, or `None` when what was sent is malformed.
+    fn send_flower(&self, number: u64, random: &mut Random) -> Result<Option<usize>> {
         let flower = self.flowers.get(random.below(self.flowers.len())).context("there are no flowers")?;
         let key = key(number);
         let malformed = Malformed::of(number, self.records, flower);
@@ -95,7 +97,7 @@ impl Traffic<'_> {
         Ok(malformed.is_none().then_some(flower.class))
     }
 
-    fn label(&self, number: u64, class: usize) -> Result<()> {
+    fn send_label(&self, number: u64, class: usize) -> Result<()> {
         let key = key(number);
         let class = CLASSES.get(class).copied().unwrap_or_default();
         self.send(|| {
@@ -104,7 +106,7 @@ impl Traffic<'_> {
         })
     }
 
-    /// Waits while the producer's queue is full.
+    /// Queues a record, waiting while the producer's queue is full.
     fn send<'r>(&self, record: impl Fn() -> BaseRecord<'r, String, [u8]>) -> Result<()> {
         loop {
             match self.producer.send(record()) {

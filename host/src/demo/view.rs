@@ -1,4 +1,5 @@
-//! What is seen while it runs: a few lines that change on a terminal, else a line every two seconds.
+//! What is shown while the demonstration runs: lines that are redrawn on a terminal, elsewhere a line every two seconds. Nothing
+//! waits for the screen, and a screen that cannot be written is no error.
 
 use std::io::{IsTerminal as _, Write};
 use std::time::{Duration, Instant};
@@ -9,15 +10,15 @@ use super::summary::{Revision, table};
 use crate::api::status::{PipelineStatus, ReleaseStatus};
 
 /// Between two plain lines.
-const LINES: Duration = Duration::from_secs(2);
-/// The rate is that of so long.
-const RATE: Duration = Duration::from_secs(1);
+const LINE_INTERVAL: Duration = Duration::from_secs(2);
+/// How often the rate is measured.
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the view goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Screen {
     Stdout,
-    /// Standard output is for data.
+    /// Where standard output is for data.
     Stderr,
 }
 
@@ -26,12 +27,20 @@ pub struct View {
     live: Option<Live>,
     total: u64,
     started: Instant,
-    /// When the rate was last measured, the records at that time, and the rate: records a second.
-    measured: (Instant, u64, f64),
+    rate: Rate,
+    /// When the last plain line was written.
     written: Option<Instant>,
 }
 
-/// The changing lines.
+/// Records a second, measured from time to time.
+struct Rate {
+    measured: Instant,
+    /// Records at that time.
+    records: u64,
+    per_second: f64,
+}
+
+/// The lines that are redrawn.
 struct Live {
     lines: MultiProgress,
     bar: ProgressBar,
@@ -51,7 +60,14 @@ impl View {
             Screen::Stderr => ProgressDrawTarget::stderr(),
         };
         let live = (is_terminal && !plain).then(|| Live::new(target(), total));
-        Self { screen, live, total, started: now, measured: (now, 0, 0.0), written: None }
+        Self {
+            screen,
+            live,
+            total,
+            started: now,
+            rate: Rate { measured: now, records: 0, per_second: 0.0 },
+            written: None,
+        }
     }
 
     #[cfg(test)]
@@ -59,7 +75,7 @@ impl View {
         Self { live: Some(Live::new(ProgressDrawTarget::hidden(), total)), ..Self::new(Screen::Stderr, true, total) }
     }
 
-    /// A line that stays.
+    /// Writes a line that stays.
     pub fn say(&self, line: &str) {
         match &self.live {
             Some(live) => drop(live.lines.println(line)),
@@ -67,17 +83,17 @@ impl View {
         }
     }
 
-    /// What is going on now.
+    /// Shows the pipeline's present status.
     pub fn show(&mut self, status: &PipelineStatus) {
-        self.measure(status.records);
-        let (_, _, rate) = self.measured;
+        self.rate.measure(status.records);
+        let rate = self.rate.per_second;
         let letters = HumanCount(status.dead_letters.values().sum());
         if let Some(live) = &self.live {
             live.bar.set_position(status.records.min(self.total));
             live.bar.set_message(format!("{rate:.0}/s"));
             let revisions: Vec<Revision> = status.releases.iter().map(Revision::from).collect();
             live.text.set_message(format!("\n{}\n  dead letters: {letters}", table(&revisions)));
-        } else if self.written.is_none_or(|at| at.elapsed() >= LINES) {
+        } else if self.written.is_none_or(|at| at.elapsed() >= LINE_INTERVAL) {
             self.written = Some(Instant::now());
             let releases: Vec<String> = status
                 .releases
@@ -93,26 +109,28 @@ impl View {
         }
     }
 
-    /// Takes the changing lines away.
+    /// Removes the lines that are redrawn.
     pub fn end(&self) {
         if let Some(live) = &self.live {
             drop(live.lines.clear());
         }
     }
 
-    /// The end of the demonstration does not depend on somebody reading along.
+    /// An error is ignored: the demonstration goes on when its reader is gone.
     fn write(&self, line: &str) {
         drop(match self.screen {
             Screen::Stdout => writeln!(std::io::stdout(), "{line}"),
             Screen::Stderr => writeln!(std::io::stderr(), "{line}"),
         });
     }
+}
 
+impl Rate {
     fn measure(&mut self, records: u64) {
-        let (at, before, _) = self.measured;
-        if at.elapsed() >= RATE {
-            let rate = records.saturating_sub(before) as f64 / at.elapsed().as_secs_f64();
-            self.measured = (Instant::now(), records, rate);
+        let elapsed = self.measured.elapsed();
+        if elapsed >= RATE_INTERVAL {
+            let per_second = records.saturating_sub(self.records) as f64 / elapsed.as_secs_f64();
+            *self = Self { measured: Instant::now(), records, per_second };
         }
     }
 }
@@ -132,7 +150,7 @@ impl Live {
     }
 }
 
-/// `accuracy 71.3 % of 2,871 labels`
+/// A release's accuracy so far: `accuracy 71.3 % of 2,871 labels`.
 fn accuracy(release: &ReleaseStatus) -> String {
     match (release.accuracy, release.scored) {
         (Some(accuracy), Some(scored)) => {

@@ -30,15 +30,15 @@ fn parse_answer(rejected: Vec<Rejection>, dropped: Vec<u32>) -> Parsed {
 #[test]
 fn a_matrix_has_the_columns_that_open_named_and_a_cell_for_each_row() {
     let answer = |matrix| Parsed { rows: matrix, rejected: vec![], dropped: vec![] };
-    holds(parsed(&answer(rows(2, 6)), 3, 2));
-    breaks(parsed(&answer(rows(3, 6)), 3, 2), "3 columns instead of 2");
-    breaks(parsed(&answer(rows(2, 5)), 3, 2), "5 values for 3 rows of 2 columns");
-    breaks(parsed(&answer(rows(2, 8)), 3, 2), "8 values for 3 rows of 2 columns");
+    holds(check_parsed(&answer(rows(2, 6)), 3, 2));
+    breaks(check_parsed(&answer(rows(3, 6)), 3, 2), "3 columns instead of 2");
+    breaks(check_parsed(&answer(rows(2, 5)), 3, 2), "5 values for 3 rows of 2 columns");
+    breaks(check_parsed(&answer(rows(2, 8)), 3, 2), "8 values for 3 rows of 2 columns");
 }
 
 #[test]
 fn a_missing_cell_is_legal() {
-    holds(parsed(
+    holds(check_parsed(
         &Parsed { rows: Matrix { columns: 1, values: vec![f32::NAN] }, rejected: vec![], dropped: vec![] },
         1,
         1,
@@ -47,17 +47,21 @@ fn a_missing_cell_is_legal() {
 
 #[test]
 fn a_row_is_rejected_or_dropped_once_and_exists() {
-    holds(parsed(&parse_answer(vec![rejection(0)], vec![2]), 3, 2));
-    breaks(parsed(&parse_answer(vec![rejection(3)], vec![]), 3, 2), "it rejected or dropped row 3 of 3");
-    breaks(parsed(&parse_answer(vec![], vec![3]), 3, 2), "it rejected or dropped row 3 of 3");
-    breaks(parsed(&parse_answer(vec![rejection(1), rejection(1)], vec![]), 3, 2), "it rejected or dropped row 1 twice");
-    breaks(parsed(&parse_answer(vec![rejection(1)], vec![1]), 3, 2), "it rejected or dropped row 1 twice");
-    breaks(parsed(&parse_answer(vec![], vec![1, 1]), 3, 2), "it rejected or dropped row 1 twice");
+    holds(check_parsed(&parse_answer(vec![rejection(0)], vec![2]), 3, 2));
+    breaks(check_parsed(&parse_answer(vec![rejection(3)], vec![]), 3, 2), "it rejected or dropped row 3 of 3");
+    breaks(check_parsed(&parse_answer(vec![], vec![3]), 3, 2), "it rejected or dropped row 3 of 3");
+    breaks(
+        check_parsed(&parse_answer(vec![rejection(1), rejection(1)], vec![]), 3, 2),
+        "it rejected or dropped row 1 twice",
+    );
+    breaks(check_parsed(&parse_answer(vec![rejection(1)], vec![1]), 3, 2), "it rejected or dropped row 1 twice");
+    breaks(check_parsed(&parse_answer(vec![], vec![1, 1]), 3, 2), "it rejected or dropped row 1 twice");
 }
 
 #[test]
 fn a_rejections_code_is_a_metrics_label() {
-    let coded = |code: &str| parsed(&parse_answer(vec![Rejection { code: code.into(), ..rejection(0) }], vec![]), 3, 2);
+    let coded =
+        |code: &str| check_parsed(&parse_answer(vec![Rejection { code: code.into(), ..rejection(0) }], vec![]), 3, 2);
     holds(coded("bad-number-2"));
     holds(coded(&"x".repeat(64)));
     breaks(coded(""), "row 0's rejection code \"\" is not of the form [a-z0-9-]{1,64}");
@@ -70,25 +74,25 @@ fn a_rejections_code_is_a_metrics_label() {
 fn a_message_about_a_rejections_code_is_short_however_long_the_code() {
     for letter in ["x", "é", "€", "\u{10ffff}"] {
         let rejected = vec![Rejection { code: letter.repeat(100_000), ..rejection(0) }];
-        let message = parsed(&parse_answer(rejected, vec![]), 3, 2).unwrap_err();
+        let message = check_parsed(&parse_answer(rejected, vec![]), 3, 2).unwrap_err();
         assert!(message.len() < 1_024, "{} bytes", message.len());
     }
 }
 
 #[test]
 fn a_rejections_message_has_at_most_1024_bytes() {
-    let said = |bytes: usize| {
-        parsed(&parse_answer(vec![Rejection { message: "x".repeat(bytes), ..rejection(0) }], vec![]), 3, 2)
+    let with_message = |bytes: usize| {
+        check_parsed(&parse_answer(vec![Rejection { message: "x".repeat(bytes), ..rejection(0) }], vec![]), 3, 2)
     };
-    holds(said(0));
-    holds(said(1_024));
-    breaks(said(1_025), "row 0's rejection message has 1025 bytes, more than 1024");
+    holds(with_message(0));
+    holds(with_message(1_024));
+    breaks(with_message(1_025), "row 0's rejection message has 1025 bytes, more than 1024");
 }
 
 // A classifier's.
 
 fn prediction(labels: &[u32], scores: &[f32], rejected: Vec<Rejection>) -> Check {
-    predictions(&Predictions { labels: labels.to_vec(), scores: scores.to_vec(), rejected }, 2, 2)
+    check_predictions(&Predictions { labels: labels.to_vec(), scores: scores.to_vec(), rejected }, 2, 2)
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn transform_answer(emitted: Vec<Emitted>) -> Transformed {
 }
 
 fn check(answer: &Transformed) -> Check {
-    transformed(answer, 3, 2)
+    check_transformed(answer, 3, 2)
 }
 
 #[test]
@@ -213,24 +217,24 @@ fn judgement(row: u32) -> Judgement {
 
 #[test]
 fn an_outcome_is_judged_at_most_once_and_exists() {
-    holds(judgements(&[], &outcomes(2)));
-    holds(judgements(&[judgement(1), judgement(0)], &outcomes(2)));
-    breaks(judgements(&[judgement(2)], &outcomes(2)), "it judged row 2 of 2");
-    breaks(judgements(&[judgement(1), judgement(1)], &outcomes(2)), "it judged row 1 twice");
+    holds(check_judgements(&[], &outcomes(2)));
+    holds(check_judgements(&[judgement(1), judgement(0)], &outcomes(2)));
+    breaks(check_judgements(&[judgement(2)], &outcomes(2)), "it judged row 2 of 2");
+    breaks(check_judgements(&[judgement(1), judgement(1)], &outcomes(2)), "it judged row 1 twice");
 }
 
 #[test]
 fn loss_and_weight_are_finite_and_no_weight_is_negative() {
-    let judged = |loss, weight| judgements(&[Judgement { loss, weight, ..judgement(0) }], &outcomes(1));
-    holds(judged(-3.5, 0.0));
-    breaks(judged(f64::NAN, 1.0), "row 0's loss is not finite");
-    breaks(judged(f64::INFINITY, 1.0), "row 0's loss is not finite");
-    breaks(judged(1.0, -0.5), "row 0's weight -0.5 is not a finite number of at least 0");
-    breaks(judged(1.0, f64::NAN), "row 0's weight NaN is not a finite number of at least 0");
-    breaks(judged(1.0, f64::INFINITY), "row 0's weight inf is not a finite number of at least 0");
+    let check = |loss, weight| check_judgements(&[Judgement { loss, weight, ..judgement(0) }], &outcomes(1));
+    holds(check(-3.5, 0.0));
+    breaks(check(f64::NAN, 1.0), "row 0's loss is not finite");
+    breaks(check(f64::INFINITY, 1.0), "row 0's loss is not finite");
+    breaks(check(1.0, -0.5), "row 0's weight -0.5 is not a finite number of at least 0");
+    breaks(check(1.0, f64::NAN), "row 0's weight NaN is not a finite number of at least 0");
+    breaks(check(1.0, f64::INFINITY), "row 0's weight inf is not a finite number of at least 0");
 }
 
-// What open answered.
+// What `open` answered.
 
 fn column(name: &str, kind: Kind) -> Column {
     Column { name: name.into(), kind }
@@ -243,38 +247,44 @@ fn texts(texts: &[&str]) -> Vec<String> {
 #[test]
 fn columns_have_different_names_and_so_have_a_columns_categories() {
     let category = |names: &[&str]| Kind::Category(texts(names));
-    holds(columns(&[column("size", Kind::Number), column("hue", category(&["red", "blue"]))]));
+    holds(check_columns(&[column("size", Kind::Number), column("hue", category(&["red", "blue"]))]));
     // Two columns may share a category's name.
-    holds(columns(&[column("a", category(&["red"])), column("b", category(&["red"]))]));
-    breaks(columns(&[]), "it names no column");
-    breaks(columns(&[column("size", Kind::Number), column("size", Kind::Number)]), "it names column \"size\" twice");
-    breaks(columns(&[column("hue", category(&["red", "red"]))]), "it names category of column \"hue\" \"red\" twice");
+    holds(check_columns(&[column("a", category(&["red"])), column("b", category(&["red"]))]));
+    breaks(check_columns(&[]), "it names no column");
+    breaks(
+        check_columns(&[column("size", Kind::Number), column("size", Kind::Number)]),
+        "it names column \"size\" twice",
+    );
+    breaks(
+        check_columns(&[column("hue", category(&["red", "red"]))]),
+        "it names category of column \"hue\" \"red\" twice",
+    );
 }
 
 #[test]
 fn columns_number_at_most_ten_thousand() {
     let many = |count: usize| (0..count).map(|at| column(&at.to_string(), Kind::Number)).collect::<Vec<_>>();
-    holds(columns(&many(10_000)));
-    breaks(columns(&many(10_001)), "it names more than 10000 of column");
+    holds(check_columns(&many(10_000)));
+    breaks(check_columns(&many(10_001)), "it names more than 10000 of column");
 }
 
 #[test]
 fn a_signature_has_columns_and_at_least_two_classes_all_different() {
-    let signed = |columns: &[&str], classes: &[&str]| {
-        signature(&Signature {
+    let check = |columns: &[&str], classes: &[&str]| {
+        check_signature(&Signature {
             columns: columns.iter().map(|name| column(name, Kind::Number)).collect(),
             classes: texts(classes),
         })
     };
-    holds(signed(&["size"], &["cat", "dog"]));
-    breaks(signed(&[], &["cat", "dog"]), "it names no column");
-    breaks(signed(&["size"], &["cat"]), "it names 1 class, and at least two are needed");
-    breaks(signed(&["size"], &["cat", "cat"]), "it names class \"cat\" twice");
+    holds(check(&["size"], &["cat", "dog"]));
+    breaks(check(&[], &["cat", "dog"]), "it names no column");
+    breaks(check(&["size"], &["cat"]), "it names 1 class, and at least two are needed");
+    breaks(check(&["size"], &["cat", "cat"]), "it names class \"cat\" twice");
 }
 
 #[test]
 fn a_transform_names_its_outputs_all_different() {
-    holds(outputs(&texts(&["kept", "odd"])));
-    breaks(outputs(&[]), "it names no output");
-    breaks(outputs(&texts(&["kept", "kept"])), "it names output \"kept\" twice");
+    holds(check_outputs(&texts(&["kept", "odd"])));
+    breaks(check_outputs(&[]), "it names no output");
+    breaks(check_outputs(&texts(&["kept", "kept"])), "it names output \"kept\" twice");
 }

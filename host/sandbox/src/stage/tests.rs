@@ -65,7 +65,7 @@ fn route_sends_a_record_where_its_header_says() {
 }
 
 #[test]
-fn loss_judges_by_the_metric_that_it_is_told() {
+fn loss_scores_by_the_metric_of_its_configuration() {
     let classes = ["cat".to_owned(), "dog".to_owned()];
     let outcome = |truth| Outcome {
         id: "a".into(),
@@ -81,8 +81,11 @@ fn loss_judges_by_the_metric_that_it_is_told() {
     {
         let config = serde_json::json!({ "metric": metric });
         let mut loss = WasmScorer::open(plugin("loss"), Limits::default(), opening(config)).unwrap();
-        let judged = loss.score(&classes, &[outcome(1), outcome(0)], DEADLINE).unwrap();
-        assert!((judged[0].loss - right).abs() < 1e-6 && (judged[1].loss - wrong).abs() < 1e-6, "{metric}: {judged:?}");
+        let judgements = loss.score(&classes, &[outcome(1), outcome(0)], DEADLINE).unwrap();
+        assert!(
+            (judgements[0].loss - right).abs() < 1e-6 && (judgements[1].loss - wrong).abs() < 1e-6,
+            "{metric}: {judgements:?}"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! The WIT package as Rust, a module a version. The rest of the host says `latest` and names no version, so that a
-//! second one can stand beside the first.
+//! The WIT package as Rust, one module for each version. The rest of the host writes `latest` and names no version, so that a
+//! second one can be added beside the first.
 
 pub mod v0_1;
 

@@ -1,7 +1,7 @@
-//! The WIT package as Rust: one alias per version, so that the rest of the host names no version.
+//! Version 0.1 of the WIT package as Rust.
 //!
-//! Owned types on purpose: a batch is laid out once as the type that the call takes, and a parser's
-//! matrix goes to the classifier as it is.
+//! The types are owned, so that a batch is laid out once as the type that the call takes, and a parser's matrix goes to
+//! the classifier as it is.
 
 pub mod parser {
     wasmtime::component::bindgen!({
@@ -66,7 +66,6 @@ pub use parser::sandpiper::plugin::{log, record_context};
 pub use scorer::exports::sandpiper::plugin::scorer::{Judgement, Outcome};
 pub use transform::exports::sandpiper::plugin::transform::{Emitted, EmittedKey, Transformed};
 
-/// The package that this host speaks.
+/// The WIT package, and its version, that this host implements.
 pub const PACKAGE: &str = "sandpiper:plugin";
-/// And its version.
 pub const VERSION: &str = "0.1.0";

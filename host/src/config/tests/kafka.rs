@@ -3,7 +3,7 @@ use super::*;
 #[test]
 fn dotted_and_quoted_keys_become_librdkafkas_names_again() {
     let lines = "\"client.id\" = 'x'\nsocket.keepalive.enable = true\nlinger.ms = 5\nretry.backoff.ms = 1\nretry.backoff.max.ms = 2\ncompression.type = \"lz4\"";
-    let plan = right(&iris("[kafka]", lines));
+    let plan = valid(&iris_with_line("[kafka]", lines));
     let names: Vec<(&str, &str)> = plan.kafka.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let expect = [
         ("bootstrap.servers", "127.0.0.1:9092"),
@@ -19,8 +19,8 @@ fn dotted_and_quoted_keys_become_librdkafkas_names_again() {
 
 #[test]
 fn a_key_that_is_given_dotted_and_quoted_is_a_mistake() {
-    one(
-        &iris("[kafka]", "sasl.username = \"a\"\n\"sasl.username\" = \"b\""),
+    only_mistake(
+        &iris_with_line("[kafka]", "sasl.username = \"a\"\n\"sasl.username\" = \"b\""),
         "",
         &["[kafka] sasl.username: is given twice"],
     );
@@ -29,11 +29,11 @@ fn a_key_that_is_given_dotted_and_quoted_is_a_mistake() {
 #[test]
 fn the_brokers_must_be_given() {
     let none = IRIS.replace("bootstrap.servers = \"127.0.0.1:9092\"\n", "");
-    one(&none, "2:1: [kafka] bootstrap.servers: missing: ", &[]);
-    one(&none.replace("[kafka]\n", ""), "1:1: [kafka] bootstrap.servers: missing: ", &[]);
-    one(&IRIS.replace("bootstrap.servers", "bootstrap.server"), "2:1", &["(bootstrap.server is no property)"]);
-    one(&IRIS.replace("127.0.0.1:9092", "a:1,,b:2"), "3:21", &["names no broker"]);
-    one(&IRIS.replace("\"127.0.0.1:9092\"", "[\"a:1\"]"), "3:21", &["found an array", "one string"]);
+    only_mistake(&none, "2:1: [kafka] bootstrap.servers: missing: ", &[]);
+    only_mistake(&none.replace("[kafka]\n", ""), "1:1: [kafka] bootstrap.servers: missing: ", &[]);
+    only_mistake(&IRIS.replace("bootstrap.servers", "bootstrap.server"), "2:1", &["(bootstrap.server is no property)"]);
+    only_mistake(&IRIS.replace("127.0.0.1:9092", "a:1,,b:2"), "3:21", &["names no broker"]);
+    only_mistake(&IRIS.replace("\"127.0.0.1:9092\"", "[\"a:1\"]"), "3:21", &["found an array", "one string"]);
 }
 
 #[test]
@@ -68,16 +68,20 @@ fn what_delivery_sets_is_refused_with_the_key_to_use_instead() {
         ("max.poll.records = 5", "[limits] batch_records"),
     ] {
         let key = line.split(' ').next().unwrap();
-        one(&iris("[kafka]", line), "3:", &[&format!("[kafka] {key}: cannot be set here: "), instead]);
+        only_mistake(
+            &iris_with_line("[kafka]", line),
+            "3:",
+            &[&format!("[kafka] {key}: cannot be set here: "), instead],
+        );
     }
-    right(&iris("[kafka]", "group.protocol = \"classic\""));
+    valid(&iris_with_line("[kafka]", "group.protocol = \"classic\""));
 }
 
 #[test]
 fn a_session_is_not_longer_than_the_poll_interval() {
-    right(&iris("[kafka]", "session.timeout.ms = 30000"));
-    one(
-        &iris("[kafka]", "session.timeout.ms = 30001"),
+    valid(&iris_with_line("[kafka]", "session.timeout.ms = 30000"));
+    only_mistake(
+        &iris_with_line("[kafka]", "session.timeout.ms = 30001"),
         "3:22: [kafka] session.timeout.ms",
         &["30001", "max_poll_interval, which is 30s (default)"],
     );
@@ -86,27 +90,27 @@ fn a_session_is_not_longer_than_the_poll_interval() {
 #[test]
 fn a_message_or_a_request_does_not_outlive_its_transaction() {
     for key in ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"] {
-        right(&iris("[kafka]", &format!("{key} = 10000")));
-        let text = iris("[kafka]", &format!("{key} = 10001"));
-        one(&text, "3:", &[key, "transaction_timeout, which is 10s (default)"]);
-        right(&format!("{text}[delivery]\nguarantee = \"at-least-once\"\n"));
+        valid(&iris_with_line("[kafka]", &format!("{key} = 10000")));
+        let text = iris_with_line("[kafka]", &format!("{key} = 10001"));
+        only_mistake(&text, "3:", &[key, "transaction_timeout, which is 10s (default)"]);
+        valid(&format!("{text}[delivery]\nguarantee = \"at-least-once\"\n"));
     }
 }
 
 #[test]
 fn a_secret_is_filled_in_and_never_shown() {
-    let plan = right(&iris("[kafka]", "sasl.password = \"${PASSWORD}\"\nsasl.username = \"$${PASSWORD}\""));
+    let plan = valid(&iris_with_line("[kafka]", "sasl.password = \"${PASSWORD}\"\nsasl.username = \"$${PASSWORD}\""));
     assert_eq!(plan.kafka.0.get("sasl.password").map(String::as_str), Some("hunter2"));
     assert_eq!(plan.kafka.0.get("sasl.username").map(String::as_str), Some("${PASSWORD}"));
     assert!(!format!("{plan:?}").contains("hunter2"));
 
-    one(
-        &iris("[kafka]", "sasl.password = \"${PASWORD}\""),
+    only_mistake(
+        &iris_with_line("[kafka]", "sasl.password = \"${PASWORD}\""),
         "3:17: [kafka] sasl.password: the environment variable PASWORD is not set",
         &[],
     );
-    one(
-        &iris("[kafka]", "sasl.password = \"${file:gone}\""),
+    only_mistake(
+        &iris_with_line("[kafka]", "sasl.password = \"${file:gone}\""),
         "3:17: [kafka] sasl.password: the secret's file pipelines/gone",
         &[],
     );
@@ -142,7 +146,7 @@ wait = "${PASSWORD}"
 workers = "${PASSWORD}"
 fetch_queue = "${PASSWORD}"
 "#;
-    let found = wrong(text);
+    let found = mistakes_in(text);
     assert!(found.len() >= 20, "{found:#?}");
     assert!(!format!("{found:?}").contains("hunter2"), "{found:#?}");
     assert!(!format!("{found:?}").contains("999999994"), "{found:#?}");
@@ -150,5 +154,5 @@ fetch_queue = "${PASSWORD}"
 
 #[test]
 fn a_number_may_come_from_the_environment() {
-    assert_eq!(right(&format!("{IRIS}[limits]\nworkers = \"${{WORKERS}}\"\n")).limits.workers, 4);
+    assert_eq!(valid(&format!("{IRIS}[limits]\nworkers = \"${{WORKERS}}\"\n")).limits.workers, 4);
 }

@@ -1,11 +1,11 @@
-//! Pipeline files, right and wrong. `IRIS` is a whole pipeline; a test changes one thing in it.
+//! Pipeline files with and without mistakes. `IRIS` is a whole pipeline; a test changes one thing in it.
 
+mod conflicts;
 mod delivery;
 mod kafka;
 mod sections;
 mod stages;
 mod syntax;
-mod together;
 mod topics;
 mod whole;
 
@@ -58,7 +58,7 @@ fn read_at(path: &Path, text: &str) -> Result<Plan, Vec<Mistake>> {
 }
 
 #[track_caller]
-fn right(text: &str) -> Plan {
+fn valid(text: &str) -> Plan {
     match read(text) {
         Ok(plan) => plan,
         Err(mistakes) => panic!("{}\n{text}", lines(&mistakes).join("\n")),
@@ -67,7 +67,7 @@ fn right(text: &str) -> Plan {
 
 /// The mistakes as shown, without the file's name.
 #[track_caller]
-fn wrong(text: &str) -> Vec<String> {
+fn mistakes_in(text: &str) -> Vec<String> {
     match read(text) {
         Ok(_) => panic!("no mistake in\n{text}"),
         Err(mistakes) => lines(&mistakes),
@@ -76,8 +76,8 @@ fn wrong(text: &str) -> Vec<String> {
 
 /// The text's only mistake, which must begin with `place` and contain each part.
 #[track_caller]
-fn one(text: &str, place: &str, parts: &[&str]) {
-    let found = wrong(text);
+fn only_mistake(text: &str, place: &str, parts: &[&str]) {
+    let found = mistakes_in(text);
     assert_eq!(found.len(), 1, "{found:#?}");
     for found in found {
         assert!(found.starts_with(place), "{found}");
@@ -92,12 +92,12 @@ fn lines(mistakes: &[Mistake]) -> Vec<String> {
     shown.map(|line| line.trim_start_matches("pipelines/iris.toml:").to_owned()).collect()
 }
 
-/// `IRIS` with a line after the one that is a section's header.
-fn iris(section: &str, line: &str) -> String {
-    with(IRIS, section, line)
+/// `IRIS` with one more line, after that section's header.
+fn iris_with_line(section: &str, line: &str) -> String {
+    with_line(IRIS, section, line)
 }
 
-fn with(text: &str, section: &str, line: &str) -> String {
+fn with_line(text: &str, section: &str, line: &str) -> String {
     assert!(text.contains(section), "{section}");
     text.replace(section, &format!("{section}\n{line}"))
 }

@@ -10,7 +10,7 @@ use crate::record::RecordId;
 
 #[test]
 fn a_short_file_becomes_a_plan_with_every_default() {
-    let plan = right(IRIS);
+    let plan = valid(IRIS);
     assert_eq!(plan.name, "iris");
     assert_eq!(plan.file, PathBuf::from("pipelines/iris.toml"));
     assert_eq!(plan.kafka.0, [("bootstrap.servers".to_owned(), "127.0.0.1:9092".to_owned())].into());
@@ -76,7 +76,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
 
 #[test]
 fn a_file_of_transforms_alone_is_stamped_in_a_header() {
-    let plan = right(MASK);
+    let plan = valid(MASK);
     assert_eq!(plan.output.stamp, Stamp::Header);
     assert_eq!((plan.parse, plan.classify, plan.feedback), (None, None, None));
     assert_eq!(plan.input.id, RecordId::Position);
@@ -84,7 +84,7 @@ fn a_file_of_transforms_alone_is_stamped_in_a_header() {
 
 #[test]
 fn every_key_of_a_full_file_arrives() {
-    let plan = right(
+    let plan = valid(
         r#"
 name = "full"
 [kafka]
@@ -169,7 +169,7 @@ worker_memory = "1GiB"
 }
 
 #[test]
-fn every_mistake_is_told_at_once_in_the_files_order() {
+fn every_mistake_is_reported_at_once_in_the_files_order() {
     let text = r#"nme = "iris"
 name = "i ris"
 [kafka]
@@ -187,7 +187,7 @@ workers = 0
 [delivery]
 budget = "1 hour"
 "#;
-    let found = wrong(text);
+    let found = mistakes_in(text);
     let places: Vec<&str> = found.iter().filter_map(|line| line.split(": ").next()).collect();
     let expect = ["1:1", "2:8", "3:1", "4:12", "6:10", "7:6", "8:1", "9:10", "11:9", "12:1", "14:11", "16:10"];
     assert_eq!(places, expect, "{found:#?}");
@@ -217,12 +217,12 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
 }
 
 #[test]
-fn the_example_in_the_documentation_is_right() {
+fn the_examples_in_the_documentation_are_valid() {
     let page = include_str!("../../../../docs/configuration.md");
     let examples: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let whole: Vec<&&str> = examples.iter().filter(|example| example.starts_with("name")).collect();
     assert_eq!(whole.len(), 2);
     for example in whole {
-        right(example);
+        valid(example);
     }
 }

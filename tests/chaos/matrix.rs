@@ -1,18 +1,18 @@
-//! How long the rows are, what is random in them, and what came of them.
+//! The fault matrix's form and seed, from the environment, and its report.
 
 use crate::kafka::jars::target;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-/// Rows, in the order in which they ended.
-static NOTES: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+/// The rows that passed and their results, in the order in which they ended.
+static RESULTS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 const SEED: &str = "SANDPIPER_CHAOS_SEED";
 const LENGTH: &str = "SANDPIPER_CHAOS";
 
-/// An error when the environment says something that cannot be read.
-pub fn check() -> Result<()> {
+/// An error when the environment's form or seed cannot be read.
+pub fn check_environment() -> Result<()> {
     seed()?;
     is_long().map(drop)
 }
@@ -23,7 +23,7 @@ pub fn is_long() -> Result<bool> {
     Ok(length == "long")
 }
 
-/// As often as the form says.
+/// How often something is repeated in the form that runs.
 pub fn times(short: usize, long: usize) -> Result<usize> {
     Ok(if is_long()? { long } else { short })
 }
@@ -35,18 +35,18 @@ fn seed() -> Result<u64> {
     }
 }
 
-/// Numbers that are the same for the same seed.
-pub struct Dice(u64);
+/// Random numbers that are the same for the same seed.
+pub struct SeededRandom(u64);
 
-impl Dice {
-    /// Says how this course is repeated.
-    pub fn new(row: &str) -> Result<Dice> {
+impl SeededRandom {
+    /// Prints how to repeat this row with the same numbers.
+    pub fn new(row: &str) -> Result<SeededRandom> {
         let seed = seed()?;
         eprintln!(
             "{row}: repeat with {SEED}={seed} cargo test -p sandpiper --test {} --locked -- {row}",
             env!("CARGO_CRATE_NAME")
         );
-        Ok(Dice(seed))
+        Ok(SeededRandom(seed))
     }
 
     /// Below that bound. Steele, Lea and Flood's SplitMix64.
@@ -59,20 +59,20 @@ impl Dice {
     }
 }
 
-/// Says what came of a row that holds.
-pub fn note(row: &str, what: &str) {
-    eprintln!("{row}: {what}");
-    let mut notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
-    notes.push((row.to_owned(), what.to_owned()));
+/// Prints and keeps the result of a row that passed.
+pub fn record_result(row: &str, result: &str) {
+    eprintln!("{row}: {result}");
+    let mut results = RESULTS.lock().unwrap_or_else(PoisonError::into_inner);
+    results.push((row.to_owned(), result.to_owned()));
 }
 
-/// Writes what came of the rows as a table, beside what was built; answers where.
-pub fn report() -> Result<PathBuf> {
+/// Writes the results as a table into the target directory; returns the file.
+pub fn write_report() -> Result<PathBuf> {
     let form = if is_long()? { "long" } else { "short" };
-    let notes = NOTES.lock().unwrap_or_else(PoisonError::into_inner);
+    let results = RESULTS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut text = format!("# The fault matrix, {form} form\n\n| row | what came of it |\n|---|---|\n");
-    for (row, what) in notes.iter() {
-        text += &format!("| `{row}` | {} |\n", what.replace('\n', " ").replace('|', "\\|"));
+    for (row, result) in results.iter() {
+        text += &format!("| `{row}` | {} |\n", result.replace('\n', " ").replace('|', "\\|"));
     }
     let folder = target()?.join("chaos");
     std::fs::create_dir_all(&folder)?;

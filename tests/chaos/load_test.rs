@@ -1,7 +1,7 @@
-//! A pipeline under load, from its topics to the checker's verdict.
+//! A pipeline under load, from creating its topics to checking that everything was processed exactly once.
 
-use crate::course::note;
 use crate::kafka::{Kafka, Life};
+use crate::matrix::record_result;
 use crate::proxy::Proxy;
 use crate::support::checker::{Report, check};
 use crate::support::daemon::{Daemon, sum};
@@ -20,21 +20,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub const PARTITIONS: i32 = 4;
-/// A dead member is missed after that long: the shortest that brokers take.
+/// The session timeout, after which the group drops a dead member: the shortest that brokers allow.
 pub const SESSION: Duration = Duration::from_secs(6);
-/// Until records flow again after a kill, whatever the group has to wait out.
-pub const AGAIN: Duration = Duration::from_secs(15);
-/// Resident memory that a daemon may gain by what must cost it none, MB.
-pub const GROWTH: f64 = 64.0;
-/// Between two portions of the load.
+/// How long it may take until records flow again after a kill, the group's session timeout included.
+pub const RECOVERY_LIMIT: Duration = Duration::from_secs(15);
+/// Resident memory that a daemon may gain in a test of something that must not cost any, MB.
+pub const MAX_GROWTH_MB: f64 = 64.0;
+/// Time between two portions of the load.
 const PACE: Duration = Duration::from_millis(20);
 const PORTION: usize = 20;
-/// Every so manieth row is malformed.
+/// One row in this many is malformed.
 const MALFORMED: usize = 101;
 
 static PROXY: OnceLock<Mutex<Proxy>> = OnceLock::new();
 
-/// The broker that all rows share, with the proxy before it.
+/// Starts the broker that all rows share, with the proxy in front of it.
 pub fn start(directory: &Path) -> Result<Kafka> {
     let proxy = Proxy::listen()?;
     let (kafka, hidden) = Kafka::start_behind(directory, Life::Short, &proxy.address.to_string())?;
@@ -43,16 +43,17 @@ pub fn start(directory: &Path) -> Result<Kafka> {
     Ok(kafka)
 }
 
-/// The proxy for one row at a time, without a rule.
+/// The proxy, for one row at a time and without rules.
 fn proxy() -> Result<MutexGuard<'static, Proxy>> {
     let proxy = PROXY.get().context("the broker was not started")?;
     let proxy = proxy.lock().unwrap_or_else(PoisonError::into_inner);
-    // The row before may have failed.
-    proxy.lift();
+    // A row that failed may have left its rules.
+    proxy.clear_rules();
     Ok(proxy)
 }
 
-pub struct Stage<'a> {
+/// One row of the fault matrix: its topics, its pipeline file and a load that runs until the row ends.
+pub struct LoadTest<'a> {
     pub scene: &'a Scene<'a>,
     pub pipeline: PathBuf,
     feeder: Feeder,
@@ -60,9 +61,10 @@ pub struct Stage<'a> {
     proxy: Option<MutexGuard<'static, Proxy>>,
 }
 
-impl<'a> Stage<'a> {
-    /// Topics, file and load; the daemons reach the broker at that address. `kafka` goes into `[kafka]`, `more` behind the pipeline's file.
-    fn set(scene: &'a Scene<'a>, bootstrap: &str, kafka: &str, more: &str) -> Result<Stage<'a>> {
+impl<'a> LoadTest<'a> {
+    /// Creates topics and file and starts the load. Daemons connect to `bootstrap`; `kafka` goes into `[kafka]`, `more` behind
+    /// the pipeline's file.
+    fn start(scene: &'a Scene<'a>, bootstrap: &str, kafka: &str, more: &str) -> Result<LoadTest<'a>> {
         scene.create_usual(PARTITIONS)?;
         let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, more)?;
         let text = std::fs::read_to_string(&pipeline)?;
@@ -73,36 +75,36 @@ impl<'a> Stage<'a> {
         );
         let text = text.replace(&format!("bootstrap.servers = {:?}\n", scene.bootstrap()), &kafka);
         std::fs::write(&pipeline, text)?;
-        Ok(Stage { scene, pipeline, feeder: Feeder::start(scene), started: Instant::now(), proxy: None })
+        Ok(LoadTest { scene, pipeline, feeder: Feeder::start(scene), started: Instant::now(), proxy: None })
     }
 
-    /// A daemon whose broker is the shared one.
-    pub fn direct(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
-        Self::set(scene, &scene.bootstrap(), "", more)
+    /// Daemons connect to the shared broker itself.
+    pub fn direct(scene: &'a Scene<'a>, more: &str) -> Result<LoadTest<'a>> {
+        Self::start(scene, &scene.bootstrap(), "", more)
     }
 
-    /// As `direct`, with more of librdkafka's properties.
-    pub fn tuned(scene: &'a Scene<'a>, kafka: &str) -> Result<Stage<'a>> {
-        Self::set(scene, &scene.bootstrap(), kafka, "")
+    /// As `direct`, with more librdkafka properties.
+    pub fn tuned(scene: &'a Scene<'a>, kafka: &str) -> Result<LoadTest<'a>> {
+        Self::start(scene, &scene.bootstrap(), kafka, "")
     }
 
-    /// All of the daemon's connections go through the proxy.
-    pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<Stage<'a>> {
+    /// All connections of the daemons go through the proxy.
+    pub fn proxied(scene: &'a Scene<'a>, more: &str) -> Result<LoadTest<'a>> {
         let proxy = proxy()?;
-        let stage = Self::set(scene, &proxy.address.to_string(), "", more)?;
-        Ok(Stage { proxy: Some(proxy), ..stage })
+        let test = Self::start(scene, &proxy.address.to_string(), "", more)?;
+        Ok(LoadTest { proxy: Some(proxy), ..test })
     }
 
-    /// The proxy that a stage made by `proxied` has for itself.
+    /// The proxy of a test that was made by `proxied`.
     pub fn proxy(&self) -> Result<&Proxy> {
-        self.proxy.as_deref().context("this stage has no proxy")
+        self.proxy.as_deref().context("this test has no proxy")
     }
 
     pub fn daemon(&self, name: &str) -> Result<Daemon> {
         self.scene.daemon(name, &self.pipeline)
     }
 
-    /// A daemon that fails at those points; not waited for.
+    /// A daemon that fails at those points; it is not waited for.
     pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
         self.spawn(name, &[("FAILPOINTS", failpoints.as_ref())])
     }
@@ -119,12 +121,12 @@ impl<'a> Stage<'a> {
         Daemon::spawn_with(&self.scene.directory, name, &[&self.pipeline], &options, environment)
     }
 
-    /// What is committed of the input, all partitions.
+    /// The sum of the committed offsets of the input.
     pub fn committed(&self) -> Result<i64> {
         Ok(self.scene.commits()?.iter().map(|commit| commit.offset.max(0)).sum())
     }
 
-    /// Waits until something more is committed; answers how long that took.
+    /// Waits until something more is committed; returns how long that took.
     pub fn until_progress(&self) -> Result<Duration> {
         let started = Instant::now();
         let before = self.committed()?;
@@ -132,7 +134,7 @@ impl<'a> Stage<'a> {
         Ok(started.elapsed())
     }
 
-    /// Waits until each partition has gone on.
+    /// Waits until something more is committed of every partition; returns how long that took.
     pub fn until_all_progress(&self) -> Result<Duration> {
         let started = Instant::now();
         let before = self.scene.commits()?;
@@ -142,8 +144,8 @@ impl<'a> Stage<'a> {
         Ok(started.elapsed())
     }
 
-    /// Waits until a daemon itself has committed some more.
-    pub fn until_serves(&self, daemon: &mut Daemon) -> Result<()> {
+    /// Waits until that daemon has committed some more transactions.
+    pub fn until_commits(&self, daemon: &mut Daemon) -> Result<()> {
         let before = sum(&daemon.pipeline(&self.scene.name)?, "transactions");
         let more = |status: &serde_json::Value| sum(status, "transactions") > before + 2;
         daemon.until_status(&self.scene.name, "the daemon commits", more).map(drop)
@@ -160,36 +162,36 @@ impl<'a> Stage<'a> {
     }
 
     /// Ends the load and waits until all of it is committed.
-    pub fn rest(&mut self, daemons: &mut [&mut Daemon]) -> Result<()> {
+    pub fn drain(&mut self, daemons: &mut [&mut Daemon]) -> Result<()> {
         self.feeder.stop()?;
         self.scene.until_done(daemons)
     }
 
-    /// Rests, and has everything checked.
+    /// Drains the load and checks everything.
     pub fn report(mut self, daemons: &mut [&mut Daemon]) -> Result<Report> {
-        self.rest(daemons)?;
+        self.drain(daemons)?;
         Ok(check(&observe(self.scene)?))
     }
 
-    /// As `report`; an error unless nothing is wrong. `figures` are printed with it.
-    pub fn verdict(self, daemons: &mut [&mut Daemon], figures: &str) -> Result<()> {
+    /// As `report`, and an error unless no defect was found. `figures` are printed with the result.
+    pub fn assert_exactly_once(self, daemons: &mut [&mut Daemon], figures: &str) -> Result<()> {
         let (name, started) = (self.scene.name.clone(), self.started);
         let report = self.report(daemons)?;
         ensure!(report.is_clean(), "{figures}; {report}");
         ensure!(report.records > 0, "nothing went in");
-        note(&name, &format!("{figures}; {:.0} s; {report}", started.elapsed().as_secs_f64()));
+        record_result(&name, &format!("{figures}; {:.0} s; {report}", started.elapsed().as_secs_f64()));
         Ok(())
     }
 }
 
-/// The status of a daemon whose pipeline is in that state and says that; `None` while it is not.
-pub fn until_says(daemon: &mut Daemon, name: &str, state: &str, what: &str) -> Result<serde_json::Value> {
+/// Waits until a daemon's pipeline is in that state with that last error; returns the status.
+pub fn until_status_reports(daemon: &mut Daemon, name: &str, state: &str, what: &str) -> Result<serde_json::Value> {
     daemon.until_status(name, &format!("the state is {state} and says {what:?}"), |status| {
         status["state"] == state && status["last_error"].as_str().is_some_and(|error| error.contains(what))
     })
 }
 
-/// Waits until a process that was told to die has.
+/// Waits until a daemon that is to be killed by a failpoint has ended by SIGKILL.
 pub fn until_killed(daemon: &mut Daemon) -> Result<()> {
     use std::os::unix::process::ExitStatusExt;
     let status = daemon.wait_exit()?;
@@ -199,20 +201,20 @@ pub fn until_killed(daemon: &mut Daemon) -> Result<()> {
 
 /// Writes rows, evenly over the partitions, until it is stopped.
 struct Feeder {
-    over: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
 }
 
 impl Feeder {
     fn start(scene: &Scene) -> Feeder {
-        let over = Arc::new(AtomicBool::new(false));
-        let (bootstrap, topic, stop) = (scene.bootstrap(), scene.topic("in"), over.clone());
-        let thread = std::thread::spawn(move || feed(&bootstrap, &topic, &stop));
-        Feeder { over, thread: Some(thread) }
+        let stop = Arc::new(AtomicBool::new(false));
+        let (bootstrap, topic, flag) = (scene.bootstrap(), scene.topic("in"), stop.clone());
+        let thread = std::thread::spawn(move || feed(&bootstrap, &topic, &flag));
+        Feeder { stop, thread: Some(thread) }
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.over.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().map(JoinHandle::join);
         thread.map_or(Ok(()), |result| result.unwrap_or_else(|_| Err(anyhow!("the feeder panicked"))))
     }
@@ -220,14 +222,14 @@ impl Feeder {
 
 impl Drop for Feeder {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 
-fn feed(bootstrap: &str, topic: &str, over: &AtomicBool) -> Result<()> {
+fn feed(bootstrap: &str, topic: &str, stop: &AtomicBool) -> Result<()> {
     let producer = Producer::new(bootstrap)?;
     let mut at = 0;
-    while !over.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) {
         for at in at..at + PORTION {
             let row = if at % MALFORMED == 0 { "malformed" } else { ROW };
             let partition = i32::try_from(at)? % PARTITIONS;
@@ -239,7 +241,7 @@ fn feed(bootstrap: &str, topic: &str, over: &AtomicBool) -> Result<()> {
     producer.flush()
 }
 
-/// Waits until that many partitions are a daemon's.
+/// Waits until a daemon owns as many partitions as wanted.
 pub fn until_owns(daemon: &mut Daemon, name: &str, wanted: impl Fn(usize) -> bool) -> Result<()> {
     until("the daemon owns its share of the partitions", || {
         daemon.check_alive()?;

@@ -1,4 +1,7 @@
-//! What a plugin says: `log` calls, stdout and stderr, as rate-limited lines of the daemon's log.
+//! A plugin's log: its `log` calls, stdout and stderr become lines of the daemon's log, named by plugin.
+//!
+//! However much a plugin writes, it fills neither the disk nor memory: lines are cut, counted and rate-limited, and only
+//! the last few are kept.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,35 +13,37 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::wit::latest::log::Level;
 
-/// Lines that one instance may write in each window; the rest are counted.
-const LINES: u32 = 50;
+/// Lines that one instance may write in each window; the rest are only counted.
+const LINES_PER_WINDOW: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(10);
-/// A longer line is cut.
-const LINE: usize = 1_024;
-/// Last lines kept for a dead letter's `log` header.
-const KEPT: usize = 10;
+/// Bytes of a line; a longer one is cut.
+const MAX_LINE: usize = 1_024;
+/// Lines kept for a dead letter's `log` header.
+const LAST_LINES: usize = 10;
 
-/// One instance's voice. Clones share it: stdout, stderr and `log` are one stream of lines.
+/// The log of one instance. Clones share it, so that stdout, stderr and `log` make one sequence of lines.
 #[derive(Clone)]
-pub struct Voice(Arc<Mutex<Inner>>);
+pub struct PluginLog(Arc<Mutex<Inner>>);
 
 struct Inner {
     plugin: String,
-    /// Bytes of an unfinished line.
+    /// Bytes of stdout or stderr since the last newline.
     partial: Vec<u8>,
+    /// At most `LAST_LINES`, oldest first; lines that the rate limit keeps out of the daemon's log are among them.
     last: VecDeque<String>,
-    window: Instant,
+    window_start: Instant,
+    /// Lines of this window that went into the daemon's log, and those that did not.
     written: u32,
     suppressed: u64,
 }
 
-impl Voice {
+impl PluginLog {
     pub fn new(plugin: &str) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             plugin: plugin.to_owned(),
             partial: Vec::new(),
             last: VecDeque::new(),
-            window: Instant::now(),
+            window_start: Instant::now(),
             written: 0,
             suppressed: 0,
         })))
@@ -57,18 +62,18 @@ impl Voice {
 
 impl Inner {
     fn line(&mut self, level: Level, line: &str) {
-        let line = line.get(..line.floor_char_boundary(LINE)).unwrap_or_default();
-        if self.last.len() == KEPT {
+        let line = line.get(..line.floor_char_boundary(MAX_LINE)).unwrap_or_default();
+        if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
         self.last.push_back(line.to_owned());
-        if self.window.elapsed() >= WINDOW {
+        if self.window_start.elapsed() >= WINDOW {
             if self.suppressed > 0 {
                 tracing::warn!(plugin = self.plugin, lines = self.suppressed, "lines of this plugin were left out");
             }
-            (self.window, self.written, self.suppressed) = (Instant::now(), 0, 0);
+            (self.window_start, self.written, self.suppressed) = (Instant::now(), 0, 0);
         }
-        if self.written == LINES {
+        if self.written == LINES_PER_WINDOW {
             self.suppressed += 1;
             return;
         }
@@ -83,7 +88,7 @@ impl Inner {
 
     fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
-            if *byte == b'\n' || self.partial.len() == LINE {
+            if *byte == b'\n' || self.partial.len() == MAX_LINE {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();
                 self.line(Level::Info, &line);
             }
@@ -94,13 +99,13 @@ impl Inner {
     }
 }
 
-impl IsTerminal for Voice {
+impl IsTerminal for PluginLog {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Voice {
+impl StdoutStream for PluginLog {
     fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
         // Only WASI 0.3 asks for this form, and no plugin is linked against it.
         Box::new(tokio::io::sink())
@@ -112,11 +117,11 @@ impl StdoutStream for Voice {
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Voice {
+impl Pollable for PluginLog {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Voice {
+impl OutputStream for PluginLog {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes(&bytes);
         Ok(())

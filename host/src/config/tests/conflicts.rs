@@ -11,18 +11,20 @@ fn hop(name: &str, from: &str, to: &str) -> Plan {
 }
 
 #[track_caller]
-fn told(plans: &[Plan]) -> Vec<String> {
+fn conflicts(plans: &[Plan]) -> Vec<String> {
     lines(&check_together(plans))
 }
 
 #[test]
 fn pipelines_that_share_nothing_run_together() {
-    assert!(told(&[plan("iris.toml", IRIS), plan("mask.toml", MASK), hop("next", "people.masked", "c")]).is_empty());
+    assert!(
+        conflicts(&[plan("iris.toml", IRIS), plan("mask.toml", MASK), hop("next", "people.masked", "c")]).is_empty()
+    );
 }
 
 #[test]
 fn each_pipeline_has_its_own_name_and_groups() {
-    let found = told(&[plan("a.toml", IRIS), plan("b.toml", IRIS)]);
+    let found = conflicts(&[plan("a.toml", IRIS), plan("b.toml", IRIS)]);
     assert!(found[0].starts_with("b.toml:1:1: name: \"iris\" is the name of a.toml too"), "{found:#?}");
     assert!(
         found[1].starts_with("b.toml:1:1: [input] group: \"sandpiper.iris\" is [input] group of a.toml too"),
@@ -33,7 +35,7 @@ fn each_pipeline_has_its_own_name_and_groups() {
 
 #[test]
 fn a_pipelines_name_may_not_make_another_ones_feedback_group() {
-    let found = told(&[plan("a.toml", IRIS), hop("iris.feedback", "x", "y")]);
+    let found = conflicts(&[plan("a.toml", IRIS), hop("iris.feedback", "x", "y")]);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(
         found[0].contains("[input] group: \"sandpiper.iris.feedback\" is [feedback] group of a.toml"),
@@ -43,16 +45,17 @@ fn a_pipelines_name_may_not_make_another_ones_feedback_group() {
 
 #[test]
 fn one_group_on_two_clusters_is_two_groups() {
-    let elsewhere = with(MASK, "[input]", "group = \"g\"").replace("127.0.0.1", "other").replace("\"mask\"", "\"far\"");
-    let here = with(MASK, "[input]", "group = \"g\"");
-    assert!(told(&[plan("a.toml", &here), plan("b.toml", &elsewhere)]).is_empty());
+    let elsewhere =
+        with_line(MASK, "[input]", "group = \"g\"").replace("127.0.0.1", "other").replace("\"mask\"", "\"far\"");
+    let here = with_line(MASK, "[input]", "group = \"g\"");
+    assert!(conflicts(&[plan("a.toml", &here), plan("b.toml", &elsewhere)]).is_empty());
     let both = elsewhere.replace("other:9092", "other:9092, 127.0.0.1:9092");
-    assert_eq!(told(&[plan("a.toml", &here), plan("b.toml", &both)]).len(), 1);
+    assert_eq!(conflicts(&[plan("a.toml", &here), plan("b.toml", &both)]).len(), 1);
 }
 
 #[test]
 fn an_output_does_not_come_back_through_other_pipelines() {
-    let found = told(&[hop("a", "1", "2"), hop("b", "2", "3"), hop("c", "3", "1")]);
+    let found = conflicts(&[hop("a", "1", "2"), hop("b", "2", "3"), hop("c", "3", "1")]);
     assert_eq!(found.len(), 1, "{found:#?}");
     assert!(found[0].starts_with("c.toml:1:1: [input] topics: \"3\" is read by this pipeline"), "{found:#?}");
     assert!(found[0].contains("through a.toml, b.toml"), "{found:#?}");
@@ -60,7 +63,7 @@ fn an_output_does_not_come_back_through_other_pipelines() {
 
 #[test]
 fn dead_letters_may_be_mended_and_come_back() {
-    assert!(told(&[hop("a", "1", "2"), hop("mend", "a.dead-letters", "1")]).is_empty());
+    assert!(conflicts(&[hop("a", "1", "2"), hop("mend", "a.dead-letters", "1")]).is_empty());
 }
 
 #[test]
@@ -69,7 +72,7 @@ fn nobody_else_writes_the_predictions_that_feedback_reads() {
         [plan("iris.toml", IRIS), hop("a", "1", "iris.predictions")],
         [hop("a", "1", "iris.predictions"), plan("iris.toml", IRIS)],
     ] {
-        let found = told(&plans);
+        let found = conflicts(&plans);
         assert_eq!(found.len(), 1, "{found:#?}");
         assert!(found[0].contains("is written by a.toml, and [feedback] of iris.toml reads"), "{found:#?}");
     }

@@ -1,6 +1,6 @@
-//! Each kind of defect, planted once in a run that is otherwise as it should be.
+//! The checker finds each kind of defect, planted once in a run that is otherwise without any.
 
-use crate::checker::{Commit, Defect, Input, Observed, Output, Share, check};
+use crate::checker::{Commit, Defect, Input, Observed, Output, TransactionPart, check};
 
 /// Two partitions of ten records: every fifth a dead letter, revision 2 from the sixth on, a transaction each five.
 fn sound() -> Observed {
@@ -19,9 +19,13 @@ fn sound() -> Observed {
     observed.outputs.sort_by(|one, other| (&one.topic, one.at).cmp(&(&other.topic, other.at)));
     observed.attempts = observed.outputs.clone();
     for (revision, end) in [(1, 5), (2, 10)] {
-        let share =
-            Share { folder: "out-0".into(), outcome: "commit".into(), first: end - 4, revisions: vec![revision] };
-        observed.shares.push(share);
+        let part = TransactionPart {
+            directory: "out-0".into(),
+            outcome: "commit".into(),
+            first: end - 4,
+            revisions: vec![revision],
+        };
+        observed.parts.push(part);
         observed.commits.push(Commit { revisions: [revision].into(), offsets: vec![(0, end), (1, end)] });
     }
     observed
@@ -112,8 +116,8 @@ fn an_output_under_the_id_of_another_input_is_foreign_and_its_own_record_lost() 
 }
 
 #[test]
-fn two_revisions_in_one_partitions_share_of_a_transaction() {
-    finds(Defect::Mixed, 1, |observed| observed.shares[0].revisions.push(2));
+fn two_revisions_in_one_partitions_part_of_a_transaction() {
+    finds(Defect::Mixed, 1, |observed| observed.parts[0].revisions.push(2));
 }
 
 #[test]
@@ -146,7 +150,7 @@ fn an_offset_that_went_back() {
 #[test]
 fn a_transaction_that_was_left_open() {
     finds(Defect::Open, 1, |observed| observed.open.push("out/1: stable up to 7 of 9".into()));
-    finds(Defect::Open, 1, |observed| observed.shares[1].outcome = "open".into());
+    finds(Defect::Open, 1, |observed| observed.parts[1].outcome = "open".into());
 }
 
 #[test]

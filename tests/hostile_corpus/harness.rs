@@ -1,4 +1,4 @@
-//! What a case runs in: one engine for all, a hostile pipeline, and beside it one that behaves.
+//! What a case runs in: one engine for all cases, a pipeline with the hostile plugin, and beside it one whose plugins behave.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -22,12 +22,12 @@ use crate::hostile;
 
 /// Rows of a batch.
 pub const ROWS: usize = 64;
-/// The one that sets a plugin off.
+/// The row that makes a hostile plugin misbehave.
 pub const POISON: usize = 13;
-/// Its value.
+/// The value of that row.
 pub const POISON_VALUE: &str = "-113";
 
-/// Where a plugin misbehaves.
+/// The stage in which a plugin misbehaves.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Place {
     Parser,
@@ -47,15 +47,15 @@ impl Place {
     }
 }
 
-/// An offset, and what was answered, or the code of the dead letter.
+/// A row's offset, and its answer or its dead letter's code.
 pub type Answer = (i64, Result<String, String>);
 pub type Answers = Vec<Answer>;
 
-/// Hostile and peaceful plugins share one engine, as they do in the daemon.
+/// Hostile and well-behaved plugins share one engine, as they do in the daemon.
 pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).expect("an engine"));
 
-/// A plugin of `tests/hostile`, compiled once.
-pub fn told(place: Place) -> Result<Arc<Plugin>> {
+/// The plugin of `tests/hostile` for that stage, compiled once. It behaves until its configuration says otherwise.
+pub fn hostile_plugin(place: Place) -> Result<Arc<Plugin>> {
     static LOADED: Mutex<BTreeMap<&str, Arc<Plugin>>> = Mutex::new(BTreeMap::new());
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(plugin) = loaded.get(place.name()) {
@@ -68,28 +68,33 @@ pub fn told(place: Place) -> Result<Arc<Plugin>> {
 }
 
 /// A pipeline, or the scorer of one.
-pub enum Lane {
+pub enum TestPipeline {
     Pipeline(Box<Pipeline>),
     Scorer(WasmScorer, Limits),
 }
 
-/// Of a row that nobody tried alone, since the budget was spent.
-pub const SPENT: &str = "release-failed";
-/// Time to narrow a batch down.
+/// The code of a row that was not tried on its own, since the budget was spent.
+pub const BUDGET_SPENT: &str = "release-failed";
+/// Time to find the failing rows of a batch.
 const BUDGET: Duration = Duration::from_secs(20);
-/// For those that behave: longer than any stall of the machine.
-const LONG: Duration = Duration::from_secs(60);
+/// The deadline of plugins that behave: longer than any stall of the machine.
+const LONG_DEADLINE: Duration = Duration::from_secs(60);
 
-impl Lane {
-    /// One that behaves.
-    pub fn peaceful(place: Place) -> Result<Self> {
-        Self::open(place, told(place)?, r#"{"do":"nothing"}"#, Limits { deadline: LONG, ..Limits::default() })
+impl TestPipeline {
+    /// A pipeline whose plugins behave.
+    pub fn well_behaved(place: Place) -> Result<Self> {
+        Self::open(
+            place,
+            hostile_plugin(place)?,
+            r#"{"do":"nothing"}"#,
+            Limits { deadline: LONG_DEADLINE, ..Limits::default() },
+        )
     }
 
-    /// One with that plugin in its place, and peaceful ones elsewhere.
+    /// A pipeline with that plugin in its stage, and plugins that behave in the others.
     pub fn open(place: Place, plugin: Arc<Plugin>, config: &str, limits: Limits) -> Result<Self> {
         let hostile = (plugin, config);
-        let peaceful = |place| anyhow::Ok((told(place)?, r#"{"do":"nothing"}"#));
+        let well_behaved = |place| anyhow::Ok((hostile_plugin(place)?, r#"{"do":"nothing"}"#));
         let opening = |config: &str| Opening { config: config.to_owned(), ..Opening::default() };
         let open_model = |parser: (Arc<Plugin>, &str), classifier: (Arc<Plugin>, &str)| {
             let (parser, columns) = WasmParser::open(parser.0, limits, opening(parser.1))?;
@@ -107,8 +112,8 @@ impl Lane {
             anyhow::Ok(Pipeline::new(Revision::FIRST, settings(limits), Vec::new(), Some(model)))
         };
         let pipeline = match place {
-            Place::Parser => open_model(hostile, peaceful(Place::Classifier)?)?,
-            Place::Classifier => open_model(peaceful(Place::Parser)?, hostile)?,
+            Place::Parser => open_model(hostile, well_behaved(Place::Classifier)?)?,
+            Place::Classifier => open_model(well_behaved(Place::Parser)?, hostile)?,
             Place::Transform => {
                 let (stage, outputs) = WasmTransform::open(hostile.0, limits, opening(hostile.1))?;
                 let stage = TransformStage {
@@ -133,10 +138,11 @@ impl Lane {
                 pipeline.process(batch, &Forced::new(), 0, &mut outputs);
                 let mut answers = answers(&outputs)?;
                 if let Some(Halt::Release(_)) = outputs.halt {
-                    // Rows that nobody tried alone: the transaction would be aborted, and nothing of it written.
+                    // Rows that were not tried on their own: the transaction would be aborted, and nothing of it written.
                     let open = |offset: &i64| answers.iter().all(|(answered, _)| answered != offset);
                     let offsets = batch.rows.iter().map(|row| row.origin.offset);
-                    let open: Answers = offsets.filter(open).map(|offset| (offset, Err(SPENT.to_owned()))).collect();
+                    let open: Answers =
+                        offsets.filter(open).map(|offset| (offset, Err(BUDGET_SPENT.to_owned()))).collect();
                     answers.extend(open);
                     answers.sort_by_key(|(offset, _)| *offset);
                 }
@@ -181,7 +187,7 @@ fn answers(outputs: &Outputs) -> Result<Answers> {
     outputs.records.iter().map(answer).collect()
 }
 
-/// As the feedback loop does it.
+/// Scores a batch as the feedback loop does.
 fn score(scorer: &mut WasmScorer, limits: Limits, batch: &Batch) -> Answers {
     let classes = ["a".to_owned(), "b".to_owned()];
     let outcomes: Vec<Outcome> = (0..batch.len())
@@ -201,8 +207,8 @@ fn score(scorer: &mut WasmScorer, limits: Limits, batch: &Batch) -> Answers {
     let offset = |row: usize| batch.rows.get(row).map_or(-1, |facts| facts.origin.offset);
     let mut answers = Answers::new();
     for (range, judgements) in isolated.answers {
-        let judged = judgements.into_iter().map(|judgement| (range.start + judgement.row as usize, judgement.loss));
-        answers.extend(judged.map(|(row, loss)| (offset(row), Ok(loss.to_string()))));
+        let losses = judgements.into_iter().map(|judgement| (range.start + judgement.row as usize, judgement.loss));
+        answers.extend(losses.map(|(row, loss)| (offset(row), Ok(loss.to_string()))));
     }
     let failures = isolated.poison.into_iter().chain(isolated.undecided);
     answers.extend(failures.map(|(row, failure)| (offset(row), Err(failure.kind.code().to_owned()))));
@@ -226,8 +232,8 @@ pub fn batch(first: usize, rows: usize, poisoned: bool) -> Batch {
     builder.finish()
 }
 
-/// What a plugin that behaves answers to it, worked out without any.
-pub fn expected(place: Place, first: usize, rows: usize, poisoned: bool) -> Answers {
+/// What a plugin that behaves answers to that batch, computed without any plugin.
+pub fn expected_answers(place: Place, first: usize, rows: usize, poisoned: bool) -> Answers {
     let answer = |row: usize| {
         let value = value(row, poisoned);
         match place {

@@ -1,6 +1,6 @@
-//! What the soak computes, on samples that were thought out; and this process as the kernel sees it.
+//! What the soak computes from its samples, on samples made for the purpose; and this process as the kernel sees it.
 
-use crate::figures::{Applied, Phase, Sample, csv, grown, least_squares, slope, table, theil_sen};
+use crate::figures::{AppliedFault, Phase, Sample, csv, growth, least_squares, slope, table, theil_sen};
 use crate::process::{Usage, parse};
 
 /// Two rounds of ten seconds a phase, of a daemon that stays as it is.
@@ -23,8 +23,8 @@ fn sound() -> Vec<Sample> {
 }
 
 #[test]
-fn what_stays_as_it_is_has_not_grown() {
-    assert_eq!(grown(&sound()), [""; 0]);
+fn a_daemon_that_stays_as_it_is_has_not_grown() {
+    assert_eq!(growth(&sound()), [""; 0]);
     let slope = slope(&sound()).unwrap();
     assert_eq!((slope.theil_sen, slope.least_squares, slope.height), (0.0, 0.0, 60.0));
     assert_eq!(
@@ -34,32 +34,32 @@ fn what_stays_as_it_is_has_not_grown() {
     );
 }
 
-/// In the last recovery.
-fn leaks(of: impl Fn(&mut Sample)) -> Vec<String> {
+/// What `growth` reports when something grows in the last recovery.
+fn growth_when(of: impl Fn(&mut Sample)) -> Vec<String> {
     let mut samples = sound();
     samples[50..].iter_mut().for_each(of);
-    grown(&samples)
+    growth(&samples)
 }
 
 #[test]
-fn what_a_forgotten_client_would_leave_is_found() {
-    let found = leaks(|sample| sample.files += 9);
+fn the_growth_that_an_unclosed_client_leaves_is_found() {
+    let found = growth_when(|sample| sample.files += 9);
     assert_eq!(found, ["open files: 49 after the last recovery, 40 at first, at most 48 are allowed"]);
-    assert_eq!(leaks(|sample| sample.files += 8), [""; 0]);
-    assert!(leaks(|sample| sample.threads += 4)[0].starts_with("threads: 24"));
-    assert_eq!(leaks(|sample| sample.threads += 3), [""; 0]);
-    assert!(leaks(|sample| sample.resident = 185.0)[0].starts_with("resident memory, MB: 185"));
-    assert_eq!(leaks(|sample| sample.resident = 184.0), [""; 0]);
+    assert_eq!(growth_when(|sample| sample.files += 8), [""; 0]);
+    assert!(growth_when(|sample| sample.threads += 4)[0].starts_with("threads: 24"));
+    assert_eq!(growth_when(|sample| sample.threads += 3), [""; 0]);
+    assert!(growth_when(|sample| sample.resident = 185.0)[0].starts_with("resident memory, MB: 185"));
+    assert_eq!(growth_when(|sample| sample.resident = 184.0), [""; 0]);
 }
 
 #[test]
 fn a_soak_that_did_not_reach_its_last_recovery_is_not_sound() {
-    assert_eq!(grown(&sound()[..50]).len(), 3);
-    assert_eq!(grown(&[]).len(), 3);
+    assert_eq!(growth(&sound()[..50]).len(), 3);
+    assert_eq!(growth(&[]).len(), 3);
 }
 
 #[test]
-fn a_slope_is_a_line_s_and_one_far_off_does_not_move_it() {
+fn the_slope_of_a_line_is_found_and_an_outlier_does_not_move_it() {
     let mut points: Vec<(f64, f64)> = (0..21).map(|at| (f64::from(at), 60.0 + 0.5 * f64::from(at))).collect();
     assert!((theil_sen(&points).unwrap() - 0.5).abs() < 1e-9);
     assert!((least_squares(&points).unwrap() - 0.5).abs() < 1e-9);
@@ -71,7 +71,7 @@ fn a_slope_is_a_line_s_and_one_far_off_does_not_move_it() {
 }
 
 #[test]
-fn memory_that_grows_is_told_by_the_hour() {
+fn the_slope_of_memory_is_per_hour() {
     let mut samples = sound();
     samples.iter_mut().for_each(|sample| sample.resident += sample.at / 3_600.0);
     let slope = slope(&samples).unwrap();
@@ -87,7 +87,7 @@ fn the_table_has_a_row_for_each_phase_and_the_csv_a_line_for_each_sample() {
     let text = table(&samples);
     assert_eq!(text.lines().count(), 2 + 6, "recovery is one phase:\n{text}");
     assert!(text.lines().nth(2).unwrap().starts_with("1     steady"), "{text}");
-    let fault = Applied { name: "cut off", from: 12.2, to: 12.4 };
+    let fault = AppliedFault { name: "cut off", from: 12.2, to: 12.4 };
     let text = csv(&samples, &[fault]);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 1 + samples.len());

@@ -1,6 +1,6 @@
-//! Several pipelines in one daemon: what each may do alone, and two must not do at once.
+//! Conflicts between pipelines of one daemon: each is valid alone, and two of them must not run together.
 //!
-//! A plan no longer knows lines, so these mistakes stand at line 1 of the later pipeline's file.
+//! A plan no longer knows lines, so these mistakes are reported at line 1 of the later pipeline's file.
 
 use std::collections::BTreeSet;
 
@@ -45,7 +45,7 @@ fn check_groups(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-/// The feedback loop takes all that stands in its output topic for its own pipeline's predictions.
+/// A feedback loop takes everything in its pipeline's output topic for predictions of that pipeline.
 fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     for (reader, writer) in [(earlier, plan), (plan, earlier)] {
         let topic = reader.output.topic.as_str();
@@ -60,14 +60,14 @@ fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
 }
 
 /// Follows outputs from pipeline to pipeline among the earlier ones and this. Dead letters are not followed: a pipeline
-/// that mends them and writes them back is meant to.
+/// that corrects them and writes them back is meant to.
 fn check_loop(earlier: &[Plan], plan: &Plan, mistakes: &mut Vec<Mistake>) {
     let mut reached: BTreeSet<&str> = outputs(plan).collect();
     let mut through: Vec<&Plan> = Vec::new();
     loop {
         let reads = |other: &Plan| other.input.topics.iter().any(|topic| reached.contains(topic.as_str()));
-        let known = |other: &Plan| through.iter().any(|seen| std::ptr::eq(*seen, other));
-        let Some(next) = earlier.iter().find(|other| share_brokers(other, plan) && reads(other) && !known(other))
+        let is_visited = |other: &Plan| through.iter().any(|visited| std::ptr::eq(*visited, other));
+        let Some(next) = earlier.iter().find(|other| share_brokers(other, plan) && reads(other) && !is_visited(other))
         else {
             break;
         };
@@ -99,7 +99,7 @@ fn written(plan: &Plan) -> impl Iterator<Item = &str> {
     outputs(plan).chain([plan.errors.dead_letters.as_str()]).chain(scores)
 }
 
-/// Whether the two name a broker in common; that two lists without one mean the same cluster is not seen here.
+/// Whether both name the same broker. Two lists without a common broker may still be one cluster: that is not found here.
 fn share_brokers(one: &Plan, other: &Plan) -> bool {
     let servers = |plan: &Plan| -> BTreeSet<String> {
         let servers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);

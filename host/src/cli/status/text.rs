@@ -1,106 +1,22 @@
-//! `status`: what a daemon says of its pipelines, for people.
+//! A status as text: a paragraph for each pipeline, with its releases, confusion matrices and workers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::IsTerminal as _;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::client::Client;
-use super::history::time;
-use super::table::{Table, grouped};
-use super::{Global, Outcome, Output};
+use super::super::history::time;
+use super::super::table::{Table, grouped};
 use crate::api::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
 use crate::stream::report::{PartitionReport, WorkerState};
 
-/// Between two looks of `--watch`.
-const LOOK: Duration = Duration::from_secs(1);
-/// How often a wait looks whether it was interrupted.
-const NAP: Duration = Duration::from_millis(50);
-/// A running worker that says nothing for this long is pointed out, milliseconds.
-const SILENT_MS: u64 = 5_000;
-/// A matrix of more classes fits on no screen.
-const MATRIX: usize = 12;
+/// A running worker whose last report is older is pointed out, milliseconds.
+const MAX_SILENCE_MS: u64 = 5_000;
+/// A confusion matrix of more classes fits on no screen.
+const MAX_CLASSES: usize = 12;
 
-/// What runs, how far it is, how well it does, and what went wrong.
-#[derive(Args)]
-#[command(
-    after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n\n\
-    Records are counted since the daemon started. On a terminal --watch redraws; elsewhere each look follows the last."
-)]
-pub struct Status {
-    /// Only this one.
-    pipeline: Option<String>,
-    /// Look again every second, until Ctrl-C.
-    #[arg(short, long)]
-    watch: bool,
-}
-
-impl Status {
-    pub fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(global);
-        let look = || -> Result<String> {
-            let answer = only(client.get("/v1/status")?, self.pipeline.as_deref())?;
-            match global.output {
-                Output::Json => Ok(serde_json::to_string(&answer)? + "\n"),
-                Output::Text => render(answer),
-            }
-        };
-        let mut text = look()?;
-        if !self.watch {
-            super::print(&text)?;
-            return Ok(());
-        }
-        let redraws = std::io::stdout().is_terminal();
-        let interrupted = super::interrupted()?;
-        while super::print(&match global.output {
-            Output::Json => text,
-            Output::Text if redraws => drawn(&text),
-            Output::Text => text + "\n",
-        })? {
-            let mut waited = Duration::ZERO;
-            while waited < LOOK && !interrupted.load(Ordering::Relaxed) {
-                std::thread::sleep(NAP);
-                waited += NAP;
-            }
-            if interrupted.load(Ordering::Relaxed) {
-                break;
-            }
-            // A daemon that is restarted comes back: whoever watches wants to see it.
-            text = match (look(), global.output) {
-                (Ok(text), _) => text,
-                (Err(error), Output::Text) => format!("error: {error:#}\n"),
-                (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string() + "\n",
-            };
-        }
-        Ok(())
-    }
-}
-
-/// Over the last look, without a moment of nothing.
-fn drawn(text: &str) -> String {
-    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
-}
-
-/// The daemon's answer with one pipeline only, where one is named.
-fn only(mut answer: Value, name: Option<&str>) -> Result<Value> {
-    let Some(name) = name else { return Ok(answer) };
-    let pipelines =
-        answer.get_mut("pipelines").and_then(Value::as_array_mut).context("the daemon's answer has no pipelines")?;
-    let names: Vec<String> =
-        pipelines.iter().filter_map(|pipeline| Some(pipeline.get("name")?.as_str()?.to_owned())).collect();
-    if !names.iter().any(|known| known == name) {
-        bail!("there is no pipeline {name:?}; this daemon runs {}", names.join(", "));
-    }
-    pipelines.retain(|pipeline| pipeline.get("name").and_then(Value::as_str) == Some(name));
-    Ok(answer)
-}
-
-fn render(answer: Value) -> Result<String> {
+pub(super) fn render(answer: Value) -> Result<String> {
     let status: crate::api::status::Status =
         serde_json::from_value(answer).context("the daemon is not of this version")?;
     let mut text = format!("sandpiper {}, instance {}\n", status.version, status.instance);
@@ -148,7 +64,7 @@ fn pipeline(status: &PipelineStatus) -> String {
     }
     text.push_str(&releases(status));
     for release in &status.releases {
-        text.push_str(&matrix(release));
+        text.push_str(&confusion_matrix(release));
     }
     text.push_str(&workers(status));
     text
@@ -165,14 +81,14 @@ fn state(state: WorkerState) -> &'static str {
     }
 }
 
-/// The most frequent first; those that never happened are left out.
+/// Counts by name, the largest first; zeros are left out.
 fn counts(counts: &BTreeMap<String, u64>) -> String {
-    let mut happened: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).collect();
-    happened.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-    if happened.is_empty() {
+    let mut counted: Vec<_> = counts.iter().filter(|(_, count)| **count > 0).collect();
+    counted.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    if counted.is_empty() {
         return "none yet".into();
     }
-    happened.iter().map(|(name, count)| format!("{} {name}", grouped(**count))).collect::<Vec<_>>().join(", ")
+    counted.iter().map(|(name, count)| format!("{} {name}", grouped(**count))).collect::<Vec<_>>().join(", ")
 }
 
 fn releases(status: &PipelineStatus) -> String {
@@ -196,13 +112,13 @@ fn releases(status: &PipelineStatus) -> String {
     table.render("  ")
 }
 
-fn matrix(release: &ReleaseStatus) -> String {
+fn confusion_matrix(release: &ReleaseStatus) -> String {
     let predicted = release.confusion.values().flat_map(BTreeMap::keys);
     let classes: BTreeSet<&String> = release.confusion.keys().chain(predicted).collect();
     if classes.is_empty() {
         return String::new();
     }
-    if classes.len() > MATRIX {
+    if classes.len() > MAX_CLASSES {
         return format!(
             "  revision {}: {} classes; their confusion matrix is in -o json\n",
             release.revision,
@@ -235,7 +151,7 @@ fn workers(status: &PipelineStatus) -> String {
     ]);
     let main = status.workers.iter().map(|worker| (worker.slot.to_string(), worker));
     let feedback = status.feedback.iter().map(|feedback| ("feedback".to_owned(), &feedback.worker));
-    let mut errors = String::new();
+    let mut remarks = String::new();
     for (name, worker) in main.chain(feedback) {
         let lag: i64 = worker.partitions.iter().filter_map(|partition| partition.lag).sum();
         table.row([
@@ -249,18 +165,18 @@ fn workers(status: &PipelineStatus) -> String {
             grouped(lag.max(0) as u64),
             partitions(&worker.partitions),
         ]);
-        errors.push_str(&remarks(&name, worker));
+        remarks.push_str(&remarks_on(&name, worker));
     }
-    table.render("  ") + &errors
+    table.render("  ") + &remarks
 }
 
-/// What somebody who is called at night has to see of a worker.
-fn remarks(name: &str, worker: &WorkerStatus) -> String {
+/// What the table does not show of a worker that needs attention: its last error, its silence, partitions that wait.
+fn remarks_on(name: &str, worker: &WorkerStatus) -> String {
     let mut text = String::new();
     if let Some(error) = &worker.last_error {
         text.push_str(&format!("  worker {name}: {error}\n"));
     }
-    if worker.state == WorkerState::Running && worker.silent_ms > SILENT_MS {
+    if worker.state == WorkerState::Running && worker.silent_ms > MAX_SILENCE_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
     for PartitionReport { topic, partition, waits_for_revision, .. } in &worker.partitions {
@@ -299,7 +215,7 @@ fn ranges(mut numbers: Vec<i32>) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     fn worker(silent_ms: u64) -> Value {
@@ -320,7 +236,7 @@ mod tests {
         feedback
     }
 
-    fn answer() -> Value {
+    pub(in crate::cli::status) fn answer() -> Value {
         serde_json::json!({
             "version": "0.1.0", "instance": "a",
             "pipelines": [
@@ -351,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_asked_at_night_stands_in_the_view() {
+    fn the_text_shows_counts_errors_releases_confusion_lag_and_silent_workers() {
         let text = render(answer()).unwrap();
         let lines = squeezed(&text);
         for line in [
@@ -376,29 +292,12 @@ mod tests {
     }
 
     #[test]
-    fn one_pipeline_stays_wrapped_and_an_unknown_one_is_told_the_names() {
-        let one = only(answer(), Some("route")).unwrap();
-        assert_eq!(one["pipelines"].as_array().unwrap().len(), 1);
-        assert_eq!(one["pipelines"][0]["name"], "route");
-        assert_eq!(only(answer(), None).unwrap(), answer());
-        let error = only(answer(), Some("irsi")).unwrap_err().to_string();
-        assert!(error.contains("\"irsi\"") && error.contains("iris, route"), "{error}");
-    }
-
-    /// What the daemon writes is what this reads: both are the same types, fields that are left out included.
-    #[test]
-    fn the_daemons_json_survives_reading_and_writing() {
-        let status: crate::api::status::Status = serde_json::from_value(answer()).unwrap();
-        assert_eq!(serde_json::to_value(status).unwrap(), answer());
-    }
-
-    #[test]
-    fn many_classes_are_left_to_json() {
+    fn a_confusion_matrix_of_many_classes_is_left_to_json() {
         let row: BTreeMap<String, u64> = (0..20).map(|class| (format!("c{class:02}"), 1)).collect();
         let mut status: crate::api::status::Status = serde_json::from_value(answer()).unwrap();
         let release = status.pipelines[0].releases.last_mut().unwrap();
         release.confusion = BTreeMap::from([("c00".to_owned(), row)]);
-        assert!(matrix(release).contains("20 classes"));
+        assert!(confusion_matrix(release).contains("20 classes"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! What a poison row costs its pipeline. A figure, not a test of time: this build is no release.
+//! The time that a poison row costs its pipeline. It is reported and not limited: this is no release build.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sandpiper_sandbox::Limits;
 
-use crate::scene::{Lane, POISON, Place, batch, expected, told};
+use crate::harness::{POISON, Place, TestPipeline, batch, expected_answers, hostile_plugin};
 
 /// Rows of a full batch.
 const ROWS: usize = 1_024;
@@ -13,19 +13,20 @@ const TIMES: usize = 11;
 
 pub fn run() -> Result<String> {
     let config = r#"{"do":"trap","on":-113}"#;
-    let mut lane = Lane::open(Place::Classifier, told(Place::Classifier)?, config, Limits::default())?;
+    let mut pipeline =
+        TestPipeline::open(Place::Classifier, hostile_plugin(Place::Classifier)?, config, Limits::default())?;
     let mut median = |poisoned: bool| -> Result<Duration> {
-        let mut due = expected(Place::Classifier, 0, ROWS, poisoned);
+        let mut expected = expected_answers(Place::Classifier, 0, ROWS, poisoned);
         if poisoned {
-            due[POISON].1 = Err("plugin-trap".into());
+            expected[POISON].1 = Err("plugin-trap".into());
         }
         let mut times = Vec::new();
         for _ in 0..TIMES {
             let records = batch(0, ROWS, poisoned);
             let started = Instant::now();
-            let answers = lane.process(&records)?;
+            let answers = pipeline.process(&records)?;
             times.push(started.elapsed());
-            ensure!(answers == due, "{answers:?}");
+            ensure!(answers == expected, "{answers:?}");
         }
         times.sort();
         Ok(times[TIMES / 2])

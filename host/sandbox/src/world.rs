@@ -1,0 +1,66 @@
+//! The WIT worlds that the host calls into: how each is instantiated, and how its `open` is called.
+
+use wasmtime::Store;
+use wasmtime::component::InstancePre;
+
+use crate::instance::Opening;
+use crate::plugin::Interface;
+use crate::state::State;
+use crate::wit::latest::{Column, Signature, classifier, learner, parser, scorer, transform};
+
+/// A world whose interface the host calls.
+pub trait World: Sized + Send + 'static {
+    /// What `open` answers: the columns, classes or outputs that later answers are checked against.
+    type Opened;
+    const INTERFACE: Interface;
+    fn instantiate(store: &mut Store<State>, pre: InstancePre<State>) -> wasmtime::Result<Self>;
+    fn open(&self, store: &mut Store<State>, opening: &Opening) -> wasmtime::Result<Result<Self::Opened, String>>;
+}
+
+macro_rules! world {
+    ($interface:ident, $world:ty, $pre:ty, $opened:ty, |$guest:ident, $store:ident, $opening:ident| $open:expr) => {
+        impl World for $world {
+            type Opened = $opened;
+            const INTERFACE: Interface = Interface::$interface;
+
+            fn instantiate(store: &mut Store<State>, pre: InstancePre<State>) -> wasmtime::Result<Self> {
+                <$pre>::new(pre)?.instantiate(store)
+            }
+
+            #[allow(unused_braces, reason = "the formatter puts them around long expressions")]
+            fn open(&self, $store: &mut Store<State>, $opening: &Opening) -> wasmtime::Result<Result<$opened, String>> {
+                let $guest = self;
+                $open
+            }
+        }
+    };
+}
+
+world!(Parser, parser::ParserPlugin, parser::ParserPluginPre<State>, Vec<Column>, |guest, store, opening| {
+    guest.sandpiper_plugin_parser().call_open(store, &opening.config)
+});
+world!(
+    Classifier,
+    classifier::ClassifierPlugin,
+    classifier::ClassifierPluginPre<State>,
+    Signature,
+    |guest, store, opening| { guest.sandpiper_plugin_classifier().call_open(store, &opening.config, &opening.model) }
+);
+world!(Scorer, scorer::ScorerPlugin, scorer::ScorerPluginPre<State>, (), |guest, store, opening| {
+    guest.sandpiper_plugin_scorer().call_open(store, &opening.config)
+});
+world!(
+    Transform,
+    transform::TransformPlugin,
+    transform::TransformPluginPre<State>,
+    Vec<String>,
+    |guest, store, opening| { guest.sandpiper_plugin_transform().call_open(store, &opening.config) }
+);
+world!(Learner, learner::LearnerPlugin, learner::LearnerPluginPre<State>, (), |guest, store, opening| {
+    match &opening.signature {
+        Some(signature) => {
+            guest.sandpiper_plugin_learner().call_open(store, &opening.config, signature, &opening.model)
+        }
+        None => Ok(Err("a learner needs a signature".to_owned())),
+    }
+});

@@ -1,0 +1,181 @@
+//! `check`: everything that can be wrong with pipeline files, reported before anything runs. Nothing is changed or deployed.
+//!
+//! Three rounds: the files themselves; their plugins and models, each release opened as a daemon would; and with
+//! `--connect` the cluster. A file reaches a round only when it passed the one before.
+
+mod position;
+mod releases;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Serialize;
+
+use super::{Failure, Global, Outcome, Output};
+use crate::config::plan::Plan;
+use crate::config::{self, Mistake};
+use crate::control::StateDirectory;
+use crate::control::staging::Stager;
+use crate::kafka::topics;
+use sandpiper_sandbox::Engine;
+use sandpiper_sandbox::stock;
+
+/// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  sandpiper check data/iris.toml\n  sandpiper check pipelines/*.toml --connect -o json\n\n\
+    The exit code is 2 for a mistake in a file, a plugin or a model, and 1 for what the cluster lacks."
+)]
+pub struct Check {
+    /// Pipeline files, as one daemon would run them.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit.
+    #[arg(long)]
+    connect: bool,
+}
+
+#[derive(Default, Serialize)]
+struct Findings {
+    mistakes: Vec<Mistake>,
+    /// Absent when the cluster was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<Problem>>,
+}
+
+/// What a cluster lacks for a pipeline.
+#[derive(Serialize)]
+struct Problem {
+    file: String,
+    pipeline: String,
+    message: String,
+}
+
+impl Check {
+    pub fn run(self, global: &Global) -> Outcome {
+        let (plans, mistakes) = read(&self.files)?;
+        let mut findings = Findings { mistakes, problems: None };
+        if findings.mistakes.is_empty() && self.connect {
+            findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
+        }
+        self.print(global, &findings)?;
+        match findings {
+            Findings { mistakes, .. } if !mistakes.is_empty() => Err(Failure::Reported(2)),
+            Findings { problems: Some(problems), .. } if !problems.is_empty() => Err(Failure::Reported(1)),
+            _ => Ok(()),
+        }
+    }
+
+    /// JSON goes to stdout. As text, mistakes and problems go to stderr, as `run` prints them, and the files without any to
+    /// stdout.
+    fn print(&self, global: &Global, findings: &Findings) -> Result<()> {
+        if global.output == Output::Json {
+            return super::print_json(findings).map(drop);
+        }
+        for mistake in &findings.mistakes {
+            eprintln!("{mistake}");
+        }
+        let problems = findings.problems.as_deref().unwrap_or_default();
+        for problem in problems {
+            eprintln!("{}: {}", problem.file, problem.message);
+        }
+        for file in &self.files {
+            let shown = file.display().to_string();
+            if findings.mistakes.iter().all(|mistake| mistake.file != *file)
+                && problems.iter().all(|problem| problem.file != shown)
+            {
+                super::print(&format!("{shown}: ok\n"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The plans of the files that have no mistake of their own, and every mistake in files, plugins and models.
+fn read(files: &[PathBuf]) -> Result<(Vec<Plan>, Vec<Mistake>)> {
+    let stock = stock::names();
+    let (mut plans, mut mistakes) = (Vec::new(), Vec::new());
+    for file in files {
+        match config::load(file, &stock) {
+            Ok(plan) => plans.push(plan),
+            Err(found) => mistakes.extend(found),
+        }
+    }
+    mistakes.extend(config::check_together(&plans));
+    let directory = tempfile::tempdir().context("a temporary directory is needed")?;
+    let state = Arc::new(StateDirectory::open(directory.path(), None)?);
+    let stager = Stager::new(Engine::new(None)?, state);
+    for plan in &plans {
+        mistakes.extend(releases::mistakes(&stager, plan));
+    }
+    Ok((plans, mistakes))
+}
+
+fn cluster_problems(plan: &Plan) -> Vec<Problem> {
+    let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
+    let messages =
+        topics::problems(plan).unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
+    messages.into_iter().map(problem).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The mistakes of `data/iris.toml` with one part of it replaced, without the directory that it stands in.
+    fn mistakes(from: &str, to: &str) -> Vec<String> {
+        let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data");
+        let text = std::fs::read_to_string(data.join("iris.toml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("iris.toml");
+        let models = format!("\"{}/", data.join("models").display());
+        std::fs::write(&file, text.replace(from, to).replace("\"models/", &models)).unwrap();
+        let (_, mistakes) = read(std::slice::from_ref(&file)).unwrap();
+        let prefix = format!("{}/", directory.path().display());
+        mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
+    }
+
+    #[test]
+    fn the_example_has_no_mistake() {
+        assert_eq!(mistakes("", ""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_column_that_the_model_needs_and_the_parser_lacks_is_named_at_the_classifier() {
+        let found = mistakes("\"sepal_width\", ", "");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].starts_with("iris.toml:17:10: [classify]: classifier logistic needs column \"sepal_width\""),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_plugin_in_the_wrong_stage_is_named_there_with_every_other_mistake() {
+        let found = mistakes("plugin = \"csv\"", "plugin = \"logistic\"");
+        assert!(
+            found[0].starts_with("iris.toml:13:10: [parse]: ") && found[0].contains("cannot be a parser"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_configuration_that_a_plugin_refuses_is_a_mistake_of_its_stage() {
+        let found = mistakes("metric = \"error\"", "metrik = \"error\"");
+        assert!(
+            found[0].starts_with("iris.toml:26:10: [feedback] score: ") && found[0].contains("metrik"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_with_a_mistake_is_reported_without_opening_its_plugins() {
+        let found = mistakes("start  = ", "strat  = ");
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("[input] strat"), "{found:?}");
+    }
+}

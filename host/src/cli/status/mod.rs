@@ -1,0 +1,116 @@
+//! `status`: what a daemon reports of its pipelines, once or every second. Nothing is computed here: the daemon counts.
+
+mod text;
+
+use std::io::IsTerminal as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use serde_json::Value;
+
+use super::client::Client;
+use super::{Global, Outcome, Output};
+
+/// How often `--watch` asks the daemon.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the wait in between checks for Ctrl-C.
+const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
+
+/// What runs, how far it is, how well it does, and what went wrong.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n\n\
+    Records are counted since the daemon started. On a terminal --watch redraws; elsewhere each look follows the last."
+)]
+pub struct Status {
+    /// Only this one.
+    pipeline: Option<String>,
+    /// Look again every second, until Ctrl-C.
+    #[arg(short, long)]
+    watch: bool,
+}
+
+impl Status {
+    pub fn run(self, global: &Global) -> Outcome {
+        let client = Client::new(global);
+        let fetch = || -> Result<String> {
+            let answer = select(client.get("/v1/status")?, self.pipeline.as_deref())?;
+            match global.output {
+                Output::Json => Ok(serde_json::to_string(&answer)? + "\n"),
+                Output::Text => text::render(answer),
+            }
+        };
+        let mut text = fetch()?;
+        if !self.watch {
+            super::print(&text)?;
+            return Ok(());
+        }
+        let redraws = std::io::stdout().is_terminal();
+        let interrupted = super::interrupted()?;
+        while super::print(&match global.output {
+            Output::Json => text,
+            Output::Text if redraws => over_the_last(&text),
+            Output::Text => text + "\n",
+        })? {
+            let mut waited = Duration::ZERO;
+            while waited < WATCH_INTERVAL && !interrupted.load(Ordering::Relaxed) {
+                std::thread::sleep(INTERRUPT_CHECK);
+                waited += INTERRUPT_CHECK;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                break;
+            }
+            // A daemon that does not answer may be restarting, so watching goes on.
+            text = match (fetch(), global.output) {
+                (Ok(text), _) => text,
+                (Err(error), Output::Text) => format!("error: {error:#}\n"),
+                (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string() + "\n",
+            };
+        }
+        Ok(())
+    }
+}
+
+/// The escape sequences that write a text over the last one without clearing the screen first, which would flicker.
+fn over_the_last(text: &str) -> String {
+    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+}
+
+/// The daemon's answer reduced to the pipeline that is named; all of it when none is.
+fn select(mut answer: Value, name: Option<&str>) -> Result<Value> {
+    let Some(name) = name else { return Ok(answer) };
+    let pipelines =
+        answer.get_mut("pipelines").and_then(Value::as_array_mut).context("the daemon's answer has no pipelines")?;
+    let names: Vec<String> =
+        pipelines.iter().filter_map(|pipeline| Some(pipeline.get("name")?.as_str()?.to_owned())).collect();
+    if !names.iter().any(|known| known == name) {
+        bail!("there is no pipeline {name:?}; this daemon runs {}", names.join(", "));
+    }
+    pipelines.retain(|pipeline| pipeline.get("name").and_then(Value::as_str) == Some(name));
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::text::tests::answer;
+    use super::*;
+
+    #[test]
+    fn one_pipeline_keeps_the_answers_form_and_an_unknown_one_is_refused_with_the_known_names() {
+        let one = select(answer(), Some("route")).unwrap();
+        assert_eq!(one["pipelines"].as_array().unwrap().len(), 1);
+        assert_eq!(one["pipelines"][0]["name"], "route");
+        assert_eq!(select(answer(), None).unwrap(), answer());
+        let error = select(answer(), Some("irsi")).unwrap_err().to_string();
+        assert!(error.contains("\"irsi\"") && error.contains("iris, route"), "{error}");
+    }
+
+    /// The daemon writes and this reads the same types, fields that are left out included.
+    #[test]
+    fn the_daemons_json_survives_reading_and_writing() {
+        let status: crate::api::status::Status = serde_json::from_value(answer()).unwrap();
+        assert_eq!(serde_json::to_value(status).unwrap(), answer());
+    }
+}
