@@ -1,5 +1,6 @@
 //! A topic read to its end while transactions are open, aborted and committed.
 
+use crate::support::daemon::{Printed, sandpiper};
 use crate::support::scene::Scene;
 use crate::support::until_true;
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 crate::tests![
     a_reader_waits_out_an_open_transaction_and_passes_an_aborted_one,
     a_tap_from_now_on_shows_what_an_open_transaction_wrote_before_it,
+    dlq_waits_for_a_transaction_that_is_open_and_says_so,
 ];
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,12 +26,16 @@ struct Transactions {
 
 impl Transactions {
     fn new(scene: &Scene, id: &str) -> Result<Self> {
+        Self::on(scene, "in", id)
+    }
+
+    fn on(scene: &Scene, topic: &str, id: &str) -> Result<Self> {
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", scene.bootstrap())
             .set("transactional.id", format!("{}.{id}", scene.name))
             .create()?;
         producer.init_transactions(PATIENCE)?;
-        Ok(Self { producer, topic: scene.topic("in") })
+        Ok(Self { producer, topic: scene.topic(topic) })
     }
 
     /// Begins a transaction and writes those records; they are in the broker's log when this returns.
@@ -129,5 +135,26 @@ fn a_tap_from_now_on_shows_what_an_open_transaction_wrote_before_it(scene: &Scen
         Ok(values.len() >= 2)
     })?;
     assert_eq!(values, ["open", "after"]);
+    Ok(())
+}
+
+/// Its end would be the last stable offset otherwise, and what a daemon is about to commit would be missed.
+fn dlq_waits_for_a_transaction_that_is_open_and_says_so(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    let file = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    let transaction = Transactions::on(scene, "dead", "open")?;
+    transaction.begin(0, &["from somewhere else"])?;
+    let printed = std::thread::scope(|scope| {
+        let ls = scope.spawn(|| Printed::of(sandpiper().args(["dlq", "ls"]).arg(&file)));
+        std::thread::sleep(Duration::from_secs(4));
+        let waits = !ls.is_finished();
+        transaction.commit()?;
+        let printed = ls.join().ok().context("dlq ls panicked")??;
+        ensure!(waits, "it did not wait: {printed:?}");
+        Ok(printed)
+    })?;
+    let waiting = format!("waiting for the end of a transaction on {} that is open since 0@0", scene.topic("dead"));
+    assert!(printed.code == Some(0) && printed.err.contains(&waiting), "{printed:?}");
+    assert!(printed.err.contains("1 records of"), "what it committed is counted: {printed:?}");
     Ok(())
 }

@@ -105,8 +105,8 @@ fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
     }
 }
 
-/// A reader of every partition, from its start or from its end as it is now. The positions are fixed when this returns, so that
-/// whatever is written after `following` appears is seen.
+/// A reader of every partition, from its start or from its end as it is now. The positions are fixed when this returns,
+/// so that whatever is written after `following` appears is seen.
 fn open(plan: &Plan, topic: &str, from_start: bool) -> Result<Reader> {
     let from = if from_start { ReadFrom::Beginning } else { ReadFrom::Now };
     Ok(Reader::open(&properties::reader(plan, "tap"), topic, &Partitions::All, &from, REQUEST)?)

@@ -107,7 +107,8 @@ pub fn client(plan: &Plan) -> Properties {
     common(&plan.kafka)
 }
 
-/// For a `Reader`. It joins no group, and librdkafka wants a name for one all the same: each has its own, named by its purpose.
+/// For a `Reader`. It joins no group, and librdkafka wants a name for one all the same: each has its own, named by its
+/// purpose.
 pub fn reader(plan: &Plan, purpose: &str) -> Properties {
     let mut properties = common(&plan.kafka);
     properties.0.insert("group.id".into(), format!("sandpiper.{purpose}.{}", uuid::Uuid::new_v4()));

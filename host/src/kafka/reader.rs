@@ -1,10 +1,11 @@
-//! A topic, or some of its partitions, read to the end that it has when it is opened; outside of any group, and committing
-//! nothing.
+//! A topic, or some of its partitions, read to the end that it has when it is opened; outside of any group, and
+//! committing nothing.
 //!
-//! The end is the high watermark, not the last stable offset: what a transaction that is open by then has written counts. The
-//! records are read as committed ones, so the broker lets nobody past an open transaction: the reader waits it out. No record
-//! comes out for aborted transactions and for the markers that end one. So the position is what counts: librdkafka tells with
-//! each `PARTITION_EOF` which offset it would fetch next, at the last stable offset, and again when that has moved.
+//! The end is the high watermark, not the last stable offset: what a transaction that is open by then has written counts.
+//! The records are read as committed ones, so the broker lets nobody past an open transaction: the reader waits it out. No
+//! record comes out for aborted transactions and for the markers that end one. So the position is what counts: librdkafka
+//! tells with each `PARTITION_EOF` which offset it would fetch next, at the last stable offset, and again when that has
+//! moved.
 
 mod position;
 mod span;
@@ -100,8 +101,8 @@ impl Reader {
     /// Takes the ends and starts to fetch. A broker that is away is waited for as long as `patience` says.
     ///
     /// # Errors
-    /// `Configuration` where waiting does not help: the topic or a partition does not exist, an offset lies behind the end, the
-    /// broker or librdkafka refuses us. `Unknown` when no broker has answered in time.
+    /// `Configuration` where waiting does not help: the topic or a partition does not exist, an offset lies behind the end,
+    /// the broker or librdkafka refuses us. `Unknown` when no broker has answered in time.
     pub fn open(
         properties: &Properties,
         topic: &str,
@@ -179,7 +180,8 @@ impl Reader {
         self.last_arrival.elapsed()
     }
 
-    /// A partition and the offset at which an open transaction holds it back, when nothing else keeps the reader from its end.
+    /// A partition and the offset at which an open transaction holds it back, when nothing else keeps the reader from its
+    /// end. Not known of a partition whose start lies behind the last stable offset.
     pub fn open_transaction(&self) -> Option<(i32, i64)> {
         self.positions.held_back()
     }

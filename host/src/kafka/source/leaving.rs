@@ -66,8 +66,8 @@ impl KafkaSource {
         }
     }
 
-    /// Answers an event, if one comes: what is assigned is not started, what is revoked is let go. Nobody is there any more to be
-    /// told of errors.
+    /// Answers an event, if one comes: what is assigned is not started, what is revoked is let go. Nobody is there any
+    /// more to be told of errors.
     fn answer(&mut self) {
         if let Ok(Some(Event::Revoked { partitions, .. })) = self.poll_event(EVENTS) {
             drop(self.unassign(&partitions));
