@@ -1,5 +1,7 @@
 //! Partitions that come and go.
 
+use std::collections::BTreeSet;
+
 use super::partitions::Partition;
 use super::{State, Worker};
 use crate::record::Revision;
@@ -8,7 +10,7 @@ use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
-use crate::stream::transaction::{metadata, revision_in};
+use crate::stream::transaction::{Transaction, metadata, revision_in};
 
 /// Where a partition goes on.
 pub(super) struct Place {
@@ -86,15 +88,20 @@ where
     }
 
     /// Where partitions go on: what is committed, or the configured start, which is then committed before a record
-    /// is read, so that a restart finds the same.
+    /// is read, so that a restart finds the same. A transaction in doubt is settled on the way.
     pub(super) fn locate(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Place>, Fault> {
-        if partitions.is_empty() {
+        let in_doubt = self.transactions.in_doubt().map(Transaction::positions).unwrap_or_default();
+        let asked: BTreeSet<TopicPartition> =
+            partitions.iter().copied().chain(in_doubt.iter().map(|position| position.partition)).collect();
+        if asked.is_empty() {
             return Ok(Vec::new());
         }
+        let committed = self.source.committed(&asked.into_iter().collect::<Vec<_>>())?;
+        self.settle(&committed);
         let ours = self.process.revision();
         let mut places = Vec::new();
         let mut fresh = Vec::new();
-        for committed in self.source.committed(partitions)? {
+        for committed in committed.into_iter().filter(|committed| partitions.contains(&committed.partition)) {
             let Some(offset) = committed.offset else {
                 fresh.push(committed.partition);
                 continue;

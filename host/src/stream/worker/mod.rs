@@ -158,8 +158,8 @@ where
         }
         let wait = self.transactions.time_left(self.clock.now()).unwrap_or(IDLE);
         match self.source.next(wait)? {
-            // It was under way when the brake went on, and is read again.
-            Event::Batch(_) if self.held => {}
+            // It was under way when the brake went on or the worker recovered, and is read again.
+            Event::Batch(_) if self.held || self.transactions.in_doubt().is_some() => {}
             Event::Batch(batch) => self.add(&batch)?,
             Event::Assigned(partitions) => self.assigned(&partitions)?,
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
@@ -176,14 +176,16 @@ where
             Event::Idle => {}
         }
         let now = self.clock.now();
-        let swap = self.control.slot.is_waiting();
+        let is_in_doubt = self.transactions.in_doubt().is_some();
+        // What runs has effects staged until it is known what became of them.
+        let swap = self.control.slot.is_waiting() && !is_in_doubt;
         if swap || self.transactions.is_due(&self.bounds, now) {
             self.commit()?;
         }
         if swap {
             self.swap()?;
         }
-        if self.partitions.is_any_pending() && self.partitions.retry.is_due(now) {
+        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.retry.is_due(now) {
             self.start_pending()?;
         }
         if self.reporting.is_due(now) {
@@ -208,13 +210,14 @@ where
             self.sink.begin()?;
         }
         let (now, rested) = (self.clock.now(), self.sink.rested());
-        let (transaction, forced) = self.transactions.begin(now, &self.bounds, rested);
-        self.process.process(batch, forced, self.clock.unix_ms(), &mut self.outputs);
-        transaction.add(batch, &self.outputs);
+        self.transactions.begin(now, &self.bounds, rested);
+        self.process.process(batch, self.transactions.forced(), self.clock.unix_ms(), &mut self.outputs);
+        let deadline = self.transactions.add(batch, &self.outputs, &self.bounds);
         if let Some(halt) = self.outputs.halt.take() {
             return Err(Fault::Halt(halt));
         }
-        self.sink.send(&mut self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))
+        let now = self.clock.now();
+        self.sink.send(&mut self.outputs, deadline.unwrap_or(now).max(now))
     }
 
     /// Closes the open transaction, if there is one.
@@ -234,7 +237,7 @@ where
             self.source.commit(&positions, &metadata)?;
         }
         self.reporting.timed(self.clock.now().saturating_duration_since(now));
-        if let Some(transaction) = self.transactions.take() {
+        if let Some(transaction) = self.transactions.take_open() {
             self.apply(&transaction);
         }
         Ok(())

@@ -61,6 +61,10 @@ impl Partitions {
         self.all.clear();
     }
 
+    pub(super) fn contains(&self, partition: TopicPartition) -> bool {
+        self.all.contains_key(&partition)
+    }
+
     pub(super) fn pending(&self) -> Vec<TopicPartition> {
         self.those(|partition| partition == Partition::Pending)
     }

@@ -122,6 +122,23 @@ fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once(
 }
 
 #[test]
+fn a_label_that_was_joined_in_a_transaction_that_took_effect_though_nobody_answered_is_counted_once() {
+    let (mut world, figures) = feedback();
+    world.predicted("a", "cat");
+    world.settle();
+    world.labelled("a", "cat");
+    world.step();
+    world.next_commit_ends(Ending::Unknown { took_effect: true });
+    world.interval();
+    world.settle();
+    assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 0));
+    world.labelled("a", "cat");
+    world.settle();
+    assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 1), "it is remembered");
+    assert_eq!(world.visible(Route::Output).len(), 1);
+}
+
+#[test]
 fn a_prediction_of_an_aborted_transaction_is_not_remembered() {
     let (mut world, figures) = feedback();
     world.predicted("a", "cat");
