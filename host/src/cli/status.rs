@@ -16,6 +16,7 @@ use super::{Global, Outcome, Output};
 use crate::api::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
 use crate::stream::report::{PartitionReport, WorkerState};
+use crate::stream::state::Progress;
 
 /// Between two looks of `--watch`.
 const LOOK: Duration = Duration::from_secs(1);
@@ -263,7 +264,14 @@ fn remarks(name: &str, worker: &WorkerStatus) -> String {
     if worker.state == WorkerState::Running && worker.silent_ms > SILENT_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
-    for PartitionReport { topic, partition, waits_for_revision, .. } in &worker.partitions {
+    for PartitionReport { topic, partition, waits_for_revision, restoring, .. } in &worker.partitions {
+        if let Some(Progress { done, of }) = restoring {
+            text.push_str(&format!(
+                "  worker {name}: {topic} {partition} is being restored: {} of {}\n",
+                grouped(*done),
+                grouped(*of)
+            ));
+        }
         if let Some(revision) = waits_for_revision {
             text.push_str(&format!(
                 "  worker {name}: {topic} {partition} waits for revision {revision}, which another daemon has run\n"
@@ -317,6 +325,7 @@ mod tests {
     fn feedback_worker() -> Value {
         let mut feedback = worker(1_000);
         feedback.as_object_mut().unwrap().remove("revision");
+        feedback["partitions"][2]["restoring"] = serde_json::json!({ "done": 1_200, "of": 40_000 });
         feedback
     }
 
@@ -367,6 +376,7 @@ mod tests {
             "0 running 2 1,200 12 1 0 3 in 0-1,3",
             "feedback running - 1,200 12 1 0 3 in 0-1,3",
             "worker 0: not heard of for 10 s",
+            "worker feedback: in 3 is being restored: 1,200 of 40,000",
             "route: failed, revision 1, at least once",
             "ERROR topic events does not exist",
         ] {

@@ -26,6 +26,7 @@ use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::report::{Publisher, WorkerState};
 use crate::stream::slot::Slot;
+use crate::stream::state::Empty;
 use crate::stream::worker::{Control, Worker};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stage::WasmScorer;
@@ -134,7 +135,11 @@ impl Daemon {
         // Judging goes on while the pipeline pauses.
         let brake = Arc::new(Brake::new(None).0);
         let control = Control { slot: Arc::new(Slot::new()?), stop: self.stop.clone(), brake, report: report.clone() };
-        self.spawn(spec, Feedback::new(settings, Box::new(scorer), controller.figures.clone()), control)
+        self.spawn(
+            spec,
+            Feedback::new(settings, Box::new(scorer), Box::new(Empty), controller.figures.clone()),
+            control,
+        )
     }
 
     /// Replays dead letters in the background; `controller.replay` says how far it is. A dry run answers what would be.

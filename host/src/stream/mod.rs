@@ -13,5 +13,6 @@ pub mod report;
 pub mod sink;
 pub mod slot;
 pub mod source;
+pub mod state;
 pub mod transaction;
 pub mod worker;

@@ -39,6 +39,8 @@ use transactions::Transactions;
 
 /// How long the loop waits for a record when no transaction is open.
 const IDLE: Duration = Duration::from_millis(100);
+/// One step of restoring: behind each the group is answered, and partitions that are restored are read.
+const RESTORE: Duration = Duration::from_millis(20);
 
 /// Whatever a worker shares with the control plane.
 pub struct Control<P> {
@@ -141,8 +143,9 @@ where
         }
     }
 
-    /// What the worker ran last: the next worker of its place goes on with it.
+    /// What the worker ran last: the next worker of its place goes on with it, and with partitions that it is given anew.
     pub fn into_process(mut self) -> P {
+        self.process.unassigned(&self.partitions.located());
         self.source.close();
         self.process
     }
@@ -157,6 +160,7 @@ where
             self.hold(brake)?;
         }
         let wait = self.transactions.time_left(self.clock.now()).unwrap_or(IDLE);
+        let wait = if self.restores() { Duration::ZERO } else { wait };
         match self.source.next(wait)? {
             // It was under way when the brake went on or the worker recovered, and is read again.
             Event::Batch(_) if self.held || self.transactions.in_doubt().is_some() => {}
@@ -185,13 +189,21 @@ where
         if swap {
             self.swap()?;
         }
-        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.retry.is_due(now) {
+        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.start.is_due(now) {
             self.start_pending()?;
+        }
+        if self.restores() {
+            self.restore(self.transactions.time_left(now).unwrap_or(RESTORE).min(RESTORE))?;
         }
         if self.reporting.is_due(now) {
             self.publish();
         }
         Ok(Step::Continue)
+    }
+
+    /// Whether something is to be restored, and its time has come.
+    fn restores(&self) -> bool {
+        self.partitions.is_any_restoring() && self.partitions.restore.is_due(self.clock.now())
     }
 
     /// Commits what is open and leaves the group.
@@ -290,6 +302,7 @@ where
         if !ready.is_empty() && !self.held {
             self.source.resume(&ready)?;
         }
+        self.restore_anew()?;
         self.publish();
         Ok(())
     }

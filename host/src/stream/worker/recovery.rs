@@ -133,14 +133,16 @@ where
     fn seek_committed(&mut self) -> Result<(), Fault> {
         let reading = self.partitions.reading();
         let places = self.locate(&self.partitions.started())?;
-        let mut positions: Vec<Position> = places.iter().map(|place| place.position).collect();
+        let mut positions: Vec<Position> = (places.iter())
+            .map(|(partition, place)| Position { partition: *partition, offset: place.position })
+            .collect();
         planted_mistake!(REWIND_FROM_MEMORY, positions = self.partitions.positions());
         planted_mistake!(NO_SEEK, positions.clear());
         self.source.seek(&positions)?;
         self.partitions.moved(&positions);
         // Another owner, of a newer deployment, may have had a partition in between.
-        for place in places.iter().filter(|place| place.needs.is_some()) {
-            self.partitions.set(place.position.partition, place.started());
+        for (partition, place) in places.into_iter().filter(|(_, place)| place.needs.is_some()) {
+            self.partitions.set_started(partition, place);
         }
         let behind: Vec<TopicPartition> = reading.difference(&self.partitions.reading()).copied().collect();
         if behind.is_empty() { Ok(()) } else { self.source.pause(&behind) }

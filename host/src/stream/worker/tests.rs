@@ -7,6 +7,7 @@ mod brake;
 mod delivery;
 mod effects;
 mod fakes;
+mod memory;
 mod rebalance;
 mod recovery;
 mod stop;

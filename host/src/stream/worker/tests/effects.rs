@@ -7,6 +7,7 @@ use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::Letterhead;
 use crate::record::{RecordId, Revision, Route, TopicIndex};
 use crate::stream::source::TopicPartition;
+use crate::stream::state::Empty;
 use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
@@ -43,7 +44,7 @@ fn feedback() -> (World<Feedback>, Figures) {
         release: "scorer-1".into(),
     };
     let figures = Figures::default();
-    let process = Feedback::new(settings, Box::new(ZeroOne), figures.clone());
+    let process = Feedback::new(settings, Box::new(ZeroOne), Box::new(Empty), figures.clone());
     let mut world = World::of(process, Journal::default(), BOUNDS);
     world.assign_all(&[PREDICTIONS, LABELS]);
     (world, figures)
