@@ -12,6 +12,7 @@ use crate::feedback::{Feedback, Figures, Settings};
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
+use crate::stream::state::Empty;
 use crate::stream::worker::Handles;
 
 /// # Errors
@@ -49,7 +50,7 @@ pub fn spec(
             group: feedback.group.clone(),
         },
         plan: plan.clone(),
-        process: Feedback::new(settings, Box::new(scorer), figures),
+        process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,
         ended: Box::new(|_| {}),
     })

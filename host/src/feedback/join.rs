@@ -114,13 +114,32 @@ pub enum Arrival {
     Held,
 }
 
-/// One id.
+/// What is known of one id.
 #[derive(Clone, Debug)]
-enum Entry {
+pub enum Entry {
+    /// With its time.
     Predicted(Prediction, i64),
     Labelled(Label, i64),
     /// Joined, with that class: a later label is told duplicate from conflicting by it.
     Judged(String),
+}
+
+/// Which of the two topics an id was first met in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Met {
+    Prediction,
+    Label,
+}
+
+/// One id as a store gives it back.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    pub id: String,
+    pub met: Met,
+    /// When it was first met.
+    pub time: i64,
+    /// `None` where it was forgotten.
+    pub entry: Option<Entry>,
 }
 
 /// Entries that were forgotten before their other half came.
@@ -139,23 +158,20 @@ struct Side {
     latest: i64,
 }
 
-const PREDICTED: usize = 0;
-const LABELLED: usize = 1;
-
 /// One partition's state.
 pub struct Join {
     bounds: Bounds,
     entries: HashMap<String, Entry>,
-    /// What came as a prediction, and as a label.
-    sides: [Side; 2],
+    predicted: Side,
+    labelled: Side,
     /// What entries were before the open transaction touched them, in order.
-    undo: Vec<(String, Option<Entry>, usize)>,
+    undo: Vec<(String, Option<Entry>, Met)>,
 }
 
 impl Join {
     pub fn new(bounds: Bounds) -> Self {
         let side = || Side { order: VecDeque::new(), latest: i64::MIN };
-        Self { bounds, entries: HashMap::new(), sides: [side(), side()], undo: Vec::new() }
+        Self { bounds, entries: HashMap::new(), predicted: side(), labelled: side(), undo: Vec::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -166,31 +182,41 @@ impl Join {
         self.entries.is_empty()
     }
 
+    /// Takes back what was kept of an id; what is given later takes the place of what was given before.
+    pub fn restore(&mut self, Kept { id, met, time, entry }: Kept) {
+        self.advance(met, time);
+        match entry {
+            Some(entry) => self.set(id, entry, met, time),
+            None => drop(self.entries.remove(&id)),
+        }
+        self.undo.clear();
+    }
+
     pub fn prediction(&mut self, prediction: Prediction, time: i64) -> Arrival {
-        self.advance(PREDICTED, time);
+        self.advance(Met::Prediction, time);
         match self.entries.get(&prediction.id).cloned() {
             Some(Entry::Labelled(label, labelled)) => self.join(prediction, time, &label, labelled),
             // The id came again: what is predicted last is what a label will be for.
             Some(Entry::Predicted(..)) => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), PREDICTED, time);
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
                 Arrival::Counted(Kind::Repeated)
             }
             Some(Entry::Judged(_)) => Arrival::Counted(Kind::Repeated),
             None => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), PREDICTED, time);
+                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
                 Arrival::Held
             }
         }
     }
 
     pub fn label(&mut self, id: &str, label: Label, time: i64) -> Arrival {
-        self.advance(LABELLED, time);
+        self.advance(Met::Label, time);
         match self.entries.get(id).cloned() {
             Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time),
             Some(Entry::Labelled(before, _)) => Arrival::Counted(agreement(&before.class, &label.class)),
             Some(Entry::Judged(class)) => Arrival::Counted(agreement(&class, &label.class)),
             None => {
-                self.set(id.to_owned(), Entry::Labelled(label, time), LABELLED, time);
+                self.set(id.to_owned(), Entry::Labelled(label, time), Met::Label, time);
                 Arrival::Held
             }
         }
@@ -199,10 +225,10 @@ impl Join {
     fn join(&mut self, prediction: Prediction, predicted: i64, label: &Label, labelled: i64) -> Arrival {
         let Some(truth) = prediction.classes.iter().position(|class| *class == label.class) else {
             // An early label that cannot be right gives way to the prediction, which waits for a right one.
-            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), PREDICTED, predicted);
+            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), Met::Prediction, predicted);
             return Arrival::Counted(Kind::UnknownClass);
         };
-        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), LABELLED, labelled);
+        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), Met::Label, labelled);
         Arrival::Joined(Joined {
             prediction,
             truth: truth as u32,
@@ -212,27 +238,31 @@ impl Join {
         })
     }
 
-    fn advance(&mut self, side: usize, time: i64) {
-        if let Some(side) = self.sides.get_mut(side) {
-            side.latest = side.latest.max(time);
+    fn side(&mut self, met: Met) -> &mut Side {
+        match met {
+            Met::Prediction => &mut self.predicted,
+            Met::Label => &mut self.labelled,
         }
     }
 
-    fn set(&mut self, id: String, entry: Entry, side: usize, time: i64) {
+    fn advance(&mut self, met: Met, time: i64) {
+        let side = self.side(met);
+        side.latest = side.latest.max(time);
+    }
+
+    fn set(&mut self, id: String, entry: Entry, met: Met, time: i64) {
         let before = self.entries.insert(id.clone(), entry);
-        if before.is_none()
-            && let Some(side) = self.sides.get_mut(side)
-        {
-            side.order.push_back((time, id.clone()));
+        if before.is_none() {
+            self.side(met).order.push_back((time, id.clone()));
         }
-        self.undo.push((id, before, side));
+        self.undo.push((id, before, met));
     }
 
     /// Makes the open transaction's effects final and forgets what is too old or too much.
     pub fn commit(&mut self) -> Forgotten {
         self.undo.clear();
         let mut forgotten = Forgotten::default();
-        let [predicted, labelled] = &mut self.sides;
+        let (predicted, labelled) = (&mut self.predicted, &mut self.labelled);
         let wait = self.bounds.wait_ms;
         let is_old =
             |side: &Side, other: i64| side.order.front().is_some_and(|(time, _)| other.saturating_sub(*time) > wait);
@@ -261,15 +291,13 @@ impl Join {
 
     /// Undoes everything since the last commit.
     pub fn abort(&mut self) {
-        for (id, before, side) in std::mem::take(&mut self.undo).into_iter().rev() {
+        for (id, before, met) in std::mem::take(&mut self.undo).into_iter().rev() {
             match before {
                 Some(entry) => drop(self.entries.insert(id, entry)),
                 None => {
                     self.entries.remove(&id);
                     // New ids stand at the back in the order in which they came.
-                    if let Some(side) = self.sides.get_mut(side) {
-                        side.order.pop_back();
-                    }
+                    self.side(met).order.pop_back();
                 }
             }
         }
@@ -367,6 +395,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_kept_is_met_as_if_it_had_just_come_and_forgotten_in_its_time() {
+        let mut join = join();
+        let kept = |id: &str, met, time, entry| Kept { id: id.into(), met, time, entry };
+        join.restore(kept("a", Met::Prediction, 100, Some(Entry::Predicted(prediction("a"), 100))));
+        join.restore(kept("b", Met::Label, 200, Some(Entry::Judged("dog".into()))));
+        join.restore(kept("c", Met::Prediction, 300, Some(Entry::Predicted(prediction("c"), 300))));
+        join.restore(kept("c", Met::Prediction, 300, None));
+        join.abort();
+        assert_eq!(join.label("b", label("dog"), 900), Arrival::Counted(Kind::Duplicate));
+        assert_eq!(join.label("c", label("dog"), 900), Arrival::Held);
+        let Arrival::Joined(joined) = join.label("a", label("cat"), 900) else { panic!("not joined") };
+        assert_eq!(joined.delay_ms, 800);
+        join.abort();
+        join.label("late", label("cat"), 1_101);
+        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 1 }, "a is too old for any label now");
+    }
+
+    #[test]
     fn an_abort_leaves_no_trace() {
         let mut join = join();
         join.prediction(prediction("a"), 0);
@@ -375,7 +421,7 @@ mod tests {
         join.label("b", label("cat"), 2);
         join.prediction(prediction("c"), 3);
         join.abort();
-        assert_eq!((join.len(), join.sides[PREDICTED].order.len(), join.sides[LABELLED].order.len()), (1, 1, 0));
+        assert_eq!((join.len(), join.predicted.order.len(), join.labelled.order.len()), (1, 1, 0));
         assert!(matches!(join.label("a", label("dog"), 1), Arrival::Joined(_)));
     }
 }

@@ -1,7 +1,8 @@
 //! The second loop: predictions and the labels that arrive for them, joined by id, judged, tallied by revision.
 //!
-//! Its state is in memory and bounded; what a transaction does to it is undone when the transaction aborts. It is not
-//! restored after a restart: a label whose prediction was read before it counts as unknown.
+//! Its state is in memory and bounded; what a transaction does to it is undone when the transaction aborts. The join of a
+//! partition is born from what a store has kept of it and ends when the partition is another's. The store keeps nothing yet: a
+//! label whose prediction was read before a restart counts as unknown.
 
 mod join;
 pub mod message;
@@ -9,18 +10,20 @@ pub mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-pub use join::{Bounds, Join, Kind};
+pub use join::{Bounds, Join, Kept, Kind};
 
 use crate::config::plan::Feedback as Plan;
 use crate::pipeline::isolate::isolate;
 use crate::record::dead_letter::{Blame, Letterhead, Reason};
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, RecordId, Route, TopicIndex};
+use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
+use crate::stream::state::{Restored, Store};
 use join::{Arrival, Joined};
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
@@ -67,8 +70,12 @@ impl Settings {
 pub struct Feedback {
     settings: Settings,
     scorer: Box<dyn Score>,
+    store: Box<dyn Store<Kept>>,
+    assigned: BTreeSet<TopicPartition>,
     /// By partition number: both topics have the same.
     joins: BTreeMap<i32, Join>,
+    /// Those of which the store has more to give.
+    restoring: BTreeMap<i32, Join>,
     tally: Tally,
     /// Of the open transaction.
     staged: Tally,
@@ -77,8 +84,18 @@ pub struct Feedback {
 
 impl Feedback {
     /// What is committed is published in `figures`.
-    pub fn new(settings: Settings, scorer: Box<dyn Score>, figures: Figures) -> Self {
-        Self { settings, scorer, joins: BTreeMap::new(), tally: Tally::default(), staged: Tally::default(), figures }
+    pub fn new(settings: Settings, scorer: Box<dyn Score>, store: Box<dyn Store<Kept>>, figures: Figures) -> Self {
+        Self {
+            settings,
+            scorer,
+            store,
+            assigned: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            restoring: BTreeMap::new(),
+            tally: Tally::default(),
+            staged: Tally::default(),
+            figures,
+        }
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
@@ -86,8 +103,8 @@ impl Feedback {
         let Some(facts) = batch.rows.get(row) else { return Ok(None) };
         let wrong = |code: &str, message: String| Box::new(Reason::of_host("feedback", code, message));
         let time = facts.timestamp.unwrap_or_default();
-        let bounds = self.settings.bounds;
-        let join = self.joins.entry(facts.origin.partition).or_insert_with(|| Join::new(bounds));
+        // The loop gives no record of a partition that is not assigned and restored.
+        let Some(join) = self.joins.get_mut(&facts.origin.partition) else { return Ok(None) };
         let arrival = if facts.origin.topic == self.settings.predictions {
             match batch.value(row).and_then(message::prediction) {
                 Some(prediction) => join.prediction(prediction, time),
@@ -168,6 +185,34 @@ impl Feedback {
 }
 
 impl Process for Feedback {
+    fn assigned(&mut self, partitions: &[TopicPartition]) {
+        self.assigned.extend(partitions);
+        for TopicPartition { partition, .. } in partitions {
+            if !self.joins.contains_key(partition) && !self.restoring.contains_key(partition) {
+                self.restoring.insert(*partition, Join::new(self.settings.bounds));
+                self.store.open(*partition);
+            }
+        }
+    }
+
+    fn restore(&mut self, wait: Duration) -> Result<Restored, Fault> {
+        if self.restoring.is_empty() {
+            return Ok(Restored::default());
+        }
+        for (partition, kept) in self.store.read(wait)? {
+            if let Some(join) = self.restoring.get_mut(&partition) {
+                join.restore(kept);
+            }
+        }
+        let whole = self.restoring.extract_if(.., |partition, _| self.store.progress(*partition).is_none());
+        self.joins.extend(whole);
+        let left = |partition: &TopicPartition| {
+            let progress = self.store.progress(partition.partition)?;
+            self.restoring.contains_key(&partition.partition).then_some((*partition, progress))
+        };
+        Ok(Restored { left: self.assigned.iter().filter_map(left).collect() })
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
         let mut joined = Vec::new();
@@ -212,7 +257,10 @@ impl Process for Feedback {
 
     fn unassigned(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
+            self.assigned.remove(partition);
             self.joins.remove(&partition.partition);
+            self.restoring.remove(&partition.partition);
+            self.store.close(partition.partition);
         }
     }
 }

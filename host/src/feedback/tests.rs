@@ -7,6 +7,8 @@ use crate::pipeline::fakes::revision;
 use crate::record::output::Span;
 use crate::record::{BatchBuilder, Origin, Topics};
 use crate::stream::process::Refusal;
+use crate::stream::state::{Empty, Progress};
+use join::{Entry, Met, Prediction};
 use sandpiper_sandbox::{Failure, FailureKind};
 
 const PREDICTIONS: TopicIndex = TopicIndex::FIRST;
@@ -37,7 +39,20 @@ impl Score for ZeroOne {
     }
 }
 
+/// Partitions 0 and 1 of both topics are assigned, and nothing is remembered of them.
 fn feedback() -> Feedback {
+    let mut feedback = remembering(Empty);
+    feedback.assigned(&[both(0), both(1)].concat());
+    assert_eq!(feedback.restore(Duration::ZERO), Ok(Restored::default()));
+    feedback
+}
+
+/// That partition of both topics.
+fn both(partition: i32) -> [TopicPartition; 2] {
+    [PREDICTIONS, LABELS].map(|topic| TopicPartition { topic, partition })
+}
+
+fn remembering(store: impl Store<Kept> + 'static) -> Feedback {
     let settings = Settings {
         predictions: PREDICTIONS,
         labels_id: RecordId::Key,
@@ -48,7 +63,7 @@ fn feedback() -> Feedback {
         letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
     };
-    Feedback::new(settings, Box::new(ZeroOne), Figures::default())
+    Feedback::new(settings, Box::new(ZeroOne), Box::new(store), Figures::default())
 }
 
 /// Records of partition 0 of both topics, as they are read.
@@ -262,6 +277,57 @@ fn a_partition_that_is_given_up_takes_its_ids_along() {
     feedback.unassigned(&[TopicPartition { topic: LABELS, partition: 0 }]);
     let outputs = process(&mut feedback, read().label("a", "cat").on(1).label("b", "cat"));
     assert_eq!(scores(&outputs)[0]["id"], "b");
+}
+
+/// What was kept of partition 0, given a prediction at a time.
+struct Shelf {
+    kept: Vec<Kept>,
+    given: Option<usize>,
+}
+
+impl Store<Kept> for Shelf {
+    fn open(&mut self, partition: i32) {
+        self.given = (partition == 0).then_some(0);
+    }
+
+    fn read(&mut self, _wait: Duration) -> Result<Vec<(i32, Kept)>, Fault> {
+        let Some(given) = &mut self.given else { return Ok(Vec::new()) };
+        *given += 1;
+        Ok(self.kept.get(*given - 1).map(|kept| (0, kept.clone())).into_iter().collect())
+    }
+
+    fn progress(&self, _partition: i32) -> Option<Progress> {
+        let given = self.given?;
+        (given < self.kept.len()).then_some(Progress { done: given as u64, of: self.kept.len() as u64 })
+    }
+
+    fn close(&mut self, _partition: i32) {
+        self.given = None;
+    }
+}
+
+#[test]
+fn a_join_is_born_from_what_was_kept_and_not_ready_before_all_of_it_is_there() {
+    let kept = |id: &str| {
+        let (classes, scores) = (vec!["cat".to_owned(), "dog".into()], vec![0.75, 0.25]);
+        let (id, origin, revision) = (id.to_owned(), "in/0@1".to_owned(), revision(7));
+        let prediction = Prediction { id: id.clone(), predicted: 0, scores, classes, revision, origin };
+        Kept { id, met: Met::Prediction, time: 100, entry: Some(Entry::Predicted(prediction, 100)) }
+    };
+    let mut feedback = remembering(Shelf { kept: vec![kept("a"), kept("b")], given: None });
+    feedback.assigned(&both(0));
+    let left = both(0).map(|partition| (partition, Progress { done: 1, of: 2 })).to_vec();
+    assert_eq!(feedback.restore(Duration::ZERO), Ok(Restored { left }));
+    // Other partitions' transactions, and a member that gives this one up and gets it again.
+    feedback.aborted();
+    feedback.committed();
+    feedback.unassigned(&both(0));
+    feedback.assigned(&both(0));
+    feedback.assigned(&both(0));
+    assert_eq!(feedback.restore(Duration::ZERO).unwrap().left.len(), 2);
+    assert_eq!(feedback.restore(Duration::ZERO), Ok(Restored::default()));
+    let outputs = process(&mut feedback, read().label("a", "cat").label("b", "dog"));
+    assert_eq!(scores(&outputs).iter().map(|score| score["correct"].clone()).collect::<Vec<_>>(), [true, false]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod report;
 pub mod sink;
 pub mod slot;
 pub mod source;
+pub mod state;
 pub mod stop;
 pub mod transaction;
 pub mod worker;

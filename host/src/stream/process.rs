@@ -1,18 +1,37 @@
 //! What a worker runs: between a source and a sink, a process makes outputs of records.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::record::output::Outputs;
 use crate::record::{Batch, Origin, Revision};
+use crate::stream::fault::Fault;
 use crate::stream::source::TopicPartition;
+use crate::stream::state::Restored;
 
 /// What a loop does with its records.
+///
+/// A partition's life in it: `assigned`, then `restore` until nothing of it is left; `process`, whose effects in memory are
+/// staged until `committed` or `aborted`; `unassigned`, at any time. A process that remembers nothing needs `process` alone.
 pub trait Process: Send + 'static {
-    /// `outputs` is cleared first. Effects in memory are staged until one of the next two.
+    /// These partitions are ours, and the last owner's transaction is over: begins to restore what is remembered of them.
+    /// Nothing happens to one that is assigned already.
+    fn assigned(&mut self, _partitions: &[TopicPartition]) {}
+    /// Restores for at most that long. No record of a partition is processed before nothing of it is left. Effects that are
+    /// staged, and whether they are applied or discarded, concern other partitions.
+    ///
+    /// # Errors
+    /// When what is remembered cannot be read now; what was restored before stands, and this is called again.
+    fn restore(&mut self, _wait: Duration) -> Result<Restored, Fault> {
+        Ok(Restored::default())
+    }
+    /// `outputs` is cleared first. `now` is milliseconds since the Unix epoch.
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs);
+    /// What was processed since the last of these two is committed.
     fn committed(&mut self) {}
+    /// What was processed since the last of these two never happened.
     fn aborted(&mut self) {}
-    /// These partitions are another member's now.
+    /// These partitions are another member's now, restored or not: nothing of them is remembered any more.
     fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
     /// Of the deployment that this is, where it is one.
     fn revision(&self) -> Option<Revision> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::Revision;
 use crate::record::output::Counts;
+use crate::stream::state::Progress;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -62,6 +63,9 @@ pub struct PartitionReport {
     /// The revision that it waits for: its records were processed by a newer deployment than this worker has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for_revision: Option<Revision>,
+    /// How far it is with what is remembered of it; while that is being restored nothing of it is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restoring: Option<Progress>,
 }
 
 /// The upper ends of the buckets, seconds. What is above the last is in none.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::config::plan::Plan;
 use crate::record::output::{Counts, Outputs};
 use crate::record::{Batch, Revision};
-use crate::stream::source::{Position, TopicPartition};
+use crate::stream::source::{Committed, Position, TopicPartition};
 
 /// When a transaction closes.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +90,16 @@ impl Transaction {
         let position =
             |(partition, offset): (&TopicPartition, &i64)| Position { partition: *partition, offset: *offset };
         self.positions.iter().map(position).collect()
+    }
+
+    /// Whether the committed offsets are those that its commit writes, all or none of which it does. One of a partition that is
+    /// not ours any more says nothing while there are others: its next owner may have moved it.
+    pub fn is_committed(&self, committed: &[Committed], is_ours: impl Fn(TopicPartition) -> bool) -> bool {
+        let has_ours = self.positions.keys().any(|partition| is_ours(*partition));
+        let found = |partition| committed.iter().find(|committed| committed.partition == partition)?.offset;
+        let telling = self.positions.iter().filter(|(partition, _)| !has_ours || is_ours(**partition));
+        let mut telling = telling.peekable();
+        telling.peek().is_some() && telling.all(|(partition, offset)| found(*partition) == Some(*offset))
     }
 
     /// Whether its commit moves past that record.
@@ -183,6 +193,28 @@ mod tests {
         assert!(transaction.covers(partition(0), 7));
         assert!(!transaction.covers(partition(0), 8));
         assert!(!transaction.covers(partition(1), 7));
+    }
+
+    #[test]
+    fn it_is_committed_when_the_offsets_of_its_partitions_that_are_still_ours_say_so() {
+        let mut transaction = open(Instant::now());
+        transaction.add(&batch(&[(0, 4), (1, 9)]), &outputs(0));
+        let committed = |offsets: [Option<i64>; 2]| -> Vec<Committed> {
+            let of = |(at, offset)| Committed { partition: partition(at), offset, metadata: String::new() };
+            (0..).zip(offsets).map(of).collect()
+        };
+        for (offsets, both, first, none) in [
+            ([Some(5), Some(10)], true, true, true),
+            ([Some(5), Some(20)], false, true, false),
+            ([Some(4), Some(10)], false, false, false),
+            ([None, None], false, false, false),
+        ] {
+            let committed = committed(offsets);
+            assert_eq!(transaction.is_committed(&committed, |_| true), both, "{offsets:?}");
+            assert_eq!(transaction.is_committed(&committed, |ours| ours == partition(0)), first, "{offsets:?}");
+            assert_eq!(transaction.is_committed(&committed, |_| false), none, "{offsets:?}");
+        }
+        assert!(!open(Instant::now()).is_committed(&[], |_| true), "without a record nothing is written");
     }
 
     #[test]

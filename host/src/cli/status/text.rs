@@ -10,6 +10,7 @@ use super::super::table::{Table, grouped};
 use crate::api::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
 use crate::stream::report::{PartitionReport, WorkerState};
+use crate::stream::state::Progress;
 
 /// A running worker whose last report is older is pointed out, milliseconds.
 const MAX_SILENCE_MS: u64 = 5_000;
@@ -179,7 +180,14 @@ fn remarks_on(name: &str, worker: &WorkerStatus) -> String {
     if worker.state == WorkerState::Running && worker.silent_ms > MAX_SILENCE_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
-    for PartitionReport { topic, partition, waits_for_revision, .. } in &worker.partitions {
+    for PartitionReport { topic, partition, waits_for_revision, restoring, .. } in &worker.partitions {
+        if let Some(Progress { done, of }) = restoring {
+            text.push_str(&format!(
+                "  worker {name}: {topic} {partition} is being restored: {} of {}\n",
+                grouped(*done),
+                grouped(*of)
+            ));
+        }
         if let Some(revision) = waits_for_revision {
             text.push_str(&format!(
                 "  worker {name}: {topic} {partition} waits for revision {revision}, which another daemon has run\n"
@@ -233,6 +241,7 @@ pub(super) mod tests {
     fn feedback_worker() -> Value {
         let mut feedback = worker(1_000);
         feedback.as_object_mut().unwrap().remove("revision");
+        feedback["partitions"][2]["restoring"] = serde_json::json!({ "done": 1_200, "of": 40_000 });
         feedback
     }
 
@@ -283,6 +292,7 @@ pub(super) mod tests {
             "0 running 2 1,200 12 1 0 3 in 0-1,3",
             "feedback running - 1,200 12 1 0 3 in 0-1,3",
             "worker 0: not heard of for 10 s",
+            "worker feedback: in 3 is being restored: 1,200 of 40,000",
             "route: failed, revision 1, at least once",
             "ERROR topic events does not exist",
         ] {

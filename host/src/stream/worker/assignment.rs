@@ -1,29 +1,17 @@
 //! Partitions that come and go.
 
-use super::partitions::Partition;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::partitions::Place;
 use super::{State, Worker};
-use crate::record::Revision;
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
-use crate::stream::transaction::{metadata, revision_in};
-
-/// Where a partition goes on.
-pub(super) struct Place {
-    pub(super) position: Position,
-    /// The revision that it has to wait for, where that is newer than ours.
-    pub(super) needs: Option<Revision>,
-}
-
-impl Place {
-    /// What the partition is once the source has been told to read it from there.
-    pub(super) fn started(&self) -> Partition {
-        let position = self.position.offset;
-        self.needs.map_or(Partition::Reading { position }, |needs| Partition::Behind { needs, position })
-    }
-}
+use crate::stream::state::{Progress, Restored};
+use crate::stream::transaction::{Transaction, metadata, revision_in};
 
 impl<S, K, C, P> Worker<S, K, C, P>
 where
@@ -41,8 +29,8 @@ where
         self.start_pending()
     }
 
-    /// Starts what was assigned. The last owner's transaction may have to come to an end first: until then the
-    /// committed offsets are not stable, and this is tried again.
+    /// Starts what was assigned, once what is remembered of it is restored. The last owner's transaction may have to come to an
+    /// end first: until then neither the committed offsets nor what is remembered is stable, and this is tried again.
     pub(super) fn start_pending(&mut self) -> Result<(), Fault> {
         let pending = self.partitions.pending();
         let places = match self.sink.check(&pending).and_then(|()| self.locate(&pending)) {
@@ -52,12 +40,15 @@ where
                 if self.reporting.error(fault.to_string()) {
                     tracing::warn!(%fault, "the assigned partitions cannot be started yet");
                 }
-                self.partitions.retry.failed(self.clock.now());
+                self.partitions.start.failed(self.clock.now());
                 return Ok(());
             }
         };
-        self.start(&places)?;
-        self.partitions.retry.succeeded();
+        self.partitions.start.succeeded();
+        self.process.assigned(&places.iter().map(|(partition, _)| *partition).collect::<Vec<_>>());
+        for (partition, place) in places {
+            self.partitions.set_restoring(partition, place);
+        }
         if !pending.is_empty() {
             self.reporting.found_topics();
         }
@@ -65,19 +56,76 @@ where
             self.state = State::Running;
         }
         self.reporting.outdated();
+        // Where nothing is remembered, they are started now.
+        self.restore(Duration::ZERO)
+    }
+
+    /// One step of restoring, and the start of what is restored by it.
+    pub(super) fn restore(&mut self, wait: Duration) -> Result<(), Fault> {
+        match self.process.restore(wait) {
+            Ok(Restored { left }) => {
+                self.partitions.restore.succeeded();
+                self.go_on(&left)
+            }
+            Err(fault) => self.restore_failed(fault),
+        }
+    }
+
+    /// What runs now is another process, which remembers nothing yet: what it has to restore first is not read meanwhile. No
+    /// transaction is open.
+    pub(super) fn restore_anew(&mut self) -> Result<(), Fault> {
+        self.process.assigned(&self.partitions.located());
+        match self.process.restore(Duration::ZERO) {
+            Ok(Restored { left }) => self.go_on(&left),
+            Err(fault) => {
+                let unknown = |partition| (partition, Progress::default());
+                self.go_on(&self.partitions.located().into_iter().map(unknown).collect::<Vec<_>>())?;
+                self.restore_failed(fault)
+            }
+        }
+    }
+
+    fn restore_failed(&mut self, fault: Fault) -> Result<(), Fault> {
+        if let Fault::Configuration(_) = fault {
+            return Err(fault);
+        }
+        if self.reporting.error(fault.to_string()) {
+            tracing::warn!(%fault, "what is remembered of the assigned partitions cannot be restored yet");
+        }
+        self.reporting.outdated();
+        self.partitions.restore.failed(self.clock.now());
         Ok(())
     }
 
-    /// Has the source read from there, unless the partition or the pipeline waits for something.
-    fn start(&mut self, places: &[Place]) -> Result<(), Fault> {
-        let positions: Vec<Position> = places.iter().map(|place| place.position).collect();
-        self.source.assign(&positions)?;
-        for place in places {
-            self.partitions.set(place.position.partition, place.started());
+    /// Starts what is restored, and stops what is not.
+    fn go_on(&mut self, left: &[(TopicPartition, Progress)]) -> Result<(), Fault> {
+        let is_left = |partition: &TopicPartition| left.iter().any(|(left, _)| left == partition);
+        let unread: Vec<TopicPartition> = self.partitions.started().into_iter().filter(is_left).collect();
+        if !unread.is_empty() {
+            self.commit()?;
+            self.source.unassign(&unread)?;
+            self.partitions.restore_started(&unread);
         }
+        let ready = self.partitions.restored(left);
+        if !left.is_empty() {
+            self.reporting.outdated();
+        }
+        // While a transaction is in doubt none can begin.
+        if ready.is_empty() || self.transactions.in_doubt().is_some() { Ok(()) } else { self.start(&ready) }
+    }
+
+    /// Has the source read from there, unless the partition or the pipeline waits for something.
+    fn start(&mut self, places: &[(TopicPartition, Place)]) -> Result<(), Fault> {
+        let position =
+            |(partition, place): &(TopicPartition, Place)| Position { partition: *partition, offset: place.position };
+        self.source.assign(&places.iter().map(position).collect::<Vec<_>>())?;
+        for (partition, place) in places {
+            self.partitions.set_started(*partition, *place);
+        }
+        self.reporting.outdated();
         let waiting: Vec<TopicPartition> = (places.iter())
-            .filter(|place| self.held || place.needs.is_some())
-            .map(|place| place.position.partition)
+            .filter(|(_, place)| self.held || place.needs.is_some())
+            .map(|(partition, _)| *partition)
             .collect();
         if !waiting.is_empty() {
             self.source.pause(&waiting)?;
@@ -86,42 +134,44 @@ where
     }
 
     /// Where partitions go on: what is committed, or the configured start, which is then committed before a record
-    /// is read, so that a restart finds the same.
-    pub(super) fn locate(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Place>, Fault> {
-        if partitions.is_empty() {
+    /// is read, so that a restart finds the same. A transaction in doubt is settled on the way.
+    pub(super) fn locate(&mut self, partitions: &[TopicPartition]) -> Result<Vec<(TopicPartition, Place)>, Fault> {
+        let in_doubt = self.transactions.in_doubt().map(Transaction::positions).unwrap_or_default();
+        let asked: BTreeSet<TopicPartition> =
+            partitions.iter().copied().chain(in_doubt.iter().map(|position| position.partition)).collect();
+        if asked.is_empty() {
             return Ok(Vec::new());
         }
+        let committed = self.source.committed(&asked.into_iter().collect::<Vec<_>>())?;
+        self.settle(&committed);
         let ours = self.process.revision();
         let mut places = Vec::new();
         let mut fresh = Vec::new();
-        for committed in self.source.committed(partitions)? {
-            let Some(offset) = committed.offset else {
+        for committed in committed.into_iter().filter(|committed| partitions.contains(&committed.partition)) {
+            let Some(position) = committed.offset else {
                 fresh.push(committed.partition);
                 continue;
             };
-            let position = Position { partition: committed.partition, offset };
             let needs = revision_in(&committed.metadata).filter(|needs| ours.is_some_and(|ours| ours < *needs));
-            places.push(Place { position, needs });
+            places.push((committed.partition, Place { position, needs }));
         }
         let started = self.source.start_of(&fresh)?;
         self.source.commit(&started, &metadata(None))?;
-        places.extend(started.into_iter().map(|position| Place { position, needs: None }));
+        places.extend(started.iter().map(|at| (at.partition, Place { position: at.offset, needs: None })));
         Ok(places)
     }
 
     pub(super) fn revoked(&mut self, partitions: &[TopicPartition], lost: bool) -> Result<(), Fault> {
         let closed = if lost { Err(Fault::Abortable("the partitions were lost".into())) } else { self.commit() };
         self.partitions.remove(partitions);
-        self.source.unassign(partitions)?;
+        let let_go = self.source.unassign(partitions);
         let has_lost_nothing = lost && !self.transactions.is_open();
-        if let Err(fault) = closed
-            && !has_lost_nothing
-        {
-            self.recover(fault)?;
-        }
+        let fault = let_go.err().or(closed.err().filter(|_| !has_lost_nothing));
+        let recovered = fault.map_or(Ok(()), |fault| self.recover(fault));
+        // Whatever became of the transaction, and restored or not: it is another's now.
         self.process.unassigned(partitions);
         self.reporting.outdated();
-        Ok(())
+        recovered
     }
 
     pub(super) fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {

@@ -23,7 +23,7 @@ where
             self.commit()?;
             self.source.pause(&self.partitions.started())?;
         } else {
-            if self.handles.slot.is_waiting() {
+            if self.handles.slot.is_waiting() && self.transactions.in_doubt().is_none() {
                 // What is to run next, not what was held.
                 self.swap()?;
             }

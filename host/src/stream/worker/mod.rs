@@ -40,6 +40,8 @@ use transactions::Transactions;
 
 /// How long the loop waits for a record when no transaction is open.
 const IDLE: Duration = Duration::from_millis(100);
+/// One step of restoring: behind each the group is answered, and partitions that are restored are read.
+const RESTORE: Duration = Duration::from_millis(20);
 
 /// What a worker shares with whoever has it started.
 pub struct Handles<P> {
@@ -148,8 +150,9 @@ where
         }
     }
 
-    /// What the worker ran last: the next worker of its place goes on with it.
+    /// What the worker ran last: the next worker of its place goes on with it, and with partitions that it is given anew.
     pub fn into_process(mut self) -> P {
+        self.process.unassigned(&self.partitions.located());
         self.source.close();
         self.process
     }
@@ -164,9 +167,10 @@ where
             self.hold(is_on)?;
         }
         let wait = self.transactions.time_left(self.clock.now()).unwrap_or(IDLE);
+        let wait = if self.restores() { Duration::ZERO } else { wait };
         match self.source.next(wait)? {
-            // It was under way when the workers were held, and is read again.
-            Event::Batch(_) if self.held => {}
+            // It was under way when the workers were held or this one recovered, and is read again.
+            Event::Batch(_) if self.held || self.transactions.in_doubt().is_some() => {}
             Event::Batch(batch) => self.add(&batch)?,
             Event::Assigned(partitions) => self.assigned(&partitions)?,
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
@@ -183,20 +187,30 @@ where
             Event::Idle => {}
         }
         let now = self.clock.now();
-        let swap = self.handles.slot.is_waiting();
+        let is_in_doubt = self.transactions.in_doubt().is_some();
+        // What runs has effects staged until it is known what became of them.
+        let swap = self.handles.slot.is_waiting() && !is_in_doubt;
         if swap || self.transactions.is_due(&self.bounds, now) {
             self.commit()?;
         }
         if swap {
             self.swap()?;
         }
-        if self.partitions.is_any_pending() && self.partitions.retry.is_due(now) {
+        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.start.is_due(now) {
             self.start_pending()?;
+        }
+        if self.restores() {
+            self.restore(self.transactions.time_left(now).unwrap_or(RESTORE).min(RESTORE))?;
         }
         if self.reporting.is_due(now) {
             self.publish();
         }
         Ok(Step::Continue)
+    }
+
+    /// Whether something is to be restored, and its time has come.
+    fn restores(&self) -> bool {
+        self.partitions.is_any_restoring() && self.partitions.restore.is_due(self.clock.now())
     }
 
     /// Commits what is open and leaves the group.
@@ -215,13 +229,14 @@ where
             self.sink.begin()?;
         }
         let (now, rested) = (self.clock.now(), self.sink.rested());
-        let (transaction, forced) = self.transactions.begin(now, &self.bounds, rested);
-        self.process.process(batch, forced, self.clock.unix_ms(), &mut self.outputs);
-        transaction.add(batch, &self.outputs);
+        self.transactions.begin(now, &self.bounds, rested);
+        self.process.process(batch, self.transactions.forced(), self.clock.unix_ms(), &mut self.outputs);
+        let deadline = self.transactions.add(batch, &self.outputs, &self.bounds);
         if let Some(halt) = self.outputs.halt.take() {
             return Err(Fault::Halt(halt));
         }
-        self.sink.send(&mut self.outputs, transaction.deadline(&self.bounds).max(self.clock.now()))
+        let now = self.clock.now();
+        self.sink.send(&mut self.outputs, deadline.unwrap_or(now).max(now))
     }
 
     /// Closes the open transaction, if there is one.
@@ -241,7 +256,7 @@ where
             self.source.commit(&positions, &metadata)?;
         }
         self.reporting.timed(self.clock.now().saturating_duration_since(now));
-        if let Some(transaction) = self.transactions.take() {
+        if let Some(transaction) = self.transactions.take_open() {
             self.apply(&transaction);
         }
         Ok(())
@@ -294,6 +309,7 @@ where
         if !ready.is_empty() && !self.held {
             self.source.resume(&ready)?;
         }
+        self.restore_anew()?;
         self.publish();
         Ok(())
     }

@@ -7,15 +7,23 @@ use crate::record::{Revision, Topics};
 use crate::stream::backoff::{Backoff, Retry};
 use crate::stream::report::PartitionReport;
 use crate::stream::source::{Position, TopicPartition};
+use crate::stream::state::Progress;
 
 /// Between two attempts to start partitions: the last owner's transaction may take as long to end.
-const RETRY: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+const START: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
+/// Between two attempts to go on with a restore.
+const RESTORE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
 /// One assigned partition. A position is the next offset to be read, as committed.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Partition {
+enum Partition {
     /// Where it goes on could not be read yet.
     Pending,
+    /// What is remembered of it is being restored; it goes on from there afterwards.
+    Restoring {
+        place: Place,
+        progress: Progress,
+    },
     /// Paused: its last records are of a deployment newer than ours, and revisions never go back on a partition.
     Behind {
         needs: Revision,
@@ -27,25 +35,45 @@ pub(super) enum Partition {
 }
 
 impl Partition {
-    /// Of one that the source has been told to read.
-    fn position(self) -> Option<i64> {
+    /// The position of one that the source has been told to read.
+    fn started(self) -> Option<i64> {
         match self {
-            Self::Pending => None,
+            Self::Pending | Self::Restoring { .. } => None,
             Self::Behind { position, .. } | Self::Reading { position } => Some(position),
         }
     }
+
+    /// Where one goes on whose committed position is known.
+    fn place(self) -> Option<Place> {
+        match self {
+            Self::Pending => None,
+            Self::Restoring { place, .. } => Some(place),
+            Self::Behind { needs, position } => Some(Place { position, needs: Some(needs) }),
+            Self::Reading { position } => Some(Place { position, needs: None }),
+        }
+    }
+}
+
+/// Where a partition goes on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) position: i64,
+    /// The revision that it has to wait for, where that is newer than ours.
+    pub(super) needs: Option<Revision>,
 }
 
 /// All that is assigned.
 pub(super) struct Partitions {
     all: BTreeMap<TopicPartition, Partition>,
     /// When pending ones are tried again.
-    pub(super) retry: Retry,
+    pub(super) start: Retry,
+    /// When a restore that failed goes on.
+    pub(super) restore: Retry,
 }
 
 impl Partitions {
     pub(super) fn new() -> Self {
-        Self { all: BTreeMap::new(), retry: Retry::new(RETRY) }
+        Self { all: BTreeMap::new(), start: Retry::new(START), restore: Retry::new(RESTORE) }
     }
 
     /// They are ours, and wait to be started.
@@ -61,6 +89,10 @@ impl Partitions {
         self.all.clear();
     }
 
+    pub(super) fn contains(&self, partition: TopicPartition) -> bool {
+        self.all.contains_key(&partition)
+    }
+
     pub(super) fn pending(&self) -> Vec<TopicPartition> {
         self.those(|partition| partition == Partition::Pending)
     }
@@ -69,9 +101,18 @@ impl Partitions {
         self.all.values().any(|partition| *partition == Partition::Pending)
     }
 
+    pub(super) fn is_any_restoring(&self) -> bool {
+        self.all.values().any(|partition| matches!(partition, Partition::Restoring { .. }))
+    }
+
     /// Those that the source has been told to read.
     pub(super) fn started(&self) -> Vec<TopicPartition> {
-        self.those(|partition| partition.position().is_some())
+        self.those(|partition| partition.started().is_some())
+    }
+
+    /// Those whose committed position is known: started, or being restored.
+    pub(super) fn located(&self) -> Vec<TopicPartition> {
+        self.those(|partition| partition.place().is_some())
     }
 
     pub(super) fn reading(&self) -> BTreeSet<TopicPartition> {
@@ -83,28 +124,61 @@ impl Partitions {
     }
 
     pub(super) fn position(&self, partition: TopicPartition) -> Option<i64> {
-        self.all.get(&partition)?.position()
+        self.all.get(&partition)?.started()
     }
 
     /// Of all that are started.
     pub(super) fn positions(&self) -> Vec<Position> {
         let position = |(name, partition): (&TopicPartition, &Partition)| {
-            Some(Position { partition: *name, offset: partition.position()? })
+            Some(Position { partition: *name, offset: partition.started()? })
         };
         self.all.iter().filter_map(position).collect()
     }
 
-    pub(super) fn set(&mut self, name: TopicPartition, partition: Partition) {
+    /// The source has been told to read it from there.
+    pub(super) fn set_started(&mut self, name: TopicPartition, place: Place) {
+        let Place { position, needs } = place;
+        let partition = needs.map_or(Partition::Reading { position }, |needs| Partition::Behind { needs, position });
         self.all.insert(name, partition);
     }
 
-    /// Something else is committed for those that are started.
+    /// What is remembered of it is to be restored before it is read from there.
+    pub(super) fn set_restoring(&mut self, name: TopicPartition, place: Place) {
+        self.all.insert(name, Partition::Restoring { place, progress: Progress::default() });
+    }
+
+    /// The source does not read them any more: something of them has to be restored.
+    pub(super) fn restore_started(&mut self, names: &[TopicPartition]) {
+        for name in names {
+            if let Some(place) = self.all.get(name).and_then(|partition| partition.place()) {
+                self.set_restoring(*name, place);
+            }
+        }
+    }
+
+    /// What is left to be restored now; answers those of which nothing is.
+    pub(super) fn restored(&mut self, left: &[(TopicPartition, Progress)]) -> Vec<(TopicPartition, Place)> {
+        let mut ready = Vec::new();
+        for (name, partition) in &mut self.all {
+            let Partition::Restoring { place, progress } = partition else { continue };
+            match left.iter().find(|(left, _)| left == name) {
+                Some((_, now)) => *progress = *now,
+                None => ready.push((*name, *place)),
+            }
+        }
+        ready
+    }
+
+    /// Something else is committed for them.
     pub(super) fn moved(&mut self, positions: &[Position]) {
         for moved in positions {
-            if let Some(Partition::Behind { position, .. } | Partition::Reading { position }) =
-                self.all.get_mut(&moved.partition)
-            {
-                *position = moved.offset;
+            match self.all.get_mut(&moved.partition) {
+                None | Some(Partition::Pending) => {}
+                Some(
+                    Partition::Restoring { place: Place { position, .. }, .. }
+                    | Partition::Behind { position, .. }
+                    | Partition::Reading { position },
+                ) => *position = moved.offset,
             }
         }
     }
@@ -120,28 +194,34 @@ impl Partitions {
     pub(super) fn catch_up(&mut self, revision: Option<Revision>) -> Vec<TopicPartition> {
         let mut ready = Vec::new();
         for (name, partition) in &mut self.all {
-            if let Partition::Behind { needs, position } = *partition
-                && Some(needs) <= revision
-            {
-                *partition = Partition::Reading { position };
-                ready.push(*name);
+            match partition {
+                Partition::Behind { needs, position } if Some(*needs) <= revision => {
+                    *partition = Partition::Reading { position: *position };
+                    ready.push(*name);
+                }
+                Partition::Restoring { place, .. } if place.needs <= revision => place.needs = None,
+                Partition::Pending
+                | Partition::Restoring { .. }
+                | Partition::Behind { .. }
+                | Partition::Reading { .. } => {}
             }
         }
         ready
     }
 
-    /// Of all that are started; `end` is a partition's end as last heard.
+    /// Of all whose committed position is known; `end` is a partition's end as last heard.
     pub(super) fn reports(&self, topics: &Topics, end: impl Fn(TopicPartition) -> Option<i64>) -> Vec<PartitionReport> {
         let report = |(name, partition): (&TopicPartition, &Partition)| {
-            let position = partition.position()?;
+            let Place { position, needs } = partition.place()?;
             Some(PartitionReport {
                 topic: topics.name(name.topic).to_owned(),
                 partition: name.partition,
                 position: Some(position),
                 lag: end(*name).map(|end| (end - position).max(0)),
-                waits_for_revision: match partition {
-                    Partition::Behind { needs, .. } => Some(*needs),
-                    Partition::Pending | Partition::Reading { .. } => None,
+                waits_for_revision: needs,
+                restoring: match partition {
+                    Partition::Restoring { progress, .. } => Some(*progress),
+                    Partition::Pending | Partition::Behind { .. } | Partition::Reading { .. } => None,
                 },
             })
         };
@@ -166,8 +246,8 @@ mod tests {
     fn partitions() -> Partitions {
         let mut partitions = Partitions::new();
         partitions.add(&[name(0), name(1), name(2)]);
-        partitions.set(name(1), Partition::Behind { needs: revision(9), position: 10 });
-        partitions.set(name(2), Partition::Reading { position: 20 });
+        partitions.set_started(name(1), Place { position: 10, needs: Some(revision(9)) });
+        partitions.set_started(name(2), Place { position: 20, needs: None });
         partitions
     }
 
@@ -195,6 +275,22 @@ mod tests {
         let mut partitions = partitions();
         assert_eq!(partitions.restart(), [name(1), name(2)]);
         assert_eq!((partitions.pending().len(), partitions.positions()), (3, vec![]));
+    }
+
+    #[test]
+    fn what_is_restored_is_not_started_before_nothing_of_it_is_left() {
+        let mut partitions = partitions();
+        partitions.set_restoring(name(0), Place { position: 5, needs: Some(revision(8)) });
+        partitions.restore_started(&[name(2), name(3)]);
+        assert_eq!((partitions.started(), partitions.located().len()), (vec![name(1)], 3));
+        let progress = Progress { done: 1, of: 3 };
+        let ready = partitions.restored(&[(name(0), progress)]);
+        assert_eq!(ready, [(name(2), Place { position: 20, needs: None })]);
+        let reports = partitions.reports(&Topics::new(["in"]), |_| None);
+        assert_eq!((reports[0].restoring, reports[0].position, reports[1].restoring), (Some(progress), Some(5), None));
+        partitions.catch_up(Some(revision(8)));
+        partitions.moved(&[Position { partition: name(0), offset: 6 }]);
+        assert_eq!(partitions.restored(&[])[0], (name(0), Place { position: 6, needs: None }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::stream::fault::Fault;
 use crate::stream::pause::Cause;
 use crate::stream::process::Process;
 use crate::stream::sink::Sink;
-use crate::stream::source::{Position, Source, TopicPartition};
+use crate::stream::source::{Committed, Position, Source, TopicPartition};
 
 /// Between two attempts to come back.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
@@ -32,7 +32,7 @@ where
             self.note(&fault);
             let result = match fault {
                 Fault::Configuration(_) => {
-                    self.discard();
+                    self.give_up();
                     // Nothing of the transaction may be left open for others to wait on.
                     let _ = self.sink.abort(self.clock.now() + self.bounds.budget);
                     return Err(fault);
@@ -59,7 +59,7 @@ where
             }
             if self.handles.stop.is_set() {
                 // Nothing is committed that was not: the next holder of the id resolves the transaction.
-                self.discard();
+                self.give_up();
                 return Ok(());
             }
             self.clock.sleep(backoff.failed());
@@ -68,16 +68,18 @@ where
 
     /// Abort, and go back to what is committed, with the same producer.
     fn abort(&mut self) -> Result<(), Fault> {
-        self.discard();
+        if self.transactions.take_open().is_some() {
+            self.process.aborted();
+        }
         self.reporting.aborted();
         self.sink.abort(self.clock.now() + self.bounds.budget)?;
         self.rewind()
     }
 
     /// The recovery order: a new producer resolves the old one's transaction; only then is it known what is
-    /// committed, and only then is there a place to go back to. Never from memory.
+    /// committed, whether what was staged took effect, and where there is to go back to. Never from memory.
     fn restart(&mut self) -> Result<(), Fault> {
-        self.discard();
+        self.transactions.doubt();
         self.reporting.recovered();
         self.sink.recover()?;
         self.rewind()
@@ -90,9 +92,19 @@ where
         }
     }
 
-    /// Forgets what was staged.
-    fn discard(&mut self) {
-        if self.transactions.take().is_some() {
+    /// The committed offsets tell what became of the transaction in doubt.
+    pub(super) fn settle(&mut self, committed: &[Committed]) {
+        let Some(transaction) = self.transactions.take_doubtful() else { return };
+        if transaction.is_committed(committed, |partition| self.partitions.contains(partition)) {
+            self.apply(&transaction);
+        } else {
+            self.process.aborted();
+        }
+    }
+
+    /// Forgets what was staged: nobody will know any more.
+    fn give_up(&mut self) {
+        if self.transactions.take_open().or_else(|| self.transactions.take_doubtful()).is_some() {
             self.process.aborted();
         }
     }
@@ -116,14 +128,16 @@ where
     fn seek_committed(&mut self) -> Result<(), Fault> {
         let reading = self.partitions.reading();
         let places = self.locate(&self.partitions.started())?;
-        let mut positions: Vec<Position> = places.iter().map(|place| place.position).collect();
+        let mut positions: Vec<Position> = (places.iter())
+            .map(|(partition, place)| Position { partition: *partition, offset: place.position })
+            .collect();
         planted_mistake!(REWIND_FROM_MEMORY, positions = self.partitions.positions());
         planted_mistake!(NO_SEEK, positions.clear());
         self.source.seek(&positions)?;
         self.partitions.moved(&positions);
         // Another owner, of a newer deployment, may have had a partition in between.
-        for place in places.iter().filter(|place| place.needs.is_some()) {
-            self.partitions.set(place.position.partition, place.started());
+        for (partition, place) in places.into_iter().filter(|(_, place)| place.needs.is_some()) {
+            self.partitions.set_started(partition, place);
         }
         let behind: Vec<TopicPartition> = reading.difference(&self.partitions.reading()).copied().collect();
         if behind.is_empty() { Ok(()) } else { self.source.pause(&behind) }

@@ -7,6 +7,7 @@ mod delivery;
 mod effects;
 mod fakes;
 mod hold;
+mod memory;
 mod rebalance;
 mod recovery;
 mod stop;

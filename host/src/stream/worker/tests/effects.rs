@@ -7,6 +7,7 @@ use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::Letterhead;
 use crate::record::{RecordId, Revision, Route, TopicIndex};
 use crate::stream::source::TopicPartition;
+use crate::stream::state::Empty;
 use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
@@ -43,7 +44,7 @@ fn feedback() -> (World<Feedback>, Figures) {
         release: "scorer-1".into(),
     };
     let figures = Figures::default();
-    let process = Feedback::new(settings, Box::new(ZeroOne), figures.clone());
+    let process = Feedback::new(settings, Box::new(ZeroOne), Box::new(Empty), figures.clone());
     let mut world = World::of(process, Journal::default(), BOUNDS);
     world.assign_all(&[PREDICTIONS, LABELS]);
     (world, figures)
@@ -119,6 +120,23 @@ fn a_label_that_was_joined_in_an_aborted_transaction_is_joined_and_counted_once(
         );
         assert_eq!(world.visible(Route::Output).len(), 1, "one score: {ending:?}");
     }
+}
+
+#[test]
+fn a_label_that_was_joined_in_a_transaction_that_took_effect_though_nobody_answered_is_counted_once() {
+    let (mut world, figures) = feedback();
+    world.predicted("a", "cat");
+    world.settle();
+    world.labelled("a", "cat");
+    world.step();
+    world.next_commit_ends(Ending::Unknown { took_effect: true });
+    world.interval();
+    world.settle();
+    assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 0));
+    world.labelled("a", "cat");
+    world.settle();
+    assert_eq!((figures.labels(Kind::Matched), figures.labels(Kind::Duplicate)), (1, 1), "it is remembered");
+    assert_eq!(world.visible(Route::Output).len(), 1);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Faults, and the way back to what is committed.
 
-use super::fakes::{Ending, Refusal, at, diary, partition, world};
+use super::fakes::{Diary, Ending, Refusal, at, diary, partition, world};
+use crate::record::Revision;
 use crate::stream::fault::Fault;
 use crate::stream::report::WorkerState;
 use crate::stream::source::Event;
@@ -11,7 +12,7 @@ fn unknown(message: &str) -> Fault {
 
 #[test]
 fn an_unknown_outcome_recovers_the_producer_first_and_only_then_reads_committed_offsets_and_seeks() {
-    for (took_effect, reached) in [(true, 3), (false, 0)] {
+    for (took_effect, reached, effects) in [(true, 3, "effects applied"), (false, 0, "effects discarded")] {
         let mut world = diary();
         world.assign(0);
         world.records(0, 0..3);
@@ -20,7 +21,7 @@ fn an_unknown_outcome_recovers_the_producer_first_and_only_then_reads_committed_
         world.heard();
         world.interval();
         let seek = format!("seek 0@{reached}");
-        assert_eq!(world.heard(), ["commit 0@3 r7", "effects discarded", "recover", "committed? 0", &seek]);
+        assert_eq!(world.heard(), ["commit 0@3 r7", "recover", "committed? 0", effects, &seek]);
         assert_eq!((world.report().recoveries, world.report().state), (1, WorkerState::Running));
         world.records(0, 3..5);
         world.settle();
@@ -248,6 +249,66 @@ fn counts_are_of_committed_records_only() {
     }
     world.settle();
     assert_eq!((world.report().counts.records, world.report().transactions), (3, 1));
+}
+
+#[test]
+fn a_transaction_that_took_effect_though_nobody_answered_is_counted_once() {
+    let mut world = diary();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.next_commit_ends(Ending::Unknown { took_effect: true });
+    world.interval();
+    let report = world.report();
+    assert_eq!((report.counts.records, report.transactions, report.recoveries), (3, 1, 1));
+    assert_eq!(report.records_by_revision.values().sum::<u64>(), 3);
+    world.records(0, 3..5);
+    world.settle();
+    assert_eq!((world.report().counts.records, world.report().transactions), (5, 2));
+    let effects: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("effects")).collect();
+    assert_eq!(effects, ["effects applied", "effects applied"]);
+}
+
+#[test]
+fn a_transaction_whose_offsets_cannot_be_read_yet_is_counted_when_they_can() {
+    for (took_effect, effects, records) in [(true, "effects applied", 3), (false, "effects discarded", 0)] {
+        let mut world = diary();
+        world.assign(0);
+        world.records(0, 0..3);
+        world.step();
+        world.next_commit_ends(Ending::Unknown { took_effect });
+        world.fails("committed", unknown("the offsets are not stable"));
+        world.interval();
+        world.heard();
+        world.offer(Diary::new(8, &world.journal.clone()));
+        world.step();
+        let heard = world.heard();
+        assert_eq!(heard[..3], ["check 0", "committed? 0", effects], "{heard:?}");
+        assert_eq!(world.report().counts.records, records);
+        assert_eq!(world.report().revision, Revision::new(7), "no swap before the outcome is known");
+        world.settle();
+        assert_eq!((world.processed(0), world.report().counts.records), (vec![0, 1, 2], 3));
+        assert_eq!(world.report().revision, Revision::new(8));
+    }
+}
+
+#[test]
+fn a_partition_that_is_taken_away_while_its_transactions_outcome_is_unknown_is_counted_by_who_processed_it() {
+    for (took_effect, records) in [(true, 3), (false, 0)] {
+        let mut world = diary();
+        world.assign(0);
+        world.records(0, 0..3);
+        world.step();
+        world.next_commit_ends(Ending::Unknown { took_effect });
+        world.heard();
+        world.revoke(0);
+        let effects = if took_effect { "effects applied" } else { "effects discarded" };
+        assert_eq!(
+            world.heard(),
+            ["commit 0@3 r7", "unassign 0", "recover", "committed? 0", effects, "seek", "forget 0"]
+        );
+        assert_eq!(world.report().counts.records, records);
+    }
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn a_recovery_that_fails_while_stopping_is_not_tried_again_and_nothing_is_commit
     world.told_to_stop();
     world.heard();
     assert_eq!(world.worker.run(), Ok(()));
-    assert_eq!(world.heard(), ["commit 0@3 r7", "effects discarded", "recover", "close"]);
+    assert_eq!(world.heard(), ["commit 0@3 r7", "recover", "effects discarded", "close"]);
     assert!(world.processed(0).is_empty());
     assert_eq!(world.group_offset(0).as_deref(), Some("0"));
 }

@@ -6,6 +6,7 @@
 
 mod broker;
 mod journal;
+mod memory;
 mod sink;
 mod source;
 
@@ -20,6 +21,7 @@ use broker::{Broker, Input, Open};
 pub use broker::{Ending, Refusal, Written};
 use journal::names;
 pub use journal::{HandClock, Journal};
+pub use memory::Rememberer;
 use sink::Ledger;
 use source::Scripted;
 
@@ -115,6 +117,12 @@ pub fn world() -> World<Pipeline> {
 pub fn diary() -> World<Diary> {
     let journal = Journal::default();
     World::of(Diary::new(7, &journal), journal, BOUNDS)
+}
+
+/// A world whose process remembers that many entries of each partition, at revision 7.
+pub fn remembering<const N: usize>(entries: [(i32, u64); N]) -> World<Rememberer> {
+    let journal = Journal::default();
+    World::of(Rememberer::new(7, entries.into(), &journal), journal, BOUNDS)
 }
 
 impl<P: Process> World<P> {
@@ -263,7 +271,11 @@ impl<P: Process> World<P> {
             let read = self.worker.source.positions.iter().all(|(partition, position)| {
                 self.worker.source.paused.contains(partition) || *position >= self.broker.borrow().end(*partition)
             });
-            if read && !self.worker.transactions.is_open() && !self.worker.partitions.is_any_pending() {
+            if read
+                && !self.worker.transactions.is_open()
+                && !self.worker.partitions.is_any_pending()
+                && !self.worker.partitions.is_any_restoring()
+            {
                 return;
             }
         }
