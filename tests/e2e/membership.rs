@@ -95,7 +95,7 @@ fn partitions_that_are_not_started_yet_do_not_hold_up_the_group(scene: &Scene) -
     scene.create(&[("in", 2, &[])])?;
     for assignor in ASSIGNORS {
         let mut one = Member::join(scene, assignor, false)?;
-        until_true("it is given both partitions", || one.poll().map(|()| one.owned.len() == 2))?;
+        until_true("it is assigned both partitions", || one.poll().map(|()| one.owned.len() == 2))?;
         let mut other = Member::join(scene, assignor, true)?;
         until_true("each owns one", || {
             one.poll()?;
@@ -121,7 +121,7 @@ fn an_assignment_that_is_lost_without_an_event_is_given_up(scene: &Scene) -> Res
     scene.kafka.grow_topic(&scene.topic("in"), 2)?;
     assignment(first)?;
     let mut events = Vec::new();
-    until_true("it hears of both partitions", || {
+    until_true("it is assigned both partitions", || {
         match source.next(Duration::from_millis(10))? {
             Event::Assigned(partitions) => events.push(("assigned", partitions.len())),
             Event::Revoked { partitions, lost } => {

@@ -1,6 +1,6 @@
 //! Components that no compiler makes: a classifier in the component model's text format, with holes for what is wrong.
 //!
-//! Left as it is it behaves as the hostile classifier does that is told to do nothing.
+//! With the default for every hole it behaves as the hostile classifier that is configured to do nothing.
 
 /// The holes. Core code stands in folded form; `$answer` is where the honest answer stands when `on_poison` runs:
 /// 4 bytes that say `ok`, then address and length of labels, scores and rejections.

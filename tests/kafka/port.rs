@@ -1,14 +1,14 @@
-//! A free port that stays free.
+//! A free port that stays reserved for one broker.
 
 use anyhow::{Context, Result};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::net::TcpSocket;
 
-/// A port of 127.0.0.1 that is ours while nobody listens on it, so that a broker can come back to it.
+/// A port of 127.0.0.1 that is reserved while nothing listens on it, so that a broker can be started on it again.
 ///
 /// The socket is bound and never listens. Linux lets a second socket bind the same address when both
-/// say SO_REUSEADDR and the first does not listen: the broker can take the port, and the kernel gives
-/// it to nobody who asks for any.
+/// set SO_REUSEADDR and the first does not listen: the broker can take the port, and the kernel does
+/// not give it to a socket that asks for any free port.
 pub struct Port {
     _reservation: TcpSocket,
     number: u16,

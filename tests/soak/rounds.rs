@@ -27,7 +27,7 @@ pub struct Length {
 }
 
 impl Length {
-    /// As the environment says.
+    /// The length that the environment asks for, or three rounds of a minute for each phase.
     pub fn from_environment() -> Result<Length> {
         let number = |name: &str, usual: u64, least: u64| match std::env::var(name) {
             Ok(text) => match text.parse() {

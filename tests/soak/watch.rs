@@ -62,8 +62,8 @@ impl Watch {
         (recording.round, recording.phase) = (round, phase);
     }
 
-    /// Notes a fault that lasted until now.
-    pub fn record_result(&self, name: &'static str, from: Instant) {
+    /// Notes a fault that began at that time and ends now.
+    pub fn fault_ended(&self, name: &'static str, from: Instant) {
         let (from, to) = (from - self.started, self.started.elapsed());
         lock(&self.recording).faults.push(AppliedFault { name, from: from.as_secs_f64(), to: to.as_secs_f64() });
     }

@@ -294,7 +294,8 @@ pub fn committed(bootstrap: &str, group: &str, topic: &str) -> Result<Vec<Commit
 /// The ids of a group's members, each with its assignment as Kafka encodes it.
 pub fn members(bootstrap: &str, group: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
-    let groups = consumer.fetch_group_list(Some(group), CALL_TIMEOUT)?;
+    // A coordinator that has just started says so instead of answering.
+    let groups = retry("no members", || consumer.fetch_group_list(Some(group), CALL_TIMEOUT))?;
     let members = groups.groups().iter().flat_map(|group| group.members());
     Ok(members.map(|member| (member.id().to_owned(), member.assignment().unwrap_or_default().to_vec())).collect())
 }

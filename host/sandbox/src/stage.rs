@@ -12,7 +12,7 @@ use wasmtime::Store;
 use crate::batch::{Batch, Rows};
 use crate::instance::{Instance, Opening};
 use crate::state::State;
-use crate::wit::latest::{self, Column, Judgement, Matrix, Outcome, Parsed, Predictions, Signature, Transformed};
+use crate::wit::latest::{self, Judgement, Matrix, Outcome, Parsed, Predictions, Signature, Transformed};
 use crate::world::World;
 use crate::{Failure, FailureKind, Limits, Plugin, answers};
 
@@ -41,99 +41,86 @@ pub trait Score: Send {
     ) -> Result<Vec<Judgement>, Failure>;
 }
 
-/// A parser component.
-pub struct WasmParser {
-    instance: Instance<latest::parser::ParserPlugin>,
-    columns: usize,
+/// A component in a stage. What `open` answered is kept, since every later answer is checked against it.
+pub struct WasmStage<W: World> {
+    instance: Instance<W>,
+    opened: W::Opened,
 }
 
-impl WasmParser {
+pub type WasmParser = WasmStage<latest::parser::ParserPlugin>;
+pub type WasmClassifier = WasmStage<latest::classifier::ClassifierPlugin>;
+pub type WasmTransform = WasmStage<latest::transform::TransformPlugin>;
+pub struct WasmScorer(WasmStage<latest::scorer::ScorerPlugin>);
+
+impl<W: World> WasmStage<W> {
+    /// Returns what `open` answered, too.
+    ///
     /// # Errors
-    /// When the plugin cannot be opened as a parser, or answers columns that break the rules.
-    pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<(Self, Vec<Column>)> {
-        let (instance, columns) =
-            open_checked(plugin, limits, opening, |columns: &Vec<_>| answers::check_columns(columns))?;
-        Ok((Self { instance, columns: columns.len() }, columns))
+    /// When the plugin lacks the stage's interface, refuses its configuration or model, or answers `open` against the rules.
+    pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<(Self, W::Opened)> {
+        let (instance, opened) = Instance::<W>::open(plugin, limits, opening)?;
+        W::check_opened(&opened)
+            .map_err(|error| anyhow!("plugin {} answered open against the rules: {error}", instance.plugin().name))?;
+        Ok((Self { instance, opened: opened.clone() }, opened))
+    }
+
+    /// Calls the guest and checks its answer. One that breaks the rules is a failure, and costs the instance.
+    fn call<T>(
+        &mut self,
+        deadline: Duration,
+        rows: Option<&Arc<Rows>>,
+        call: impl FnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
+        check: impl FnOnce(&T, &W::Opened) -> Result<(), String>,
+    ) -> Result<T, Failure> {
+        let answer = self.instance.call(deadline, rows, call)?;
+        if let Err(message) = check(&answer, &self.opened) {
+            self.instance.discard();
+            return Err(Failure::new(FailureKind::Answer, format!("its answer breaks the rules: {message}")));
+        }
+        Ok(answer)
     }
 }
 
 impl Parse for WasmParser {
     fn parse(&mut self, batch: &Batch, deadline: Duration) -> Result<Parsed, Failure> {
-        call_checked(
-            &mut self.instance,
+        self.call(
             deadline,
             Some(&batch.rows),
             |guest, store| guest.sandpiper_plugin_parser().call_parse(store, &batch.raw),
-            |parsed| answers::check_parsed(parsed, batch.len(), self.columns),
+            |parsed, columns| answers::check_parsed(parsed, batch.len(), columns.len()),
         )
-    }
-}
-
-/// A classifier component.
-pub struct WasmClassifier {
-    instance: Instance<latest::classifier::ClassifierPlugin>,
-    classes: usize,
-    columns: usize,
-}
-
-impl WasmClassifier {
-    /// # Errors
-    /// When the plugin cannot be opened as a classifier, refuses its model, or answers a signature that breaks the rules.
-    pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<(Self, Signature)> {
-        let (instance, signature) = open_checked(plugin, limits, opening, answers::check_signature)?;
-        Ok((Self { instance, classes: signature.classes.len(), columns: signature.columns.len() }, signature))
     }
 }
 
 impl Classify for WasmClassifier {
     fn classify(&mut self, rows: &Matrix, deadline: Duration) -> Result<Predictions, Failure> {
-        let count = rows.values.len() / self.columns.max(1);
-        call_checked(
-            &mut self.instance,
+        self.call(
             deadline,
             None,
             |guest, store| guest.sandpiper_plugin_classifier().call_classify(store, rows),
-            |predictions| answers::check_predictions(predictions, count, self.classes),
+            |predictions, Signature { columns, classes }| {
+                answers::check_predictions(predictions, rows.values.len() / columns.len().max(1), classes.len())
+            },
         )
-    }
-}
-
-/// A transform component.
-pub struct WasmTransform {
-    instance: Instance<latest::transform::TransformPlugin>,
-    outputs: usize,
-}
-
-impl WasmTransform {
-    /// # Errors
-    /// When the plugin cannot be opened as a transform, or answers outputs that break the rules.
-    pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<(Self, Vec<String>)> {
-        let (instance, outputs) =
-            open_checked(plugin, limits, opening, |outputs: &Vec<_>| answers::check_outputs(outputs))?;
-        Ok((Self { instance, outputs: outputs.len() }, outputs))
     }
 }
 
 impl Transform for WasmTransform {
     fn transform(&mut self, batch: &Batch, deadline: Duration) -> Result<Transformed, Failure> {
-        call_checked(
-            &mut self.instance,
+        self.call(
             deadline,
             Some(&batch.rows),
             |guest, store| guest.sandpiper_plugin_transform().call_transform(store, &batch.raw),
-            |transformed| answers::check_transformed(transformed, batch.len(), self.outputs),
+            |transformed, outputs| answers::check_transformed(transformed, batch.len(), outputs.len()),
         )
     }
 }
-
-/// A scorer component.
-pub struct WasmScorer(Instance<latest::scorer::ScorerPlugin>);
 
 impl WasmScorer {
     /// # Errors
     /// When the plugin cannot be opened as a scorer.
     pub fn open(plugin: Arc<Plugin>, limits: Limits, opening: Opening) -> Result<Self> {
-        Ok(Self(Instance::open(plugin, limits, opening)?.0))
+        WasmStage::open(plugin, limits, opening).map(|(stage, ())| Self(stage))
     }
 }
 
@@ -144,44 +131,12 @@ impl Score for WasmScorer {
         outcomes: &[Outcome],
         deadline: Duration,
     ) -> Result<Vec<Judgement>, Failure> {
-        call_checked(
-            &mut self.0,
+        self.0.call(
             deadline,
             None,
             |guest, store| guest.sandpiper_plugin_scorer().call_score(store, classes, outcomes),
-            |judgements: &Vec<_>| answers::check_judgements(judgements, outcomes),
+            |judgements, ()| answers::check_judgements(judgements, outcomes),
         )
-    }
-}
-
-/// Opens an instance and checks what `open` answered.
-fn open_checked<W: World>(
-    plugin: Arc<Plugin>,
-    limits: Limits,
-    opening: Opening,
-    check: impl FnOnce(&W::Opened) -> Result<(), String>,
-) -> Result<(Instance<W>, W::Opened)> {
-    let (instance, opened) = Instance::<W>::open(plugin, limits, opening)?;
-    check(&opened)
-        .map_err(|error| anyhow!("plugin {} answered open against the rules: {error}", instance.plugin().name))?;
-    Ok((instance, opened))
-}
-
-/// Calls an instance and checks its answer. One that breaks the rules is a failure, and costs the instance.
-fn call_checked<W: World, T>(
-    instance: &mut Instance<W>,
-    deadline: Duration,
-    rows: Option<&Arc<Rows>>,
-    call: impl FnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
-    check: impl FnOnce(&T) -> Result<(), String>,
-) -> Result<T, Failure> {
-    let answer = instance.call(deadline, rows, call)?;
-    match check(&answer) {
-        Ok(()) => Ok(answer),
-        Err(message) => {
-            instance.discard();
-            Err(Failure::new(FailureKind::Answer, format!("its answer breaks the rules: {message}")))
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[feedback]`: the labels that judge the predictions.
+//! `[feedback]`: the topic of labels, how each finds its prediction, and the scorer that compares them.
 
 use std::time::Duration;
 

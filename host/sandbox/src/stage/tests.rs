@@ -4,7 +4,7 @@ use super::*;
 use crate::Engine;
 use crate::batch::{BatchBuilder, Origin, TopicIndex, Topics};
 use crate::stock;
-use crate::wit::latest::Kind;
+use crate::wit::latest::{Column, Kind};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
