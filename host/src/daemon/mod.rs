@@ -171,12 +171,12 @@ impl Daemon {
         let mut plan = Plan::clone(&controller.plan);
         let mut pipeline = controller.open()?;
         let mut kept = Vec::new();
-        let looked = replay::look(&plan, request, |letter| {
+        let selected = replay::select(&plan, request, |letter| {
             if request.dry_run {
                 kept.push(letter);
             }
         })?;
-        let mut progress = looked.progress;
+        let mut progress = selected.progress;
         if request.dry_run {
             replay::rehearse(&mut pipeline, &kept, &mut progress);
             return Ok(progress);
@@ -217,7 +217,7 @@ impl Daemon {
         let (brake, words) = Brake::new(None);
         let (brake, stop, report) = (Arc::new(brake), Arc::<AtomicBool>::default(), Publisher::default());
         let control = Control { slot: Arc::new(Slot::new()?), stop: stop.clone(), brake, report };
-        let process = Replay::new(pipeline, looked.letters, controller.replay.clone(), stop, request.rate);
+        let process = Replay::new(pipeline, selected.letters, controller.replay.clone(), stop, request.rate);
         let (all_stop, shared) = (self.stop.clone(), controller.replay.clone());
         let thread = std::thread::Builder::new().name(spec.name.clone());
         self.keep(thread.spawn(move || watch_replay(spec, process, &control, &words, &all_stop, &shared))?);

@@ -87,7 +87,9 @@ pub struct Worker<S, K, C, P> {
     process: P,
     control: Control<P>,
     bounds: Bounds,
+    /// The source's.
     topics: Topics,
+    /// What the report's state is derived from, with the brake; nothing else is.
     state: State,
     partitions: Partitions,
     transactions: Transactions,
@@ -145,7 +147,7 @@ where
 
     /// What the worker ran last: the next worker of its place goes on with it, and with partitions that it is given anew.
     pub fn into_process(mut self) -> P {
-        self.process.unassigned(&self.partitions.located());
+        self.process.unassigned(&self.partitions.names());
         self.source.close();
         self.process
     }
@@ -189,7 +191,7 @@ where
         if swap {
             self.swap()?;
         }
-        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.start.is_due(now) {
+        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.retry_start.is_due(now) {
             self.start_pending()?;
         }
         if self.restores() {
@@ -203,7 +205,7 @@ where
 
     /// Whether something is to be restored, and its time has come.
     fn restores(&self) -> bool {
-        self.partitions.is_any_restoring() && self.partitions.restore.is_due(self.clock.now())
+        self.partitions.is_any_restoring() && self.partitions.retry_restore.is_due(self.clock.now())
     }
 
     /// Commits what is open and leaves the group.
@@ -255,7 +257,7 @@ where
         Ok(())
     }
 
-    /// What was staged in a transaction that is committed now.
+    /// Applies what was staged in a transaction that is committed now.
     fn apply(&mut self, transaction: &Transaction) {
         self.process.committed();
         self.partitions.moved(&transaction.positions());
@@ -310,6 +312,6 @@ where
     fn publish(&mut self) {
         let partitions = self.partitions.reports(&self.topics, |partition| self.source.end(partition));
         let (now, unix_ms) = (self.clock.now(), self.clock.unix_ms());
-        self.reporting.publish((self.state, self.held), self.process.revision(), partitions, now, unix_ms);
+        self.reporting.publish(self.state, self.held, self.process.revision(), partitions, now, unix_ms);
     }
 }
