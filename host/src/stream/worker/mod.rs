@@ -247,8 +247,12 @@ where
         let group = self.source.group()?;
         planted_mistake!(OFFSETS_FIRST, self.source.commit(&positions, &metadata)?);
         self.sink.commit(&positions, &metadata, group, deadline)?;
-        if !self.sink.is_transactional() {
-            self.source.commit(&positions, &metadata)?;
+        if !self.sink.is_transactional()
+            && let Err(fault) = self.source.commit(&positions, &metadata)
+        {
+            // The answer may be all that was lost.
+            self.transactions.doubt();
+            return Err(fault);
         }
         self.reporting.timed(self.clock.now().saturating_duration_since(now));
         if let Some(transaction) = self.transactions.take_open() {
