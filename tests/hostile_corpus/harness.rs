@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use sandpiper::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use sandpiper::pipeline::isolate::isolate;
 use sandpiper::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
-use sandpiper::record::dead_letter::{Letterhead, PREFIX};
+use sandpiper::record::dead_letter::{DeadLetterWriter, PREFIX};
 use sandpiper::record::output::{Halt, Outputs};
 use sandpiper::record::prediction::Writer;
 use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Route, TopicIndex, Topics};
@@ -164,7 +164,7 @@ fn settings(limits: Limits) -> Arc<Settings> {
         max_value: 1 << 20,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
-        letterhead: Letterhead { pipeline: "corpus".into(), instance: "here".into() },
+        dead_letters: DeadLetterWriter { pipeline: "corpus".into(), instance: "here".into() },
     })
 }
 

@@ -25,7 +25,7 @@ impl TopicIndex {
     }
 }
 
-/// The names of a loop's input topics: the one place where a name becomes an index and an index a name. A copy costs nothing.
+/// The names of a loop's input topics: the one place where a name becomes an index and an index a name. Clones share the names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topics(Arc<[String]>);
 

@@ -199,7 +199,7 @@ async fn resume(
 
 /// How far the last replay is.
 async fn replayed(State(daemon): Shared, Path(name): Path<String>) -> Result<Json<Progress>, Refusal> {
-    Ok(Json(pipeline(&daemon, &name)?.replay.look()))
+    Ok(Json(pipeline(&daemon, &name)?.replay.latest()))
 }
 
 async fn replay(

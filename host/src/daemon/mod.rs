@@ -157,12 +157,12 @@ impl Daemon {
         let mut plan = Plan::clone(&running.controller.plan);
         let mut pipeline = running.controller.open()?;
         let mut kept = Vec::new();
-        let found = replay::look(&plan, request, |letter| {
+        let selected = replay::select(&plan, request, |letter| {
             if request.dry_run {
                 kept.push(letter);
             }
         })?;
-        let mut progress = found.progress;
+        let mut progress = selected.progress;
         if request.dry_run {
             replay::rehearse(&mut pipeline, &kept, &mut progress);
             return Ok(progress);
@@ -178,7 +178,7 @@ impl Daemon {
             plan.limits.batch_records = plan.limits.batch_records.min(rate.div_ceil(2).max(1) as usize);
         }
         let stop = self.supervisor.stop_of_one();
-        let process = Replay::new(pipeline, found.letters, running.replay.clone(), stop.clone(), request.rate);
+        let process = Replay::new(pipeline, selected.letters, running.replay.clone(), stop.clone(), request.rate);
         let handles = Handles {
             worker: 0,
             slot: Arc::new(Slot::new()?),

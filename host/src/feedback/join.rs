@@ -121,7 +121,7 @@ pub enum Entry {
     Predicted(Prediction, i64),
     Labelled(Label, i64),
     /// Joined, with that class: a later label is told duplicate from conflicting by it.
-    Judged(String),
+    Joined(String),
 }
 
 /// Which of the two topics an id was first met in.
@@ -201,7 +201,7 @@ impl Join {
                 self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
                 Arrival::Counted(Kind::Repeated)
             }
-            Some(Entry::Judged(_)) => Arrival::Counted(Kind::Repeated),
+            Some(Entry::Joined(_)) => Arrival::Counted(Kind::Repeated),
             None => {
                 self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
                 Arrival::Held
@@ -214,7 +214,7 @@ impl Join {
         match self.entries.get(id).cloned() {
             Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time),
             Some(Entry::Labelled(before, _)) => Arrival::Counted(agreement(&before.class, &label.class)),
-            Some(Entry::Judged(class)) => Arrival::Counted(agreement(&class, &label.class)),
+            Some(Entry::Joined(class)) => Arrival::Counted(agreement(&class, &label.class)),
             None => {
                 self.set(id.to_owned(), Entry::Labelled(label, time), Met::Label, time);
                 Arrival::Held
@@ -228,7 +228,7 @@ impl Join {
             self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), Met::Prediction, predicted);
             return Arrival::Counted(Kind::UnknownClass);
         };
-        self.set(prediction.id.clone(), Entry::Judged(label.class.clone()), Met::Label, labelled);
+        self.set(prediction.id.clone(), Entry::Joined(label.class.clone()), Met::Label, labelled);
         Arrival::Joined(Joined {
             prediction,
             truth: truth as u32,
@@ -284,7 +284,7 @@ impl Join {
             match self.entries.remove(&id) {
                 Some(Entry::Labelled(..)) => forgotten.labels += 1,
                 Some(Entry::Predicted(..)) => forgotten.predictions += 1,
-                Some(Entry::Judged(_)) | None => {}
+                Some(Entry::Joined(_)) | None => {}
             }
         }
     }
@@ -399,7 +399,7 @@ mod tests {
         let mut join = join();
         let kept = |id: &str, met, time, entry| Kept { id: id.into(), met, time, entry };
         join.restore(kept("a", Met::Prediction, 100, Some(Entry::Predicted(prediction("a"), 100))));
-        join.restore(kept("b", Met::Label, 200, Some(Entry::Judged("dog".into()))));
+        join.restore(kept("b", Met::Label, 200, Some(Entry::Joined("dog".into()))));
         join.restore(kept("c", Met::Prediction, 300, Some(Entry::Predicted(prediction("c"), 300))));
         join.restore(kept("c", Met::Prediction, 300, None));
         join.abort();

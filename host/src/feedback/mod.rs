@@ -1,4 +1,4 @@
-//! The second loop: predictions and the labels that arrive for them, joined by id, judged, tallied by revision.
+//! The second loop: predictions and the labels that arrive for them, joined by id, scored, tallied by revision.
 //!
 //! Its state is in memory and bounded; what a transaction does to it is undone when the transaction aborts. The join of a
 //! partition is born from what a store has kept of it and ends when the partition is another's. The store keeps nothing yet: a
@@ -17,7 +17,7 @@ pub use join::{Bounds, Join, Kept, Kind};
 
 use crate::config::plan::Feedback as Plan;
 use crate::pipeline::isolate::isolate;
-use crate::record::dead_letter::{Blame, Letterhead, Reason};
+use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, RecordId, Route, TopicIndex};
 use crate::stream::fault::Fault;
@@ -40,7 +40,7 @@ pub struct Settings {
     pub bounds: Bounds,
     pub deadline: Duration,
     pub budget: Duration,
-    pub letterhead: Letterhead,
+    pub dead_letters: DeadLetterWriter,
     /// The scorer's release, for dead letters.
     pub release: String,
 }
@@ -60,7 +60,7 @@ impl Settings {
             bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries },
             deadline: pipeline.limits.deadline,
             budget: pipeline.delivery.budget,
-            letterhead: Letterhead { pipeline: pipeline.name.clone(), instance: instance.to_owned() },
+            dead_letters: DeadLetterWriter { pipeline: pipeline.name.clone(), instance: instance.to_owned() },
             release,
         }
     }
@@ -128,8 +128,8 @@ impl Feedback {
         })
     }
 
-    /// Judges what was joined in one batch, by list of classes.
-    fn judge(&mut self, batch: &Batch, joined: &[(usize, Joined)], now: i64, outputs: &mut Outputs) {
+    /// Has the scorer look at what was joined in one batch, by list of classes.
+    fn score(&mut self, batch: &Batch, joined: &[(usize, Joined)], now: i64, outputs: &mut Outputs) {
         let mut rest = joined;
         while let Some((_, first)) = rest.first() {
             let same =
@@ -144,7 +144,7 @@ impl Feedback {
             for (range, judgements) in isolated.answers {
                 for judgement in judgements {
                     if let Some((row, joined)) = group.get(range.start + judgement.row as usize) {
-                        self.score(batch, *row, joined, &judgement, outputs);
+                        self.write_score(batch, *row, joined, &judgement, outputs);
                     }
                 }
             }
@@ -159,15 +159,23 @@ impl Feedback {
                     stage: "score".into(),
                     release: Some(self.settings.release.clone()),
                 };
-                let (id, revision) = (&joined.prediction.id, Some(joined.prediction.revision));
-                self.settings.letterhead.write(outputs, batch, *row, Some(id), revision, &reason, true, now);
+                let (id, revision) = (Some(joined.prediction.id.as_str()), Some(joined.prediction.revision));
+                let letter = DeadLetter { reason: &reason, id, revision, with_value: true, time: now };
+                self.settings.dead_letters.write(outputs, batch, *row, &letter);
             }
         }
     }
 
-    fn score(&mut self, batch: &Batch, row: usize, joined: &Joined, judgement: &Judgement, outputs: &mut Outputs) {
+    fn write_score(
+        &mut self,
+        batch: &Batch,
+        row: usize,
+        joined: &Joined,
+        judgement: &Judgement,
+        outputs: &mut Outputs,
+    ) {
         let Some(facts) = batch.rows.get(row) else { return };
-        self.staged.judged(joined, judgement);
+        self.staged.score(joined, judgement);
         let key = batch.rows.key(facts).map(|key| outputs.put(key));
         let value = outputs.write(|out| message::write_score(out, joined, judgement));
         outputs.records.push(Output {
@@ -228,11 +236,12 @@ impl Process for Feedback {
                 Ok(Some(pair)) => joined.push((row, pair)),
                 Ok(None) => {}
                 Err(reason) => {
-                    self.settings.letterhead.write(outputs, batch, row, None, None, &reason, with_value, now)
+                    let letter = DeadLetter { reason: &reason, id: None, revision: None, with_value, time: now };
+                    self.settings.dead_letters.write(outputs, batch, row, &letter);
                 }
             }
         }
-        self.judge(batch, &joined, now, outputs);
+        self.score(batch, &joined, now, outputs);
         if !outputs.records.is_sorted_by_key(|output| output.origin) {
             outputs.records.sort_by_key(|output| output.origin);
         }

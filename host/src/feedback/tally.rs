@@ -1,4 +1,4 @@
-//! How well each revision predicts, as far as labels have come: prequential, each prediction judged once.
+//! How well each revision predicts, as far as labels have come: prequential, each prediction scored once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ impl Tally {
         }
     }
 
-    pub fn judged(&mut self, joined: &Joined, judgement: &Judgement) {
+    pub fn score(&mut self, joined: &Joined, judgement: &Judgement) {
         self.count(if joined.early { Kind::Early } else { Kind::Matched });
         let prediction = &joined.prediction;
         let release = self.by_revision.entry(prediction.revision).or_default();

@@ -14,7 +14,7 @@ use sandpiper_sandbox::{Failure, FailureKind};
 const PREDICTIONS: TopicIndex = TopicIndex::FIRST;
 const LABELS: TopicIndex = TopicIndex::nth(1);
 
-/// Loss 0 or 1. A source of `liar` is not accepted, `poison` fails the call, `silent` is left unjudged.
+/// Loss 0 or 1. A source of `liar` is not accepted, `poison` fails the call, `silent` is left without a score.
 struct ZeroOne;
 
 impl Score for ZeroOne {
@@ -27,15 +27,15 @@ impl Score for ZeroOne {
         if outcomes.iter().any(|outcome| outcome.source == "poison") {
             return Err(Failure { kind: FailureKind::Trap, message: "unreachable".into(), log: "last words".into() });
         }
-        let judged = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.source != "silent");
-        let judge = |(row, outcome): (usize, &Outcome)| Judgement {
+        let scored = outcomes.iter().enumerate().filter(|(_, outcome)| outcome.source != "silent");
+        let score = |(row, outcome): (usize, &Outcome)| Judgement {
             row: row as u32,
             loss: if outcome.predicted == outcome.truth { 0.0 } else { 1.0 },
             weight: 2.0,
             accepted: outcome.source != "liar",
             reason: (outcome.source == "liar").then(|| "it lies".to_owned()),
         };
-        Ok(judged.map(judge).collect())
+        Ok(scored.map(score).collect())
     }
 }
 
@@ -60,7 +60,7 @@ fn remembering(store: impl Store<Kept> + 'static) -> Feedback {
         bounds: Bounds { wait_ms: 1_000, entries: 100 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
+        dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
     };
     Feedback::new(settings, Box::new(ZeroOne), Box::new(store), Figures::default())
@@ -168,7 +168,7 @@ fn a_label_for_a_prediction_is_a_score_keyed_as_the_label() {
 }
 
 #[test]
-fn a_judgement_stands_with_its_revision_and_only_after_the_commit() {
+fn a_score_stands_with_its_revision_and_only_after_the_commit() {
     let mut feedback = feedback();
     let batch = read().prediction("a", "cat", 7).prediction("b", "dog", 8).label("a", "cat").label("b", "cat");
     process(&mut feedback, batch);
@@ -368,7 +368,7 @@ fn a_forced_record_is_a_dead_letter_and_touches_no_join() {
 }
 
 #[test]
-fn predictions_of_different_models_are_judged_with_their_own_classes() {
+fn predictions_of_different_models_are_scored_with_their_own_classes() {
     let mut feedback = feedback();
     let other = r#"{"id":"b","class":"red","probabilities":{"blue":0.0,"red":1.0},"revision":8,"origin":"in/0@2"}"#;
     let batch = read()
@@ -377,9 +377,9 @@ fn predictions_of_different_models_are_judged_with_their_own_classes() {
         .label("a", "cat")
         .label("b", "red");
     let outputs = process(&mut feedback, batch);
-    let said: Vec<_> =
+    let joined: Vec<_> =
         scores(&outputs).iter().map(|score| (score["truth"].clone(), score["correct"].clone())).collect();
-    assert_eq!(said, [("cat".into(), true.into()), ("red".into(), true.into())]);
+    assert_eq!(joined, [("cat".into(), true.into()), ("red".into(), true.into())]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
-use crate::record::dead_letter::Letterhead;
+use crate::record::dead_letter::DeadLetterWriter;
 use crate::record::prediction::Writer;
 use crate::record::{Batch, RecordId, Revision, Route};
 use sandpiper_sandbox::stage::{Classify, Parse, Transform};
@@ -30,7 +30,7 @@ pub(crate) fn settings() -> Settings {
         max_value: MAX_VALUE,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
+        dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
     }
 }
 

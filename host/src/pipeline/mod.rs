@@ -18,7 +18,7 @@ pub use model::ModelStage;
 pub use transform::TransformStage;
 
 use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
-use crate::record::dead_letter::{Blame, Letterhead, Reason};
+use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
 use crate::record::{Batch, Headers, Origin, RecordId, Revision, Route, id};
@@ -41,7 +41,7 @@ pub struct Settings {
     /// What becomes of a record that a plugin rejects, and of one that it fails on.
     pub rejected: Policy,
     pub failed: Policy,
-    pub letterhead: Letterhead,
+    pub dead_letters: DeadLetterWriter,
 }
 
 impl Settings {
@@ -56,7 +56,7 @@ impl Settings {
             max_value: plan.limits.batch_bytes,
             rejected: plan.errors.rejected,
             failed: plan.errors.failed,
-            letterhead: Letterhead { pipeline: plan.name.clone(), instance: instance.to_owned() },
+            dead_letters: DeadLetterWriter { pipeline: plan.name.clone(), instance: instance.to_owned() },
         }
     }
 }
@@ -223,16 +223,9 @@ impl Run<'_> {
             return;
         }
         let id = id::of(&self.settings.id, self.input, source).ok();
-        self.settings.letterhead.write(
-            self.outputs,
-            self.input,
-            source,
-            id.as_deref(),
-            Some(self.revision),
-            reason,
-            with_value,
-            self.now,
-        );
+        let (id, revision) = (id.as_deref(), Some(self.revision));
+        let letter = DeadLetter { reason, id, revision, with_value, time: self.now };
+        self.settings.dead_letters.write(self.outputs, self.input, source, &letter);
     }
 
     fn stop_at(&mut self, source: usize, reason: &Reason) {

@@ -424,8 +424,8 @@ fn a_dead_letter_names_the_records_id_and_place() {
     let letter = process(&mut pipeline, &batch(vec![record])).letters().remove(0);
     let facts =
         ["topic", "partition", "offset", "timestamp", "id", "pipeline", "stage", "revision", "instance", "time"];
-    let said: Vec<String> = facts.iter().map(|fact| letter.error(fact).unwrap()).collect();
-    assert_eq!(said, ["in", "3", "0", "1000", "k", "fake", "parse", "17", "here", "5000"]);
+    let found: Vec<String> = facts.iter().map(|fact| letter.error(fact).unwrap()).collect();
+    assert_eq!(found, ["in", "3", "0", "1000", "k", "fake", "parse", "17", "here", "5000"]);
     assert_eq!(letter.headers[0], header("trace", "7"), "the original's headers stand first");
     assert_eq!(
         (letter.value.as_deref(), letter.key.as_deref(), letter.timestamp),

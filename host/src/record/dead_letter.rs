@@ -39,72 +39,73 @@ pub struct Reason {
 }
 
 impl Reason {
-    /// The host's own verdict, outside of any plugin.
+    /// The host's own reason, outside of any plugin.
     pub fn of_host(stage: &str, code: &str, message: impl Into<String>) -> Self {
         let (code, message, stage) = (code.into(), message.into(), stage.into());
         Self { blame: Blame::Host, code, message, log: String::new(), stage, release: None }
     }
 }
 
-/// What is the same for all dead letters of one worker.
+/// Writes the dead letters of one worker.
 #[derive(Clone, Debug)]
-pub struct Letterhead {
+pub struct DeadLetterWriter {
     pub pipeline: String,
-    /// Who wrote it.
+    /// The daemon's name.
     pub instance: String,
 }
 
-impl Letterhead {
-    /// Adds the dead letter for one row. `with_value` is false when the broker refused it for its size: then
-    /// size and digest stand for the value, and the record's own headers are left out, so that a dead letter can
-    /// always be delivered.
-    #[expect(clippy::too_many_arguments, reason = "a letter has this many facts")]
-    pub fn write(
-        &self,
-        outputs: &mut Outputs,
-        batch: &Batch,
-        row: usize,
-        id: Option<&str>,
-        revision: Option<Revision>,
-        reason: &Reason,
-        with_value: bool,
-        now: i64,
-    ) {
+/// What is said about a record that becomes a dead letter.
+pub struct DeadLetter<'a> {
+    pub reason: &'a Reason,
+    /// The record's, where it has one.
+    pub id: Option<&'a str>,
+    /// Of the deployment that took part, where one did.
+    pub revision: Option<Revision>,
+    /// False when the broker refused the dead letter for its size: then size and digest stand for the value, and the record's
+    /// own headers are left out, so that a dead letter can always be delivered.
+    pub with_value: bool,
+    /// Milliseconds since the Unix epoch.
+    pub time: i64,
+}
+
+impl DeadLetterWriter {
+    /// Adds the dead letter of one row.
+    pub fn write(&self, outputs: &mut Outputs, batch: &Batch, row: usize, letter: &DeadLetter<'_>) {
         let Some(facts) = batch.rows.get(row) else { return };
-        let origin = facts.origin;
+        let (origin, reason, with_value) = (facts.origin, letter.reason, letter.with_value);
         // The last resort must fit: the record's own headers may be what is too large.
         let own = facts.headers.as_deref().filter(|_| with_value);
         let mut headers = own.cloned().unwrap_or_default();
-        let mut say = |name: &str, value: String| headers.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
-        say("topic", batch.rows.topic(origin).to_owned());
-        say("partition", origin.partition.to_string());
-        say("offset", origin.offset.to_string());
+        let mut add = |name: &str, value: String| headers.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
+        add("topic", batch.rows.topic(origin).to_owned());
+        add("partition", origin.partition.to_string());
+        add("offset", origin.offset.to_string());
         if let Some(timestamp) = facts.timestamp {
-            say("timestamp", timestamp.to_string());
+            add("timestamp", timestamp.to_string());
         }
-        if let Some(id) = id {
-            say("id", id.chars().take(ID).collect());
+        if let Some(id) = letter.id {
+            add("id", id.chars().take(ID).collect());
         }
-        say("pipeline", self.pipeline.clone());
-        say("stage", reason.stage.clone());
+        add("pipeline", self.pipeline.clone());
+        add("stage", reason.stage.clone());
         if let Some(release) = &reason.release {
-            say("release", release.clone());
+            add("release", release.clone());
         }
-        if let Some(revision) = revision {
-            say("revision", revision.to_string());
+        if let Some(revision) = letter.revision {
+            add("revision", revision.to_string());
         }
-        say("reason", reason.code.clone());
-        say("message", reason.message.clone());
+        add("reason", reason.code.clone());
+        add("message", reason.message.clone());
         if !reason.log.is_empty() {
-            say("log", reason.log.clone());
+            add("log", reason.log.clone());
         }
-        say("attempts", "1".into());
-        say("instance", self.instance.clone());
-        say("time", now.to_string());
+        add("attempts", "1".into());
+        add("instance", self.instance.clone());
+        add("time", letter.time.to_string());
         let value = batch.value(row);
         if !with_value && let Some(value) = value {
-            say("value-size", value.len().to_string());
-            say("value-digest", Digest::of(value).to_string());
+            add("value-size", value.len().to_string());
+            add("value-digest", Digest::of(value).to_string());
         }
         let key = batch.rows.key(facts).map(|key| outputs.put(key));
         let value = value.filter(|_| with_value).map(|value| outputs.put(value));

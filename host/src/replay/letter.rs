@@ -120,7 +120,7 @@ fn facts(headers: &Headers) -> Result<(Facts, usize), String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::record::dead_letter::{Blame, Letterhead, Reason};
+    use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
     use crate::record::output::Outputs;
     use crate::record::{BatchBuilder, Origin, TopicIndex, Topics};
 
@@ -144,8 +144,10 @@ pub(super) mod tests {
             stage: stage.into(),
             release: Some("csv@0c1d".into()),
         };
-        let head = Letterhead { pipeline: "iris".into(), instance: "here".into() };
-        head.write(&mut outputs, &builder.finish(), 0, Some("k"), Revision::new(17), &reason, with_value, 99);
+        let writer = DeadLetterWriter { pipeline: "iris".into(), instance: "here".into() };
+        let (id, revision) = (Some("k"), Revision::new(17));
+        let letter = DeadLetter { reason: &reason, id, revision, with_value, time: 99 };
+        writer.write(&mut outputs, &builder.finish(), 0, &letter);
         *outputs.records.remove(0).headers.unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! Dead letters read back: parsed, selected, looked through, replayed.
+//! Dead letters read back: parsed, selected, replayed.
 
 mod letter;
 pub mod process;

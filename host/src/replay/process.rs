@@ -69,7 +69,7 @@ impl Progress {
 pub struct Shared(Arc<Mutex<Progress>>);
 
 impl Shared {
-    pub fn look(&self) -> Progress {
+    pub fn latest(&self) -> Progress {
         self.locked().clone()
     }
 
@@ -92,8 +92,8 @@ impl Shared {
     }
 }
 
-/// What a first look at the topic settled.
-pub struct Looked {
+/// What a replay is about, as the topic was when it was read for it.
+pub struct Selected {
     pub progress: Progress,
     pub letters: Letters,
 }
@@ -119,11 +119,11 @@ impl Letters {
     }
 }
 
-/// Looks through the topic: what is meant, and whether this pipeline can take it. `each` sees the letters that are.
+/// Reads the topic for the letters that are meant, and whether this pipeline can take them; `each` is given those.
 ///
 /// # Errors
 /// When the topic cannot be read, or a letter is of a stage that the pipeline does not have.
-pub fn look(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Result<Looked> {
+pub fn select(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Result<Selected> {
     let mut letters =
         Letters { selection: request.selection.clone(), max_attempts: request.max_attempts, ..Letters::default() };
     let mut progress = Progress::default();
@@ -157,7 +157,7 @@ pub fn look(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Res
             each(letter);
         }
     }
-    Ok(Looked { progress, letters })
+    Ok(Selected { progress, letters })
 }
 
 /// Whether the pipeline can take a letter.
@@ -412,9 +412,9 @@ mod tests {
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.aborted();
         replay.committed();
-        assert_eq!((progress.look().done(), stop.is_set()), (0, false));
+        assert_eq!((progress.latest().done(), stop.is_set()), (0, false));
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.committed();
-        assert_eq!((progress.look().emitted, stop.is_set()), (1, true));
+        assert_eq!((progress.latest().emitted, stop.is_set()), (1, true));
     }
 }

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::record::output::Counts;
 
-/// What is looked at.
+/// The time whose records are counted.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Transactions that are counted together.
 const BUCKET: Duration = Duration::from_secs(1);
-/// Fewer dead letters than this say nothing.
+/// Fewer dead letters than these are no sign of a change upstream.
 pub const FEW: u64 = 10;
 
 /// One worker's last minute.

@@ -1,5 +1,5 @@
 //! The classes of failure on the way to and from Kafka, each with one action of the worker's.
-//! (A plugin's failure is `wasm::Failure`: it concerns rows, or as `Halt` what runs, never the way.)
+//! (A plugin's failure is the sandbox's `Failure`: it concerns rows, or as `Halt` what runs, never the way.)
 
 use crate::record::Origin;
 use crate::record::output::Halt;

@@ -66,7 +66,7 @@ pub trait Source {
 
     /// Waits at most `wait`.
     fn next(&mut self, wait: Duration) -> Result<Event, Fault>;
-    /// Starts to read them from there; none of them is paused then.
+    /// Starts to read them from there, beside those that are read already; none of them is paused then.
     fn assign(&mut self, positions: &[Position]) -> Result<(), Fault>;
     /// Stops, and forgets their records that are not processed.
     fn unassign(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault>;

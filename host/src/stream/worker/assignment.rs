@@ -22,7 +22,7 @@ where
 {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         if partitions.is_empty() && self.partitions.is_any_pending() {
-            // They are tried again in their time.
+            // Nothing new was given, and those that wait are tried again in their time.
             return Ok(());
         }
         self.partitions.add(partitions);
@@ -40,11 +40,11 @@ where
                 if self.reporting.error(fault.to_string()) {
                     tracing::warn!(%fault, "the assigned partitions cannot be started yet");
                 }
-                self.partitions.start.failed(self.clock.now());
+                self.partitions.retry_start.failed(self.clock.now());
                 return Ok(());
             }
         };
-        self.partitions.start.succeeded();
+        self.partitions.retry_start.succeeded();
         self.process.assigned(&places.iter().map(|(partition, _)| *partition).collect::<Vec<_>>());
         for (partition, place) in places {
             self.partitions.set_restoring(partition, place);
@@ -64,7 +64,7 @@ where
     pub(super) fn restore(&mut self, wait: Duration) -> Result<(), Fault> {
         match self.process.restore(wait) {
             Ok(Restored { left }) => {
-                self.partitions.restore.succeeded();
+                self.partitions.retry_restore.succeeded();
                 self.go_on(&left)
             }
             Err(fault) => self.restore_failed(fault),
@@ -93,7 +93,7 @@ where
             tracing::warn!(%fault, "what is remembered of the assigned partitions cannot be restored yet");
         }
         self.reporting.outdated();
-        self.partitions.restore.failed(self.clock.now());
+        self.partitions.retry_restore.failed(self.clock.now());
         Ok(())
     }
 
@@ -110,7 +110,7 @@ where
         if !left.is_empty() {
             self.reporting.outdated();
         }
-        // While a transaction is in doubt none can begin.
+        // What is read needs a transaction, and while one is in doubt none can begin.
         if ready.is_empty() || self.transactions.in_doubt().is_some() { Ok(()) } else { self.start(&ready) }
     }
 
@@ -168,7 +168,7 @@ where
         let has_lost_nothing = lost && !self.transactions.is_open();
         let fault = let_go.err().or(closed.err().filter(|_| !has_lost_nothing));
         let recovered = fault.map_or(Ok(()), |fault| self.recover(fault));
-        // Whatever became of the transaction, and restored or not: it is another's now.
+        // Whatever became of the transaction, and restored or not: they are another member's now.
         self.process.unassigned(partitions);
         self.reporting.outdated();
         recovered
@@ -176,7 +176,7 @@ where
 
     pub(super) fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {
         if self.partitions.position(partition).is_none() {
-            // It was said before the partition went to another member, whose offset it is now.
+            // The client noticed it before the partition went to another member, whose offset it is now.
             return Ok(());
         }
         self.commit()?;

@@ -91,7 +91,9 @@ pub struct Worker<S, K, C, P> {
     process: P,
     handles: Handles<P>,
     bounds: Bounds,
+    /// The source's.
     topics: Topics,
+    /// What the report's state is derived from, with the hold; nothing else is.
     state: State,
     partitions: Partitions,
     transactions: Transactions,
@@ -152,7 +154,7 @@ where
 
     /// What the worker ran last: the next worker of its place goes on with it, and with partitions that it is given anew.
     pub fn into_process(mut self) -> P {
-        self.process.unassigned(&self.partitions.located());
+        self.process.unassigned(&self.partitions.names());
         self.source.close();
         self.process
     }
@@ -196,7 +198,7 @@ where
         if swap {
             self.swap()?;
         }
-        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.start.is_due(now) {
+        if (self.partitions.is_any_pending() || is_in_doubt) && self.partitions.retry_start.is_due(now) {
             self.start_pending()?;
         }
         if self.restores() {
@@ -210,7 +212,7 @@ where
 
     /// Whether something is to be restored, and its time has come.
     fn restores(&self) -> bool {
-        self.partitions.is_any_restoring() && self.partitions.restore.is_due(self.clock.now())
+        self.partitions.is_any_restoring() && self.partitions.retry_restore.is_due(self.clock.now())
     }
 
     /// Commits what is open and leaves the group.
@@ -252,8 +254,12 @@ where
         let group = self.source.group()?;
         planted_mistake!(OFFSETS_FIRST, self.source.commit(&positions, &metadata)?);
         self.sink.commit(&positions, &metadata, group, deadline)?;
-        if !self.sink.is_transactional() {
-            self.source.commit(&positions, &metadata)?;
+        if !self.sink.is_transactional()
+            && let Err(fault) = self.source.commit(&positions, &metadata)
+        {
+            // The answer may be all that was lost.
+            self.transactions.doubt();
+            return Err(fault);
         }
         self.reporting.timed(self.clock.now().saturating_duration_since(now));
         if let Some(transaction) = self.transactions.take_open() {
@@ -262,7 +268,7 @@ where
         Ok(())
     }
 
-    /// What was staged in a transaction that is committed now.
+    /// Applies what was staged in a transaction that is committed now.
     fn apply(&mut self, transaction: &Transaction) {
         self.process.committed();
         self.partitions.moved(&transaction.positions());
@@ -317,7 +323,7 @@ where
     fn publish(&mut self) {
         let partitions = self.partitions.reports(&self.topics, |partition| self.source.end(partition));
         let (now, unix_ms) = (self.clock.now(), self.clock.unix_ms());
-        self.reporting.publish((self.state, self.held), self.process.revision(), partitions, now, unix_ms);
+        self.reporting.publish(self.state, self.held, self.process.revision(), partitions, now, unix_ms);
         let runs = self.process.revision().filter(|_| self.state == State::Running && !self.held);
         if std::mem::replace(&mut self.runs, runs) != runs {
             self.handles.hold.runs(self.handles.worker, runs);

@@ -66,14 +66,14 @@ pub(super) struct Place {
 pub(super) struct Partitions {
     all: BTreeMap<TopicPartition, Partition>,
     /// When pending ones are tried again.
-    pub(super) start: Retry,
+    pub(super) retry_start: Retry,
     /// When a restore that failed goes on.
-    pub(super) restore: Retry,
+    pub(super) retry_restore: Retry,
 }
 
 impl Partitions {
     pub(super) fn new() -> Self {
-        Self { all: BTreeMap::new(), start: Retry::new(START), restore: Retry::new(RESTORE) }
+        Self { all: BTreeMap::new(), retry_start: Retry::new(START), retry_restore: Retry::new(RESTORE) }
     }
 
     /// They are ours, and wait to be started.
@@ -87,6 +87,10 @@ impl Partitions {
 
     pub(super) fn clear(&mut self) {
         self.all.clear();
+    }
+
+    pub(super) fn names(&self) -> Vec<TopicPartition> {
+        self.all.keys().copied().collect()
     }
 
     pub(super) fn contains(&self, partition: TopicPartition) -> bool {

@@ -126,12 +126,16 @@ where
     }
 
     fn seek_committed(&mut self) -> Result<(), Fault> {
+        planted_mistake!(REWIND_FROM_MEMORY, {
+            let remembered = self.partitions.positions();
+            self.locate(&self.partitions.started())?;
+            return self.source.seek(&remembered);
+        });
         let reading = self.partitions.reading();
         let places = self.locate(&self.partitions.started())?;
         let mut positions: Vec<Position> = (places.iter())
             .map(|(partition, place)| Position { partition: *partition, offset: place.position })
             .collect();
-        planted_mistake!(REWIND_FROM_MEMORY, positions = self.partitions.positions());
         planted_mistake!(NO_SEEK, positions.clear());
         self.source.seek(&positions)?;
         self.partitions.moved(&positions);

@@ -84,7 +84,8 @@ impl Reporting {
 
     pub(super) fn publish(
         &mut self,
-        (state, held): (State, bool),
+        state: State,
+        held: bool,
         revision: Option<Revision>,
         partitions: Vec<PartitionReport>,
         now: Instant,
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     fn published(reporting: &mut Reporting, state: State, held: bool) -> WorkerState {
-        reporting.publish((state, held), None, Vec::new(), Instant::now(), 0);
+        reporting.publish(state, held, None, Vec::new(), Instant::now(), 0);
         reporting.publisher.latest().state
     }
 
@@ -131,7 +132,7 @@ mod tests {
     fn a_report_is_renewed_in_its_time_and_at_once_when_something_changed() {
         let (mut reporting, now) = (Reporting::new(Publisher::default()), Instant::now());
         assert!(reporting.is_due(now));
-        reporting.publish((State::Running, false), None, Vec::new(), now, 0);
+        reporting.publish(State::Running, false, None, Vec::new(), now, 0);
         assert!(!reporting.is_due(now + RENEWAL - Duration::from_millis(1)));
         assert!(reporting.is_due(now + RENEWAL));
         reporting.outdated();

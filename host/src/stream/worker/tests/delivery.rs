@@ -144,6 +144,21 @@ fn at_least_once_commits_offsets_only_after_the_outputs() {
 }
 
 #[test]
+fn at_least_once_counts_what_was_committed_though_the_answer_was_lost() {
+    let mut world = diary().at_least_once();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.fails("offsets", Fault::Abortable("no answer came".into()));
+    world.committed_by_another(0, 3, "r7");
+    world.heard();
+    world.interval();
+    let heard = world.heard();
+    assert_eq!(heard, ["commit 0@3 r7", "offsets 0@3 r7", "abort", "committed? 0", "effects applied", "seek 0@3"]);
+    assert_eq!((world.report().counts.records, world.report().transactions), (3, 1));
+}
+
+#[test]
 fn at_least_once_loses_nothing_when_a_flush_or_a_commit_of_offsets_fails() {
     for call in ["commit", "offsets"] {
         let mut world = world().at_least_once();

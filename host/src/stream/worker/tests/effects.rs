@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::above::feedback::{self, Feedback, Figures, Kind};
 use super::fakes::{BOUNDS, Ending, Journal, World, diary};
-use crate::record::dead_letter::Letterhead;
+use crate::record::dead_letter::DeadLetterWriter;
 use crate::record::{RecordId, Revision, Route, TopicIndex};
 use crate::stream::source::TopicPartition;
 use crate::stream::state::Empty;
@@ -24,11 +24,11 @@ impl Score for ZeroOne {
         outcomes: &[Outcome],
         _deadline: Duration,
     ) -> Result<Vec<Judgement>, Failure> {
-        let judge = |(row, outcome): (usize, &Outcome)| {
+        let score = |(row, outcome): (usize, &Outcome)| {
             let loss = if outcome.predicted == outcome.truth { 0.0 } else { 1.0 };
             Judgement { row: row as u32, loss, weight: 1.0, accepted: true, reason: None }
         };
-        Ok(outcomes.iter().enumerate().map(judge).collect())
+        Ok(outcomes.iter().enumerate().map(score).collect())
     }
 }
 
@@ -40,7 +40,7 @@ fn feedback() -> (World<Feedback>, Figures) {
         bounds: feedback::Bounds { wait_ms: 1_000, entries: 100 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
-        letterhead: Letterhead { pipeline: "fake".into(), instance: "here".into() },
+        dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
     };
     let figures = Figures::default();

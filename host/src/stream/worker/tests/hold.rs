@@ -150,7 +150,7 @@ fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
 }
 
 #[test]
-fn a_release_that_is_trusted_is_not_judged_any_more() {
+fn a_release_that_is_trusted_is_not_taken_back_any_more() {
     let mut world = trying(Trial::Proven, BOUNDS);
     write(&mut world, 0, 20);
     world.settle();
