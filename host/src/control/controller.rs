@@ -79,7 +79,8 @@ impl Controller {
     ) -> Result<(Self, JoinHandle<()>)> {
         let releases = stager.releases(&plan).with_context(|| format!("pipeline {}", plan.name))?;
         let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
-        let stage = Arc::new(move |deployment: &_, trial| opener.stage(&staging_plan, deployment, trial, workers));
+        let stage =
+            Arc::new(move |deployment: &_, probation| opener.stage(&staging_plan, deployment, probation, workers));
         let (inbox, hold, thread) = Runner::start(&plan.name, directory.clone(), stage, slots)?;
         let reason = format!("applied from {}", plan.file.display());
         let controller = Self { plan, hold, stager, directory, inbox };

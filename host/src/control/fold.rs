@@ -11,7 +11,7 @@ use super::deployment::{Deployment, Release, Releases};
 use super::history::History;
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
-use crate::stream::process::Trial;
+use crate::stream::process::Probation;
 
 /// Deployments that are staged at the same time, at most: each compiles and opens on a thread of its own.
 const STAGED_AT_ONCE: usize = 8;
@@ -59,7 +59,7 @@ pub enum Effect {
     Stage {
         of: CommandId,
         deployment: Deployment,
-        trial: Trial,
+        probation: Probation,
     },
     /// Put what was staged into the workers' slots.
     HandOver {
@@ -146,12 +146,12 @@ impl Fold {
 
     /// Has the command's deployment staged. Its answer comes when that has come to something.
     fn stage(&mut self, staging: Staging) {
-        let trial = match (staging.deployment.on_probation, self.previous_to(&staging.deployment)) {
-            (false, _) => Trial::Proven,
-            (true, false) => Trial::First,
-            (true, true) => Trial::Replaceable,
+        let probation = match (staging.deployment.on_probation, self.previous_to(&staging.deployment)) {
+            (false, _) => Probation::Passed,
+            (true, false) => Probation::First,
+            (true, true) => Probation::Replaceable,
         };
-        self.effects.push(Effect::Stage { of: self.id, deployment: staging.deployment.clone(), trial });
+        self.effects.push(Effect::Stage { of: self.id, deployment: staging.deployment.clone(), probation });
         self.next.staging.insert(self.id, staging);
     }
 

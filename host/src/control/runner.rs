@@ -22,7 +22,7 @@ use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::pause::{Cause, Pause};
-use crate::stream::process::Trial;
+use crate::stream::process::Probation;
 use crate::stream::slot::Slot;
 
 /// How long a deployment waits to be taken by every running worker before its command is answered.
@@ -31,7 +31,7 @@ const TAKEN: Duration = Duration::from_secs(10);
 pub type Answer = Result<Outcome, Refused>;
 
 /// Opens a deployment: one process for each worker.
-pub type Stage<P> = dyn Fn(&Deployment, Trial) -> Result<Vec<P>> + Send + Sync;
+pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sync;
 
 /// Where commands go, and where what is known is read.
 pub struct Inbox<P> {
@@ -199,7 +199,7 @@ impl<P: Send + 'static> Runner<P> {
         match effect {
             // Done before the state was anybody's to see.
             Effect::Remember => {}
-            Effect::Stage { of, deployment, trial } => self.stage(of, deployment, trial),
+            Effect::Stage { of, deployment, probation } => self.stage(of, deployment, probation),
             Effect::HandOver { of } => {
                 for (slot, process) in self.slots.iter().zip(self.staged.remove(&of).unwrap_or_default()) {
                     slot.put(process);
@@ -218,11 +218,11 @@ impl<P: Send + 'static> Runner<P> {
         }
     }
 
-    fn stage(&mut self, of: CommandId, deployment: Deployment, trial: Trial) {
+    fn stage(&mut self, of: CommandId, deployment: Deployment, probation: Probation) {
         let (stage, messages) = (self.stage.clone(), self.inbox.messages.clone());
         let open = move || {
             // The stack of a panic is logged by its hook; the command must have its answer all the same.
-            let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, trial)))
+            let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, probation)))
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("staging panicked; the log says where")));
             let _ = messages.send(Message::Opened { of, opened });
         };

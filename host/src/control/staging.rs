@@ -15,7 +15,7 @@ use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::Writer;
 use crate::record::{Revision, Route, Routes};
-use crate::stream::process::Trial;
+use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::instance::Opening;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
@@ -97,10 +97,16 @@ impl Stager {
     ///
     /// # Errors
     /// As `open`.
-    pub fn stage(&self, plan: &Plan, deployment: &Deployment, trial: Trial, workers: usize) -> Result<Vec<Pipeline>> {
+    pub fn stage(
+        &self,
+        plan: &Plan,
+        deployment: &Deployment,
+        probation: Probation,
+        workers: usize,
+    ) -> Result<Vec<Pipeline>> {
         let open = |_| {
             let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
-            pipeline.trial = trial;
+            pipeline.probation = probation;
             Ok(pipeline)
         };
         (0..workers).map(open).collect()

@@ -22,7 +22,7 @@ use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
 use crate::record::{Batch, Headers, Origin, RecordId, Revision, Route, id};
-use crate::stream::process::{Forced, Process, Trial};
+use crate::stream::process::{Forced, Probation, Process};
 use sandpiper_sandbox::wit::latest::Rejection;
 
 /// What a pipeline does with records, whatever it runs.
@@ -64,7 +64,7 @@ impl Settings {
 /// The stages of one revision, opened.
 pub struct Pipeline {
     pub revision: Revision,
-    pub trial: Trial,
+    pub probation: Probation,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
     /// Parser and classifier, where the pipeline predicts.
@@ -78,7 +78,7 @@ impl Pipeline {
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
-        Self { revision, trial: Trial::Proven, settings, transforms, model }
+        Self { revision, probation: Probation::Passed, settings, transforms, model }
     }
 }
 
@@ -112,8 +112,8 @@ impl Process for Pipeline {
         Some(self.revision)
     }
 
-    fn trial(&self) -> Trial {
-        self.trial
+    fn probation(&self) -> Probation {
+        self.probation
     }
 }
 

@@ -37,8 +37,8 @@ pub trait Process: Send + 'static {
     fn revision(&self) -> Option<Revision> {
         None
     }
-    fn trial(&self) -> Trial {
-        Trial::Proven
+    fn probation(&self) -> Probation {
+        Probation::Passed
     }
 }
 
@@ -54,9 +54,9 @@ pub struct Refusal {
 
 /// How much what runs is trusted.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Trial {
+pub enum Probation {
     /// It has passed its probation, or goes back to one that had.
-    Proven,
+    Passed,
     /// On probation, with nothing to go back to.
     First,
     /// On probation; when it fails the one before takes its records.

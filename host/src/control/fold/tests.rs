@@ -115,7 +115,7 @@ fn the_files_wish_is_the_first_revision_and_the_same_wish_stands() {
     // The process ends: only the history is left of it.
     story.control = Control { pipeline: "iris".into(), history: story.control.history.clone(), ..Control::default() };
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "again".into() });
-    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::Proven, .. }]), "{:?}", story.effects);
+    assert!(matches!(&story.effects[..], [Effect::Stage { probation: Probation::Passed, .. }]), "{:?}", story.effects);
     story.tell(Action::Staged { of });
     assert!(!story.effects.contains(&Effect::Remember), "nothing has changed");
     assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })));
@@ -126,7 +126,11 @@ fn the_files_wish_is_the_first_revision_and_the_same_wish_stands() {
 fn a_file_that_asks_for_something_else_is_a_new_revision_on_probation() {
     let mut story = Story::running();
     let of = story.tell(Action::Wish { releases: Box::new(releases("logistic")), reason: "applied".into() });
-    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::Replaceable, .. }]), "{:?}", story.effects);
+    assert!(
+        matches!(&story.effects[..], [Effect::Stage { probation: Probation::Replaceable, .. }]),
+        "{:?}",
+        story.effects
+    );
     story.tell(Action::Staged { of });
     assert_eq!(story.runs(), (2, "logistic".into()));
     assert!(story.control.history.current().unwrap().on_probation);
@@ -287,7 +291,7 @@ fn a_revision_that_fails_on_probation_holds_the_workers_and_the_one_before_takes
 fn a_failed_revision_with_nothing_before_it_pauses() {
     let mut story = Story::default();
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
-    assert!(matches!(&story.effects[..], [Effect::Stage { trial: Trial::First, .. }]));
+    assert!(matches!(&story.effects[..], [Effect::Stage { probation: Probation::First, .. }]));
     story.tell(Action::Staged { of });
     let failed = story.tell(Action::Failed { revision: revision(1), why: "it traps".into() });
     assert!(matches!(story.answer(failed), Ok(Outcome::Paused { pause }) if pause.cause == Cause::Release));

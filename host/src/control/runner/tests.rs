@@ -85,7 +85,7 @@ fn releases(classifier: &str) -> Releases {
 fn stand(journal: Arc<InMemory>) -> Stand {
     let (gate, slot) = (Arc::new(Gate::default()), Arc::new(Slot::new().unwrap()));
     let turns = gate.clone();
-    let stage = Arc::new(move |deployment: &Deployment, _: Trial| {
+    let stage = Arc::new(move |deployment: &Deployment, _: Probation| {
         if deployment.reason == "panic" {
             panic!("staging has a mistake");
         }

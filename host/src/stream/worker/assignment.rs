@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::partitions::Place;
-use super::{State, Worker};
+use super::{Parts, State, Worker};
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
@@ -13,13 +13,7 @@ use crate::stream::source::{Position, Source, TopicPartition};
 use crate::stream::state::{Progress, Restored};
 use crate::stream::transaction::{Transaction, metadata, revision_in};
 
-impl<S, K, C, P> Worker<S, K, C, P>
-where
-    S: Source,
-    K: Sink<Group = S::Group>,
-    C: Clock,
-    P: Process,
-{
+impl<W: Parts> Worker<W> {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
         if partitions.is_empty() && self.partitions.is_any_pending() {
             // Nothing new was given, and those that wait are tried again in their time.

@@ -2,21 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::Worker;
+use super::{Parts, Worker};
 use crate::stream::clock::Clock;
 use crate::stream::fault::Fault;
 use crate::stream::pause::{Cause, Pause};
-use crate::stream::process::Process;
-use crate::stream::sink::Sink;
 use crate::stream::source::Source;
 
-impl<S, K, C, P> Worker<S, K, C, P>
-where
-    S: Source,
-    K: Sink<Group = S::Group>,
-    C: Clock,
-    P: Process,
-{
+impl<W: Parts> Worker<W> {
     /// Partitions and positions are kept, and what was read ahead is read again afterwards.
     pub(super) fn hold(&mut self, on: bool) -> Result<(), Fault> {
         if on {

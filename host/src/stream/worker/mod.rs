@@ -25,7 +25,7 @@ use crate::stream::failpoint::planted_mistake;
 use crate::stream::fault::Fault;
 use crate::stream::hold::Hold;
 use crate::stream::pause::Cause;
-use crate::stream::process::{Process, Trial};
+use crate::stream::process::{Probation, Process};
 use crate::stream::report::Publisher;
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
@@ -34,7 +34,7 @@ use crate::stream::stop::Stop;
 use crate::stream::transaction::{Bounds, Transaction, metadata};
 use partitions::Partitions;
 pub use probation::PROBATION;
-use probation::Probation;
+use probation::ProbationCount;
 use reporting::Reporting;
 use transactions::Transactions;
 
@@ -83,13 +83,28 @@ enum State {
     Stopped,
 }
 
+/// What a worker is made of: where its records come from, where its outputs go, what time it is, and what it runs.
+pub trait Parts {
+    type Source: Source;
+    type Sink: Sink<Group = <Self::Source as Source>::Group>;
+    type Clock: Clock;
+    type Process: Process;
+}
+
+impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Parts for (S, K, C, P) {
+    type Source = S;
+    type Sink = K;
+    type Clock = C;
+    type Process = P;
+}
+
 /// A running loop.
-pub struct Worker<S, K, C, P> {
-    source: S,
-    sink: K,
-    clock: C,
-    process: P,
-    handles: Handles<P>,
+pub struct Worker<W: Parts> {
+    source: W::Source,
+    sink: W::Sink,
+    clock: W::Clock,
+    process: W::Process,
+    handles: Handles<W::Process>,
     bounds: Bounds,
     /// The source's.
     topics: Topics,
@@ -99,7 +114,7 @@ pub struct Worker<S, K, C, P> {
     transactions: Transactions,
     /// Whether the workers are held, as this one has answered it.
     held: bool,
-    probation: Probation,
+    probation: ProbationCount,
     breaker: Breaker,
     /// Of one batch; its memory serves the next.
     outputs: Outputs,
@@ -108,13 +123,7 @@ pub struct Worker<S, K, C, P> {
     runs: Option<Revision>,
 }
 
-impl<S, K, C, P> Worker<S, K, C, P>
-where
-    S: Source,
-    K: Sink<Group = S::Group>,
-    C: Clock,
-    P: Process,
-{
+impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Worker<(S, K, C, P)> {
     /// `topics` are the source's.
     pub fn new(source: S, sink: K, clock: C, process: P, handles: Handles<P>, bounds: Bounds, topics: Topics) -> Self {
         let reporting = Reporting::new(handles.report.clone());
@@ -130,14 +139,16 @@ where
             partitions: Partitions::new(),
             transactions: Transactions::default(),
             held: false,
-            probation: Probation::default(),
+            probation: ProbationCount::default(),
             breaker: Breaker::new(bounds.pause_above),
             outputs: Outputs::default(),
             reporting,
             runs: None,
         }
     }
+}
 
+impl<W: Parts> Worker<W> {
     /// Runs until it is told to stop, then leaves the group.
     ///
     /// # Errors
@@ -153,7 +164,7 @@ where
     }
 
     /// What the worker ran last: the next worker of its place goes on with it, and with partitions that it is given anew.
-    pub fn into_process(mut self) -> P {
+    pub fn into_process(mut self) -> W::Process {
         self.process.unassigned(&self.partitions.names());
         self.source.close();
         self.process
@@ -244,7 +255,7 @@ where
     /// Closes the open transaction, if there is one.
     fn commit(&mut self) -> Result<(), Fault> {
         let Some(transaction) = self.transactions.open() else { return Ok(()) };
-        if let Some(why) = probation::failure(self.trial(), &transaction.counts) {
+        if let Some(why) = probation::failure(self.probation(), &transaction.counts) {
             return Err(Fault::Halt(Halt::Release(why)));
         }
         let (positions, metadata) = (transaction.positions(), metadata(self.process.revision()));
@@ -275,7 +286,7 @@ where
         self.transactions.settled(transaction);
         self.reporting.committed(&transaction.counts, self.process.revision());
         self.publish();
-        if self.trial() != Trial::Proven
+        if self.probation() != Probation::Passed
             && self.probation.add(&transaction.counts)
             && let Some(revision) = self.process.revision()
         {
@@ -285,10 +296,10 @@ where
     }
 
     /// How much the running release is trusted: as soon as one worker has tried it enough, everywhere.
-    fn trial(&self) -> Trial {
+    fn probation(&self) -> Probation {
         match self.process.revision() {
-            Some(revision) if self.handles.hold.has_passed(revision) => Trial::Proven,
-            _ => self.process.trial(),
+            Some(revision) if self.handles.hold.has_passed(revision) => Probation::Passed,
+            _ => self.process.probation(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::record::output::Counts;
 use crate::stream::breaker::FEW;
-use crate::stream::process::Trial;
+use crate::stream::process::Probation;
 
 /// Records after which a release is trusted, of each worker.
 pub const PROBATION: u64 = 10_000;
@@ -11,11 +11,11 @@ const ONE_IN: u64 = 20;
 
 /// What the running release has committed here while it is on probation.
 #[derive(Default)]
-pub(super) struct Probation {
+pub(super) struct ProbationCount {
     records: u64,
 }
 
-impl Probation {
+impl ProbationCount {
     /// Adds a committed transaction; whether the release has passed.
     pub(super) fn add(&mut self, counts: &Counts) -> bool {
         self.records += counts.records;
@@ -29,12 +29,12 @@ impl Probation {
 }
 
 /// Why what failed in a transaction is the failure of its release, when it is.
-pub(super) fn failure(trial: Trial, counts: &Counts) -> Option<String> {
-    let least = match trial {
-        Trial::Proven => return None,
+pub(super) fn failure(probation: Probation, counts: &Counts) -> Option<String> {
+    let least = match probation {
+        Probation::Passed => return None,
         // With nothing to go back to, a single record must not stop everything.
-        Trial::First => FEW,
-        Trial::Replaceable => 1,
+        Probation::First => FEW,
+        Probation::Replaceable => 1,
     };
     if counts.failed < least || counts.failed * ONE_IN <= counts.records {
         return None;
@@ -60,21 +60,21 @@ mod tests {
 
     #[test]
     fn a_release_fails_above_one_record_in_twenty_and_not_at_it() {
-        assert_eq!(failure(Trial::Replaceable, &counts(20, 1)), None);
-        let why = failure(Trial::Replaceable, &counts(19, 1)).unwrap();
+        assert_eq!(failure(Probation::Replaceable, &counts(20, 1)), None);
+        let why = failure(Probation::Replaceable, &counts(19, 1)).unwrap();
         assert_eq!(why, "it failed on 1 of 19 records of one transaction (1 plugin-trap)");
     }
 
     #[test]
     fn the_first_release_fails_on_more_than_a_few_and_a_trusted_one_on_none() {
-        assert_eq!(failure(Trial::First, &counts(9, 9)), None);
-        assert!(failure(Trial::First, &counts(10, 10)).is_some());
-        assert_eq!(failure(Trial::Proven, &counts(1_000, 1_000)), None);
+        assert_eq!(failure(Probation::First, &counts(9, 9)), None);
+        assert!(failure(Probation::First, &counts(10, 10)).is_some());
+        assert_eq!(failure(Probation::Passed, &counts(1_000, 1_000)), None);
     }
 
     #[test]
     fn a_probation_ends_with_enough_records_of_one_release() {
-        let mut probation = Probation::default();
+        let mut probation = ProbationCount::default();
         assert!(!probation.add(&counts(PROBATION - 1, 0)));
         probation.restart();
         assert!(!probation.add(&counts(PROBATION - 1, 0)));

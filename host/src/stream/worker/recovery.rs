@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{State, Worker};
+use super::{Parts, State, Worker};
 use crate::record::output::Halt;
 use crate::stream::backoff::Backoff;
 use crate::stream::clock::Clock;
@@ -17,13 +17,7 @@ use crate::stream::source::{Committed, Position, Source, TopicPartition};
 /// Between two attempts to come back.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
-impl<S, K, C, P> Worker<S, K, C, P>
-where
-    S: Source,
-    K: Sink<Group = S::Group>,
-    C: Clock,
-    P: Process,
-{
+impl<W: Parts> Worker<W> {
     /// Brings the worker back to what is committed, or gives up when only a person can help.
     pub(super) fn recover(&mut self, fault: Fault) -> Result<(), Fault> {
         let mut fault = fault;

@@ -8,7 +8,7 @@ use crate::record::Route;
 use crate::record::output::Halt;
 use crate::stream::hold::WorkerEvent;
 use crate::stream::pause::{Cause, Pause};
-use crate::stream::process::Trial;
+use crate::stream::process::Probation;
 use crate::stream::report::WorkerState;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::PROBATION;
@@ -18,15 +18,15 @@ fn pause() -> Pause {
 }
 
 /// A pipeline that fails on the record `poison`, at that revision.
-fn fragile(revision: u64, trial: Trial) -> Pipeline {
+fn fragile(revision: u64, probation: Probation) -> Pipeline {
     let model = fakes::model(revision, 1, &["x"], None);
     let mut pipeline = Pipeline::new(fakes::revision(revision), fakes::settings().into(), Vec::new(), Some(model));
-    pipeline.trial = trial;
+    pipeline.probation = probation;
     pipeline
 }
 
-fn trying(trial: Trial, bounds: Bounds) -> World<Pipeline> {
-    let mut world = World::of(fragile(7, trial), Journal::default(), bounds);
+fn trying(probation: Probation, bounds: Bounds) -> World<Pipeline> {
+    let mut world = World::of(fragile(7, probation), Journal::default(), bounds);
     world.assign(0);
     world
 }
@@ -92,7 +92,7 @@ fn a_partition_that_goes_during_a_pause_is_not_resumed() {
 
 #[test]
 fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_records() {
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     write(&mut world, 15, 1);
     world.step();
     world.interval();
@@ -103,7 +103,7 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
     assert!(world.letters().is_empty(), "nothing of a bad deploy reaches the dead letters");
     assert_eq!(world.processed(0), [0i64; 0], "held until it is decided what runs next");
 
-    // Before the brake is taken off, as the controller does it.
+    // Before the workers are let go, as control does it.
     world.offer(fakes::passing(8));
     world.hold.release();
     world.settle();
@@ -112,8 +112,8 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
 }
 
 #[test]
-fn a_brake_that_is_taken_off_in_the_same_moment_lets_nothing_through_under_the_old_release() {
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+fn a_hold_that_ends_in_the_same_moment_lets_nothing_through_under_the_old_release() {
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     write(&mut world, 0, 1);
     world.step();
     world.interval();
@@ -129,7 +129,7 @@ fn a_brake_that_is_taken_off_in_the_same_moment_lets_nothing_through_under_the_o
 
 #[test]
 fn one_failed_record_of_twenty_is_the_records_fault() {
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     write(&mut world, 19, 1);
     world.settle();
     assert_eq!((world.processed(0).len(), world.letters().len()), (19, 1));
@@ -138,7 +138,7 @@ fn one_failed_record_of_twenty_is_the_records_fault() {
 
 #[test]
 fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
-    let mut world = trying(Trial::First, BOUNDS);
+    let mut world = trying(Probation::First, BOUNDS);
     write(&mut world, 0, 9);
     world.settle();
     assert_eq!((world.letters().len(), world.told()), (9, vec![]));
@@ -151,7 +151,7 @@ fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
 
 #[test]
 fn a_release_that_is_trusted_is_not_taken_back_any_more() {
-    let mut world = trying(Trial::Proven, BOUNDS);
+    let mut world = trying(Probation::Passed, BOUNDS);
     write(&mut world, 0, 20);
     world.settle();
     assert_eq!((world.letters().len(), world.told()), (20, vec![]));
@@ -159,7 +159,7 @@ fn a_release_that_is_trusted_is_not_taken_back_any_more() {
 
 #[test]
 fn a_release_passes_its_probation_once() {
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     write(&mut world, PROBATION as usize, 0);
     world.settle();
     write(&mut world, 10, 0);
@@ -172,12 +172,12 @@ fn a_release_passes_its_probation_once() {
 
 #[test]
 fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     world.hold.pass(revision(7));
     write(&mut world, 0, 1);
     world.settle();
     assert_eq!((world.letters().len(), world.told()), (1, vec![WorkerEvent::Passed { revision: revision(7) }]));
-    let mut world = trying(Trial::Replaceable, BOUNDS);
+    let mut world = trying(Probation::Replaceable, BOUNDS);
     world.hold.pass(revision(6));
     write(&mut world, 0, 1);
     world.step();
@@ -187,7 +187,7 @@ fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
 
 #[test]
 fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
-    let mut world = trying(Trial::Proven, Bounds { pause_above: 0.2, ..BOUNDS });
+    let mut world = trying(Probation::Passed, Bounds { pause_above: 0.2, ..BOUNDS });
     write(&mut world, 30, 10);
     world.step();
     world.interval();

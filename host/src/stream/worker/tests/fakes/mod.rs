@@ -91,7 +91,7 @@ pub struct World<P: Process> {
     pub broker: Rc<RefCell<Broker>>,
     pub clock: HandClock,
     pub journal: Journal,
-    pub worker: Worker<Scripted, Ledger, HandClock, P>,
+    pub worker: Worker<(Scripted, Ledger, HandClock, P)>,
     pub hold: Arc<Hold>,
     events: mpsc::Receiver<WorkerEvent>,
     slot: Arc<Slot<P>>,
