@@ -113,14 +113,9 @@ pub fn render(status: &Status) -> Result<String> {
     for pipeline in &status.pipelines {
         let name = ("pipeline", pipeline.name.clone());
         let with = |more: Labels| -> Labels { std::iter::once(name.clone()).chain(more).collect() };
-        for (the_loop, worker) in workers(pipeline) {
+        for (role, worker) in workers(pipeline) {
             let with = |more: Labels| {
-                with(
-                    [("loop", the_loop.to_owned()), ("worker", worker.slot.to_string())]
-                        .into_iter()
-                        .chain(more)
-                        .collect(),
-                )
+                with([("loop", role.to_owned()), ("worker", worker.slot.to_string())].into_iter().chain(more).collect())
             };
             let dead: u64 = worker.dead_letters.values().sum();
             for (outcome, count) in [("emitted", worker.emitted), ("dropped", worker.dropped), ("dead-lettered", dead)]

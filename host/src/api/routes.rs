@@ -101,7 +101,7 @@ async fn livez(State(daemon): Shared) -> Response {
     health(Status::of(&daemon).pipelines.iter().filter_map(stuck).collect())
 }
 
-/// Ready: every loop runs, on the deployed revision.
+/// Ready: every loop runs, on the deployed revision, with what it remembers.
 async fn readyz(State(daemon): Shared) -> Response {
     let mut reasons = Vec::new();
     for pipeline in Status::of(&daemon).pipelines {
@@ -117,6 +117,8 @@ async fn readyz(State(daemon): Shared) -> Response {
                 "pipeline {}, worker {} has yet to take revision {revision}",
                 pipeline.name, worker.slot
             ));
+        } else if let Some(restoring) = pipeline.restoring() {
+            reasons.push(format!("pipeline {} restores what it remembers of {restoring}", pipeline.name));
         }
     }
     health(reasons)

@@ -170,6 +170,16 @@ impl PipelineStatus {
     }
 }
 
+impl PipelineStatus {
+    /// The first partition whose records wait until what a loop remembers of it is restored.
+    pub fn restoring(&self) -> Option<String> {
+        let workers = self.workers.iter().chain(self.feedback.iter().map(|feedback| &feedback.worker));
+        let mut partitions = workers.flat_map(|worker| &worker.partitions);
+        let waits = partitions.find(|partition| partition.restoring.is_some())?;
+        Some(format!("{} {}", waits.topic, waits.partition))
+    }
+}
+
 fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<&Tally>) -> Vec<ReleaseStatus> {
     let labelled = tally.iter().flat_map(|tally| tally.by_revision.keys());
     let revisions: BTreeSet<Revision> = records.keys().chain(labelled).copied().chain(history.revision()).collect();
@@ -212,7 +222,7 @@ impl WorkerStatus {
             swap_pauses_us: report.swap_pauses_us.clone(),
             last_error: report.last_error.clone(),
             at: report.at,
-            silent_ms: report.heard.map_or(0, |heard| heard.elapsed().as_millis() as u64),
+            silent_ms: report.published.map_or(0, |published| published.elapsed().as_millis() as u64),
         }
     }
 }

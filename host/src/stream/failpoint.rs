@@ -46,10 +46,10 @@ macro_rules! failpoint {
     ($point:ident) => {
         match $crate::stream::failpoint::pass($crate::stream::failpoint::$point) {
             None => {}
-            Some($crate::stream::failpoint::Told::Abort(text)) => {
+            Some($crate::stream::failpoint::Requested::Abort(text)) => {
                 return Err($crate::stream::fault::Fault::Abortable(text));
             }
-            Some($crate::stream::failpoint::Told::Unknown(text)) => {
+            Some($crate::stream::failpoint::Requested::Unknown(text)) => {
                 return Err($crate::stream::fault::Fault::Unknown(text));
             }
         }
@@ -78,7 +78,7 @@ pub(crate) use {failpoint, hangpoint, planted_mistake};
 
 /// The class of fault that a test asked for, and a message that says so.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Told {
+pub(crate) enum Requested {
     Abort(String),
     Unknown(String),
 }
@@ -110,28 +110,28 @@ fn configure(points: &str) -> Result<(), String> {
 }
 
 /// What a test wants to happen at a point. Where it wants the process killed, this does not return.
-pub(crate) fn pass(point: &str) -> Option<Told> {
-    let told = told(point)?;
-    match told.as_str() {
+pub(crate) fn pass(point: &str) -> Option<Requested> {
+    let action = requested(point)?;
+    match action.as_str() {
         "kill" => kill(),
-        "abort" => Some(Told::Abort(format!("told to abort at {point}"))),
-        _ => Some(Told::Unknown(format!("told {told:?} at {point}"))),
+        "abort" => Some(Requested::Abort(format!("told to abort at {point}"))),
+        _ => Some(Requested::Unknown(format!("told {action:?} at {point}"))),
     }
 }
 
 /// Whether a test turned that on.
 pub(crate) fn is_on(point: &str) -> bool {
-    told(point).is_some()
+    requested(point).is_some()
 }
 
 #[inline]
-fn told(point: &str) -> Option<String> {
-    if fail::has_failpoints() && CONFIGURED.load(Ordering::Relaxed) { asked(point) } else { None }
+fn requested(point: &str) -> Option<String> {
+    if fail::has_failpoints() && CONFIGURED.load(Ordering::Relaxed) { action_of(point) } else { None }
 }
 
 #[cfg_attr(not(test), allow(unused_variables, reason = "the macro is empty where there are no points"))]
-fn asked(point: &str) -> Option<String> {
-    fail::fail_point!(point, |told| Some(told.unwrap_or_default()));
+fn action_of(point: &str) -> Option<String> {
+    fail::fail_point!(point, |action| Some(action.unwrap_or_default()));
     None
 }
 

@@ -88,14 +88,14 @@ mod tests {
     use super::*;
     use crate::stream::pause::Cause;
 
-    fn heard() -> (Hold, mpsc::Receiver<WorkerEvent>) {
+    fn reporting() -> (Hold, mpsc::Receiver<WorkerEvent>) {
         let (send, events) = mpsc::channel();
         (Hold::new(false, move |event| drop(send.send(event))), events)
     }
 
     #[test]
     fn a_worker_that_fails_holds_the_others_before_anybody_has_decided() {
-        let (hold, events) = heard();
+        let (hold, events) = reporting();
         assert!(!hold.is_on());
         hold.fail(Some(Revision::FIRST), "it traps".into());
         assert!(hold.is_on());
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_pauses_says_why() {
-        let (hold, events) = heard();
+        let (hold, events) = reporting();
         let pause = Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
         hold.pause(pause.clone());
         assert!(hold.is_on());
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn what_has_passed_at_one_worker_has_passed_at_all_and_older_ones_with_it() {
-        let (hold, _events) = heard();
+        let (hold, _events) = reporting();
         let second = Revision::FIRST.next();
         assert!(!hold.has_passed(Revision::FIRST));
         hold.pass(Revision::FIRST);

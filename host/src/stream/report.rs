@@ -49,7 +49,7 @@ pub struct WorkerReport {
     /// Milliseconds since the Unix epoch.
     pub at: i64,
     /// The same moment by a clock that nobody sets; `None` before the first.
-    pub heard: Option<Instant>,
+    pub published: Option<Instant>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -101,7 +101,7 @@ impl Reporting {
             State::Running => WorkerState::Running,
         };
         (self.report.revision, self.report.partitions) = (revision, partitions);
-        (self.report.at, self.report.heard) = (unix_ms, Some(now));
+        (self.report.at, self.report.published) = (unix_ms, Some(now));
         self.publisher.publish(self.report.clone());
     }
 }

@@ -108,10 +108,10 @@ fn a_transaction_is_not_due_before_its_sink_has_rested() {
 #[test]
 fn without_a_record_there_is_no_transaction() {
     let mut world = bounded(BOUNDS);
-    world.heard();
+    world.calls();
     world.interval();
     world.interval();
-    assert!(world.heard().is_empty());
+    assert!(world.calls().is_empty());
     assert_eq!(world.report().transactions, 0);
 }
 
@@ -119,12 +119,12 @@ fn without_a_record_there_is_no_transaction() {
 fn many_batches_make_one_transaction() {
     let mut world = bounded(BOUNDS).in_batches_of(2);
     world.records(0, 0..6);
-    world.heard();
+    world.calls();
     for _ in 0..3 {
         world.step();
     }
     world.interval();
-    assert_eq!(world.heard(), ["begin", "send 2", "send 2", "send 2", "commit 0@6 r7"]);
+    assert_eq!(world.calls(), ["begin", "send 2", "send 2", "send 2", "commit 0@6 r7"]);
     assert_eq!(world.report().transactions, 1);
     assert_eq!(world.report().counts.records, 6);
 }

@@ -133,10 +133,10 @@ fn at_least_once_commits_offsets_only_after_the_outputs() {
     let mut world = diary().at_least_once();
     world.assign(0);
     world.records(0, 0..3);
-    world.heard();
+    world.calls();
     world.settle();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["begin", "process 3", "send 3", "commit 0@3 r7", "offsets 0@3 r7", "effects applied"],
         "the sink's commit is its flush, the offsets are the source's"
     );
@@ -151,9 +151,9 @@ fn at_least_once_counts_what_was_committed_though_the_answer_was_lost() {
     world.step();
     world.fails("offsets", Fault::Abortable("no answer came".into()));
     world.committed_by_another(0, 3, "r7");
-    world.heard();
+    world.calls();
     world.interval();
-    let heard = world.heard();
+    let heard = world.calls();
     assert_eq!(heard, ["commit 0@3 r7", "offsets 0@3 r7", "abort", "committed? 0", "effects applied", "seek 0@3"]);
     assert_eq!((world.report().counts.records, world.report().transactions), (3, 1));
 }

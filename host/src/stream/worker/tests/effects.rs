@@ -74,12 +74,12 @@ fn effects_are_applied_once_after_the_commit() {
     let mut world = diary().in_batches_of(2);
     world.assign(0);
     world.records(0, 0..4);
-    world.heard();
+    world.calls();
     world.step();
     world.step();
     world.interval();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["begin", "process 2", "send 2", "process 2", "send 2", "commit 0@4 r7", "effects applied"]
     );
 }
@@ -93,7 +93,7 @@ fn effects_are_discarded_once_on_an_abort_and_the_replay_stages_them_anew() {
     world.next_commit_ends(Ending::Abortable);
     world.interval();
     world.settle();
-    let effects: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("effects")).collect();
+    let effects: Vec<String> = world.calls().into_iter().filter(|line| line.starts_with("effects")).collect();
     assert_eq!(effects, ["effects discarded", "effects applied"]);
 }
 

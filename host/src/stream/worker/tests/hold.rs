@@ -46,11 +46,11 @@ fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
     world.assign(0);
     world.records(0, 0..2);
     world.step();
-    world.heard();
+    world.calls();
     world.hold.pause(pause());
     world.step();
     assert_eq!(world.processed(0), [0, 1]);
-    assert_eq!(world.heard(), ["commit 0@2 r7", "pause 0", "seek 0@2"]);
+    assert_eq!(world.calls(), ["commit 0@2 r7", "pause 0", "seek 0@2"]);
     assert_eq!(world.report().state, WorkerState::Paused);
     world.records(0, 2..4);
     world.interval();
@@ -96,7 +96,9 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
     write(&mut world, 15, 1);
     world.step();
     world.interval();
-    let Some(WorkerEvent::Failed { revision: failed, why }) = world.told().pop() else { panic!("nobody hears of it") };
+    let Some(WorkerEvent::Failed { revision: failed, why }) = world.events().pop() else {
+        panic!("nobody hears of it")
+    };
     assert_eq!(failed, Some(revision(7)));
     assert!(why.contains("1 of 16 records") && why.contains("plugin-trap"), "{why}");
     world.interval();
@@ -118,7 +120,7 @@ fn a_hold_that_ends_in_the_same_moment_lets_nothing_through_under_the_old_releas
     world.step();
     world.interval();
     world.step();
-    world.heard();
+    world.calls();
     world.offer(fakes::passing(8));
     world.hold.release();
     world.step();
@@ -133,7 +135,7 @@ fn one_failed_record_of_twenty_is_the_records_fault() {
     write(&mut world, 19, 1);
     world.settle();
     assert_eq!((world.processed(0).len(), world.letters().len()), (19, 1));
-    assert_eq!(world.told(), []);
+    assert_eq!(world.events(), []);
 }
 
 #[test]
@@ -141,11 +143,11 @@ fn with_nothing_to_go_back_to_a_few_failed_records_stop_nothing() {
     let mut world = trying(Probation::First, BOUNDS);
     write(&mut world, 0, 9);
     world.settle();
-    assert_eq!((world.letters().len(), world.told()), (9, vec![]));
+    assert_eq!((world.letters().len(), world.events()), (9, vec![]));
     write(&mut world, 0, 10);
     world.step();
     world.interval();
-    assert!(matches!(world.told().as_slice(), [WorkerEvent::Failed { .. }]));
+    assert!(matches!(world.events().as_slice(), [WorkerEvent::Failed { .. }]));
     assert_eq!(world.letters().len(), 9);
 }
 
@@ -154,7 +156,7 @@ fn a_release_that_is_trusted_is_not_taken_back_any_more() {
     let mut world = trying(Probation::Passed, BOUNDS);
     write(&mut world, 0, 20);
     world.settle();
-    assert_eq!((world.letters().len(), world.told()), (20, vec![]));
+    assert_eq!((world.letters().len(), world.events()), (20, vec![]));
 }
 
 #[test]
@@ -164,10 +166,10 @@ fn a_release_passes_its_probation_once() {
     world.settle();
     write(&mut world, 10, 0);
     world.settle();
-    assert_eq!(world.told(), [WorkerEvent::Passed { revision: revision(7) }]);
+    assert_eq!(world.events(), [WorkerEvent::Passed { revision: revision(7) }]);
     write(&mut world, 0, 5);
     world.settle();
-    assert_eq!((world.letters().len(), world.told()), (5, vec![]));
+    assert_eq!((world.letters().len(), world.events()), (5, vec![]));
 }
 
 #[test]
@@ -176,13 +178,13 @@ fn a_release_that_another_worker_has_tried_enough_is_trusted_here_too() {
     world.hold.pass(revision(7));
     write(&mut world, 0, 1);
     world.settle();
-    assert_eq!((world.letters().len(), world.told()), (1, vec![WorkerEvent::Passed { revision: revision(7) }]));
+    assert_eq!((world.letters().len(), world.events()), (1, vec![WorkerEvent::Passed { revision: revision(7) }]));
     let mut world = trying(Probation::Replaceable, BOUNDS);
     world.hold.pass(revision(6));
     write(&mut world, 0, 1);
     world.step();
     world.interval();
-    assert!(matches!(world.told().last(), Some(WorkerEvent::Failed { .. })), "an older one says nothing of it");
+    assert!(matches!(world.events().last(), Some(WorkerEvent::Failed { .. })), "an older one says nothing of it");
 }
 
 #[test]

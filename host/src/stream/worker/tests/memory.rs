@@ -28,7 +28,7 @@ fn a_restore_comes_behind_the_committed_offsets_and_before_a_record_of_its_parti
     world.assign(0);
     world.settle();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         [
             "check 0",
             "committed? 0",
@@ -51,9 +51,9 @@ fn a_restore_waits_for_the_last_owners_transaction() {
     let mut world = remembering([(0, 1)]);
     world.fails("committed", unknown("the offsets are not stable"));
     world.assign(0);
-    assert_eq!(world.heard(), ["check 0", "committed? 0"]);
+    assert_eq!(world.calls(), ["check 0", "committed? 0"]);
     world.interval();
-    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0", "remember 0", "restore 0 1/1", "assign 0@0"]);
+    assert_eq!(world.calls(), ["check 0", "committed? 0", "offsets 0@0", "remember 0", "restore 0 1/1", "assign 0@0"]);
 }
 
 #[test]
@@ -62,16 +62,16 @@ fn a_revoke_in_mid_restore_forgets_what_was_restored_and_never_starts_the_partit
     world.records(0, 0..2);
     world.assign(0);
     world.step();
-    world.heard();
+    world.calls();
     world.revoke(0);
-    assert_eq!(world.heard(), ["unassign 0", "forget 0"]);
+    assert_eq!(world.calls(), ["unassign 0", "forget 0"]);
     for _ in 0..20 {
         world.interval();
     }
-    assert_eq!((world.heard(), world.report().partitions.len()), (vec![], 0));
+    assert_eq!((world.calls(), world.report().partitions.len()), (vec![], 0));
     // It comes again, and everything is restored from the start.
     world.assign(0);
-    let heard = world.heard();
+    let heard = world.calls();
     assert!(heard.contains(&"remember 0".to_owned()) && heard.contains(&"restore 0 1/9".to_owned()), "{heard:?}");
     world.settle();
     assert_eq!(world.processed(0), [0, 1]);
@@ -81,9 +81,9 @@ fn a_revoke_in_mid_restore_forgets_what_was_restored_and_never_starts_the_partit
 fn partitions_lost_in_mid_restore_are_forgotten_too() {
     let mut world = remembering([(0, 9)]);
     world.assign(0);
-    world.heard();
+    world.calls();
     world.lose(0);
-    assert_eq!(world.heard(), ["unassign 0", "forget 0"]);
+    assert_eq!(world.calls(), ["unassign 0", "forget 0"]);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_transaction_of_other_partitions_that_fails_during_a_restore_leaves_the_rest
         world.next_commit_ends(ending);
         world.interval();
         world.settle();
-        let heard = world.heard();
+        let heard = world.calls();
         let restored: Vec<&str> = heard.iter().map(String::as_str).filter(|line| line.starts_with("restore")).collect();
         let all =
             ["restore 1 1/6", "restore 1 2/6", "restore 1 3/6", "restore 1 4/6", "restore 1 5/6", "restore 1 6/6"];
@@ -155,13 +155,13 @@ fn a_restore_that_fails_goes_on_after_a_pause_that_doubles() {
     world.records(0, 0..1);
     world.assign(0);
     world.worker.process.fails([unknown("no broker answers"), unknown("no broker answers")]);
-    world.heard();
+    world.calls();
     for (millis, heard) in
         [(0, "restore fails"), (99, ""), (1, "restore fails"), (199, ""), (1, "restore 0 3/3 assign 0@0")]
     {
         world.clock.advance(Duration::from_millis(millis));
         world.step();
-        assert_eq!(world.heard().join(" "), heard, "{millis} ms later");
+        assert_eq!(world.calls().join(" "), heard, "{millis} ms later");
     }
     assert_eq!(world.report().last_error.as_deref(), Some("no broker answers"));
     world.settle();
@@ -197,13 +197,13 @@ fn a_process_that_remembers_nothing_costs_nothing() {
     let mut world = diary();
     world.records(0, 0..1);
     world.assign(0);
-    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0", "assign 0@0"], "started in the same step");
+    assert_eq!(world.calls(), ["check 0", "committed? 0", "offsets 0@0", "assign 0@0"], "started in the same step");
     assert!(!world.worker.restores());
     assert_eq!(world.report().partitions[0].restoring, None);
     // And one that could, of a partition of which there is nothing.
     let mut world = remembering([]);
     world.assign(0);
-    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0", "remember 0", "assign 0@0"]);
+    assert_eq!(world.calls(), ["check 0", "committed? 0", "offsets 0@0", "remember 0", "assign 0@0"]);
 }
 
 #[test]
@@ -216,10 +216,10 @@ fn what_is_started_anew_is_remembered_still() {
     world.step();
     world.next_commit_ends(Ending::Abortable);
     world.fails("seek", unknown("0 could not be sought"));
-    world.heard();
+    world.calls();
     world.interval();
     world.settle();
-    let heard = world.heard();
+    let heard = world.calls();
     assert!(!heard.iter().any(|line| line.contains("restore") || line.contains("remember")), "{heard:?}");
     assert_eq!(world.processed(0), [0, 1, 2, 3]);
 }
@@ -234,9 +234,9 @@ fn what_a_swap_brings_remembers_before_it_processes() {
     world.offer(Rememberer::new(8, [(0, 3)].into(), &journal));
     world.records(0, 2..4);
     world.records(1, 0..2);
-    world.heard();
+    world.calls();
     world.step();
-    let heard = world.heard();
+    let heard = world.calls();
     assert_eq!(heard[heard.len() - 4..], ["remember 0 1", "restore 0 1/3", "unassign 0", "restore 0 2/3"], "{heard:?}");
     assert_eq!(world.report().revision, Revision::new(8));
     world.settle();

@@ -13,9 +13,9 @@ fn a_revoke_in_mid_transaction_commits_before_the_partition_is_given_up() {
     world.records(0, 0..3);
     world.step();
     assert!(world.processed(0).is_empty(), "nothing is visible before the commit");
-    world.heard();
+    world.calls();
     world.revoke(0);
-    assert_eq!(world.heard(), ["commit 0@3 r7", "effects applied", "unassign 0", "forget 0"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "effects applied", "unassign 0", "forget 0"]);
     assert_eq!(world.processed(0), [0, 1, 2]);
     assert_eq!(world.report().partitions, []);
 }
@@ -55,10 +55,10 @@ fn lost_partitions_abort_and_nothing_of_them_is_committed() {
     world.records(0, 0..3);
     world.records(1, 0..2);
     world.step();
-    world.heard();
+    world.calls();
     world.lose(0);
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["unassign 0", "effects discarded", "abort", "committed? 1", "seek 1@0", "forget 0"],
         "nothing of partition 0 is touched after it was lost"
     );
@@ -74,9 +74,9 @@ fn lost_partitions_abort_and_nothing_of_them_is_committed() {
 fn partitions_lost_between_two_transactions_abort_nothing() {
     let mut world = diary();
     world.assign(0);
-    world.heard();
+    world.calls();
     world.lose(0);
-    assert_eq!(world.heard(), ["unassign 0", "forget 0"]);
+    assert_eq!(world.calls(), ["unassign 0", "forget 0"]);
     assert_eq!(world.report().aborted, 0);
 }
 
@@ -87,9 +87,9 @@ fn a_member_that_the_group_forgot_commits_nothing() {
     world.records(0, 0..3);
     world.step();
     world.broker.borrow_mut().member_is_gone = true;
-    world.heard();
+    world.calls();
     world.interval();
-    assert_eq!(world.heard(), ["abort", "committed? 0", "seek 0@0"], "the commit is not even sent");
+    assert_eq!(world.calls(), ["abort", "committed? 0", "seek 0@0"], "the commit is not even sent");
     world.broker.borrow_mut().member_is_gone = false;
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2]);
@@ -132,9 +132,9 @@ fn a_partition_starts_at_the_configured_start_which_is_committed_before_a_record
     let mut world = world();
     world.broker.borrow_mut().start_latest = true;
     world.records(0, 0..5);
-    world.heard();
+    world.calls();
     world.assign(0);
-    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@5", "assign 0@5"]);
+    assert_eq!(world.calls(), ["check 0", "committed? 0", "offsets 0@5", "assign 0@5"]);
     // A restart finds the same, whatever came in between.
     world.revoke(0);
     world.records(0, 5..8);
@@ -148,9 +148,9 @@ fn an_empty_assignment_starts_nothing_and_tries_nothing_before_its_time() {
     let mut world = world();
     world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
     world.assign(0);
-    world.heard();
+    world.calls();
     world.assign_all(&[]);
-    assert_eq!(world.heard(), [""; 0]);
+    assert_eq!(world.calls(), [""; 0]);
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn partitions_that_wait_to_be_started_are_started_though_others_never_idle() {
         world.interval();
     }
     assert!(world.reads_at(0) < Some(50), "partition 0 was busy all the time");
-    assert!(world.reads_at(1).is_some(), "{:?}", world.heard());
+    assert!(world.reads_at(1).is_some(), "{:?}", world.calls());
     world.settle();
     assert_eq!((world.processed(0).len(), world.processed(1).len()), (50, 1));
 }
@@ -189,10 +189,10 @@ fn a_partition_that_is_revoked_while_it_waits_to_be_started_is_never_started() {
     world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
     world.assign(0);
     world.revoke(0);
-    world.heard();
+    world.calls();
     world.step();
     world.step();
-    assert!(world.heard().is_empty());
+    assert!(world.calls().is_empty());
     assert!(world.processed(0).is_empty());
 }
 
@@ -223,9 +223,9 @@ fn a_place_that_could_not_be_checked_is_checked_again_before_a_record_is_read() 
     world.records(0, 0..1);
     world.fails("check", Fault::Unknown("no broker answers".into()));
     world.assign(0);
-    world.heard();
+    world.calls();
     world.settle();
-    let heard = world.heard();
+    let heard = world.calls();
     let (check, assign) =
         (heard.iter().position(|line| line == "check 0"), heard.iter().position(|line| line.starts_with("assign")));
     assert!(check.is_some() && check < assign, "{heard:?}");
@@ -288,9 +288,9 @@ fn an_offset_that_does_not_exist_any_more_goes_on_at_the_configured_start() {
     world.committed_by_another(0, 2, "r7");
     world.delete_before(0, 6);
     world.assign(0);
-    world.heard();
+    world.calls();
     world.step();
-    assert_eq!(world.heard(), ["offsets 0@6 r7", "seek 0@6"]);
+    assert_eq!(world.calls(), ["offsets 0@6 r7", "seek 0@6"]);
     world.settle();
     assert_eq!(
         world.report().last_error.as_deref(),
@@ -316,9 +316,9 @@ fn an_offset_out_of_range_in_mid_transaction_closes_the_transaction_first() {
     world.assign_all(&[partition(0), partition(1)]);
     world.records(1, 0..2);
     world.step();
-    world.heard();
+    world.calls();
     world.event(Event::OutOfRange(partition(0)));
-    assert_eq!(world.heard()[..1], ["commit 1@2 r7"]);
+    assert_eq!(world.calls()[..1], ["commit 1@2 r7"]);
     assert_eq!(world.processed(1), [0, 1]);
 }
 
@@ -328,10 +328,10 @@ fn trouble_that_the_client_mends_is_reported_and_touches_nothing() {
     world.assign(0);
     world.records(0, 0..2);
     world.step();
-    world.heard();
+    world.calls();
     world.event(Event::Trouble("broker 1 went away".into()));
     assert_eq!(world.report().last_error.as_deref(), Some("broker 1 went away"));
-    assert!(world.heard().is_empty() && world.is_in_transaction());
+    assert!(world.calls().is_empty() && world.is_in_transaction());
 }
 
 #[test]
@@ -354,9 +354,9 @@ fn an_offset_out_of_range_of_a_partition_that_is_anothers_by_now_touches_nothing
     let mut world = world();
     world.assign(0);
     world.revoke(0);
-    world.heard();
+    world.calls();
     world.event(Event::OutOfRange(partition(0)));
-    assert!(world.heard().is_empty(), "its offset is the new owner's to commit");
+    assert!(world.calls().is_empty(), "its offset is the new owner's to commit");
     assert!(world.report().partitions.is_empty());
 }
 
@@ -366,9 +366,9 @@ fn a_partition_that_is_assigned_again_before_it_could_be_started_is_started_once
     world.records(0, 0..3);
     world.fails("committed", Fault::Unknown("the offsets are not stable".into()));
     world.assign(0);
-    world.heard();
+    world.calls();
     world.assign(0);
-    assert_eq!(world.heard(), ["check 0", "committed? 0", "offsets 0@0", "assign 0@0"]);
+    assert_eq!(world.calls(), ["check 0", "committed? 0", "offsets 0@0", "assign 0@0"]);
 }
 
 #[test]

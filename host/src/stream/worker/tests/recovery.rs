@@ -18,10 +18,10 @@ fn an_unknown_outcome_recovers_the_producer_first_and_only_then_reads_committed_
         world.records(0, 0..3);
         world.step();
         world.next_commit_ends(Ending::Unknown { took_effect });
-        world.heard();
+        world.calls();
         world.interval();
         let seek = format!("seek 0@{reached}");
-        assert_eq!(world.heard(), ["commit 0@3 r7", "recover", "committed? 0", effects, &seek]);
+        assert_eq!(world.calls(), ["commit 0@3 r7", "recover", "committed? 0", effects, &seek]);
         assert_eq!((world.report().recoveries, world.report().state), (1, WorkerState::Running));
         world.records(0, 3..5);
         world.settle();
@@ -40,10 +40,10 @@ fn a_recovery_that_fails_is_tried_again_until_it_succeeds_with_pauses_that_doubl
     world.fails("recover", unknown("no broker answers"));
     world.fails("recover", unknown("no broker answers"));
     world.fails("committed", unknown("the offsets are not stable"));
-    world.heard();
+    world.calls();
     world.interval();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["commit 0@3 r7", "recover", "sleep 100", "recover", "sleep 200", "recover", "committed? 0", "unassign 0"]
     );
     assert_eq!(world.report().state, WorkerState::Recovering);
@@ -60,12 +60,12 @@ fn partitions_that_cannot_be_sought_are_started_anew_with_the_same_producer() {
     world.step();
     world.next_commit_ends(Ending::Abortable);
     world.fails("seek", unknown("0 could not be sought"));
-    world.heard();
+    world.calls();
     world.interval();
-    assert_eq!(world.heard(), ["commit 0@3 r7", "abort", "committed? 0", "seek 0@0", "unassign 0"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "abort", "committed? 0", "seek 0@0", "unassign 0"]);
     assert_eq!(world.report().last_error.as_deref(), Some("0 could not be sought"));
     world.settle();
-    assert_eq!(world.heard()[..3], ["check 0", "committed? 0", "assign 0@0"]);
+    assert_eq!(world.calls()[..3], ["check 0", "committed? 0", "assign 0@0"]);
     assert_eq!(world.processed(0), [0, 1, 2]);
 }
 
@@ -101,9 +101,9 @@ fn pauses_between_recoveries_end_at_five_seconds() {
         world.fails("recover", unknown("no broker answers"));
     }
     world.next_commit_ends(Ending::Unknown { took_effect: false });
-    world.heard();
+    world.calls();
     world.settle();
-    let slept: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("sleep")).collect();
+    let slept: Vec<String> = world.calls().into_iter().filter(|line| line.starts_with("sleep")).collect();
     assert_eq!(
         slept,
         ["100", "200", "400", "800", "1600", "3200", "5000", "5000"].map(|pause| format!("sleep {pause}"))
@@ -118,9 +118,9 @@ fn an_abortable_commit_aborts_and_replays_with_the_same_producer() {
     world.records(0, 0..3);
     world.step();
     world.next_commit_ends(Ending::Abortable);
-    world.heard();
+    world.calls();
     world.interval();
-    assert_eq!(world.heard(), ["commit 0@3 r7", "effects discarded", "abort", "committed? 0", "seek 0@0"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "effects discarded", "abort", "committed? 0", "seek 0@0"]);
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2]);
     assert_eq!((world.report().aborted, world.report().recoveries), (1, 0));
@@ -134,10 +134,10 @@ fn a_failed_abort_leads_into_the_recovery_order() {
     world.step();
     world.next_commit_ends(Ending::Abortable);
     world.fails("abort", unknown("the abort did not come to an end in time"));
-    world.heard();
+    world.calls();
     world.interval();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["commit 0@3 r7", "effects discarded", "abort", "sleep 100", "recover", "committed? 0", "seek 0@0"]
     );
     world.settle();
@@ -151,9 +151,9 @@ fn a_fenced_producer_is_made_anew_and_its_records_are_processed_once() {
     world.records(0, 0..3);
     world.step();
     world.fenced();
-    world.heard();
+    world.calls();
     world.interval();
-    assert_eq!(world.heard(), ["commit 0@3 r7", "recover", "committed? 0", "seek 0@0"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "recover", "committed? 0", "seek 0@0"]);
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2]);
 }
@@ -181,9 +181,9 @@ fn a_recovery_seeks_every_partition_that_is_assigned_and_no_other() {
     world.records(0, 2..4);
     world.step();
     world.next_commit_ends(Ending::Abortable);
-    world.heard();
+    world.calls();
     world.interval();
-    assert_eq!(world.heard()[2..], ["committed? 0", "seek 0@2"]);
+    assert_eq!(world.calls()[2..], ["committed? 0", "seek 0@2"]);
 }
 
 #[test]
@@ -225,10 +225,10 @@ fn a_configuration_fault_stops_and_leaves_no_transaction_open_for_others_to_wait
     world.records(0, 0..3);
     world.step();
     world.fails("commit", Fault::Configuration("not authorised for topic out: grant Write".into()));
-    world.heard();
+    world.calls();
     world.clock.advance(world.worker.bounds.interval);
     assert_eq!(world.worker.run(), Err(Fault::Configuration("not authorised for topic out: grant Write".into())));
-    assert_eq!(world.heard(), ["commit 0@3 r7", "effects discarded", "abort"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "effects discarded", "abort"]);
     let report = world.report();
     assert_eq!(
         (report.state, report.last_error.as_deref()),
@@ -265,7 +265,7 @@ fn a_transaction_that_took_effect_though_nobody_answered_is_counted_once() {
     world.records(0, 3..5);
     world.settle();
     assert_eq!((world.report().counts.records, world.report().transactions), (5, 2));
-    let effects: Vec<String> = world.heard().into_iter().filter(|line| line.starts_with("effects")).collect();
+    let effects: Vec<String> = world.calls().into_iter().filter(|line| line.starts_with("effects")).collect();
     assert_eq!(effects, ["effects applied", "effects applied"]);
 }
 
@@ -279,10 +279,10 @@ fn a_transaction_whose_offsets_cannot_be_read_yet_is_counted_when_they_can() {
         world.next_commit_ends(Ending::Unknown { took_effect });
         world.fails("committed", unknown("the offsets are not stable"));
         world.interval();
-        world.heard();
+        world.calls();
         world.offer(Diary::new(8, &world.journal.clone()));
         world.step();
-        let heard = world.heard();
+        let heard = world.calls();
         assert_eq!(heard[..3], ["check 0", "committed? 0", effects], "{heard:?}");
         assert_eq!(world.report().counts.records, records);
         assert_eq!(world.report().revision, Revision::new(7), "no swap before the outcome is known");
@@ -300,11 +300,11 @@ fn a_partition_that_is_taken_away_while_its_transactions_outcome_is_unknown_is_c
         world.records(0, 0..3);
         world.step();
         world.next_commit_ends(Ending::Unknown { took_effect });
-        world.heard();
+        world.calls();
         world.revoke(0);
         let effects = if took_effect { "effects applied" } else { "effects discarded" };
         assert_eq!(
-            world.heard(),
+            world.calls(),
             ["commit 0@3 r7", "unassign 0", "recover", "committed? 0", effects, "seek", "forget 0"]
         );
         assert_eq!(world.report().counts.records, records);
@@ -319,11 +319,11 @@ fn an_attempt_to_start_partitions_that_fails_is_made_again_after_a_pause_that_do
         world.fails("check", unknown("topic in is not there"));
     }
     world.assign(0);
-    world.heard();
+    world.calls();
     for (millis, tried) in [(0, false), (100, true), (100, false), (100, true), (400, true)] {
         world.clock.advance(std::time::Duration::from_millis(millis));
         world.step();
-        assert_eq!(!world.heard().is_empty(), tried, "{millis} ms later");
+        assert_eq!(!world.calls().is_empty(), tried, "{millis} ms later");
     }
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2]);

@@ -12,10 +12,10 @@ fn a_stop_finishes_the_transaction_and_then_leaves_the_group() {
     world.records(0, 0..3);
     world.step();
     world.records(0, 3..5);
-    world.heard();
+    world.calls();
     world.told_to_stop();
     assert_eq!(world.step(), Step::Stopped);
-    assert_eq!(world.heard(), ["commit 0@3 r7", "effects applied", "close"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "effects applied", "close"]);
     assert_eq!(world.processed(0), [0, 1, 2], "what was not read is the next owner's");
     let report = world.report();
     assert_eq!((report.state, report.partitions.len()), (WorkerState::Stopped, 0));
@@ -29,7 +29,7 @@ fn a_run_ends_when_it_is_told_to() {
     world.told_to_stop_when_idle();
     assert_eq!(world.worker.run(), Ok(()));
     assert_eq!(world.processed(0), [0, 1, 2, 3, 4, 5, 6]);
-    assert_eq!(world.heard().last().map(String::as_str), Some("close"));
+    assert_eq!(world.calls().last().map(String::as_str), Some("close"));
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn a_fault_while_stopping_is_recovered_from_once_and_then_the_worker_ends() {
         world.step();
         world.next_commit_ends(Ending::Unknown { took_effect });
         world.told_to_stop();
-        world.heard();
+        world.calls();
         assert_eq!(world.worker.run(), Ok(()));
-        let heard = world.heard();
+        let heard = world.calls();
         assert_eq!((heard[1].as_str(), heard.last().map(String::as_str)), ("recover", Some("close")));
         assert_eq!(world.processed(0).len(), if took_effect { 3 } else { 0 });
         assert_eq!(world.report().state, WorkerState::Stopped);
@@ -59,9 +59,9 @@ fn a_recovery_that_fails_while_stopping_is_not_tried_again_and_nothing_is_commit
     world.next_commit_ends(Ending::Unknown { took_effect: false });
     world.fails("recover", Fault::Unknown("no broker answers".into()));
     world.told_to_stop();
-    world.heard();
+    world.calls();
     assert_eq!(world.worker.run(), Ok(()));
-    assert_eq!(world.heard(), ["commit 0@3 r7", "recover", "effects discarded", "close"]);
+    assert_eq!(world.calls(), ["commit 0@3 r7", "recover", "effects discarded", "close"]);
     assert!(world.processed(0).is_empty());
     assert_eq!(world.group_offset(0).as_deref(), Some("0"));
 }

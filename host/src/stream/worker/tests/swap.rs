@@ -12,10 +12,10 @@ fn a_swap_waits_for_the_open_transaction_to_commit() {
     world.step();
     world.offer(Diary::new(8, &world.journal.clone()));
     world.records(0, 3..5);
-    world.heard();
+    world.calls();
     world.step();
     assert_eq!(
-        world.heard(),
+        world.calls(),
         ["process 2", "send 2", "commit 0@5 r7", "effects applied"],
         "what the open transaction reads is processed by its own deployment"
     );
@@ -75,10 +75,10 @@ fn an_idle_worker_swaps_at_once() {
     let mut world = world();
     world.assign(0);
     world.offer(fakes::passing(8));
-    world.heard();
+    world.calls();
     world.step();
     assert_eq!(world.report().revision, Revision::new(8));
-    assert!(world.heard().is_empty());
+    assert!(world.calls().is_empty());
 }
 
 #[test]

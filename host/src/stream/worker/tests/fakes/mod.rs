@@ -93,7 +93,7 @@ pub struct World<P: Process> {
     pub journal: Journal,
     pub worker: Worker<(Scripted, Ledger, HandClock, P)>,
     pub hold: Arc<Hold>,
-    events: mpsc::Receiver<WorkerEvent>,
+    worker_events: mpsc::Receiver<WorkerEvent>,
     slot: Arc<Slot<P>>,
     stop: Stop,
     report: Publisher,
@@ -150,7 +150,7 @@ impl<P: Process> World<P> {
         let handles =
             Handles { worker: 0, slot: slot.clone(), stop: stop.clone(), hold: hold.clone(), report: report.clone() };
         let worker = Worker::new(source, sink, clock.clone(), process, handles, bounds, topics);
-        Self { broker, clock, journal, worker, hold, events, slot, stop, report }
+        Self { broker, clock, journal, worker, hold, worker_events: events, slot, stop, report }
     }
 
     pub fn at_least_once(mut self) -> Self {
@@ -296,18 +296,18 @@ impl<P: Process> World<P> {
     // What can be seen.
 
     /// What was asked of source and sink since this was last asked.
-    pub fn heard(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.journal.lines())
     }
 
     /// What the worker reported since this was last asked, besides what it runs.
-    pub fn told(&self) -> Vec<WorkerEvent> {
-        self.events.try_iter().filter(|event| !matches!(event, WorkerEvent::Runs { .. })).collect()
+    pub fn events(&self) -> Vec<WorkerEvent> {
+        self.worker_events.try_iter().filter(|event| !matches!(event, WorkerEvent::Runs { .. })).collect()
     }
 
     /// The pause that the worker has asked for since this was last asked.
     pub fn paused(&self) -> Option<Pause> {
-        self.told().into_iter().find_map(|event| match event {
+        self.events().into_iter().find_map(|event| match event {
             WorkerEvent::Paused(pause) => Some(pause),
             _ => None,
         })
