@@ -8,7 +8,7 @@ use std::time::Duration;
 use sandpiper::feedback::message;
 use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
-use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper_sandbox::wit::latest::Matrix;
 use sandpiper_sandbox::{Engine, Limits, Plugin};

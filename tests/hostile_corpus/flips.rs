@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Parse as _, WasmParser};
 use sandpiper_sandbox::{Limits, Plugin};
 

@@ -13,7 +13,7 @@ use sandpiper::record::output::{Halt, Outputs};
 use sandpiper::record::prediction::Writer;
 use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Route, TopicIndex, Topics};
 use sandpiper::stream::process::{Forced, Process as _};
-use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::wit::latest::Outcome;
 use sandpiper_sandbox::{Engine, Limits, Plugin};

@@ -13,7 +13,7 @@ use crate::batch::Rows;
 use crate::engine::TICK;
 use crate::plugin::Plugin;
 use crate::state::State;
-use crate::world::World;
+use crate::world::{Opening, World};
 use crate::{Failure, FailureKind};
 
 /// What an instance may use.
@@ -31,17 +31,6 @@ impl Default for Limits {
     fn default() -> Self {
         Self { memory: 64 << 20, deadline: Duration::from_millis(500), answer: 64 << 20 }
     }
-}
-
-/// The arguments of `open`.
-#[derive(Clone, Debug, Default)]
-pub struct Opening {
-    /// A JSON object as text.
-    pub config: String,
-    /// Empty where there is none.
-    pub model: Arc<Vec<u8>>,
-    /// For a learner only: the columns and classes of the model that it is to make.
-    pub signature: Option<crate::wit::latest::Signature>,
 }
 
 /// Time for `open`, which may read a large model.

@@ -31,3 +31,4 @@ pub use engine::Engine;
 pub use failure::{Failure, FailureKind};
 pub use instance::Limits;
 pub use plugin::{Interface, Plugin, UnlinkedPlugin};
+pub use world::Opening;

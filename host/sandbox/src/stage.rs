@@ -10,9 +10,10 @@ use anyhow::{Result, anyhow};
 use wasmtime::Store;
 
 use crate::batch::{Batch, Rows};
-use crate::instance::{Instance, Opening};
+use crate::instance::Instance;
 use crate::state::State;
 use crate::wit::latest::{self, Judgement, Matrix, Outcome, Parsed, Predictions, Signature, Transformed};
+use crate::world::Opening;
 use crate::world::World;
 use crate::{Failure, FailureKind, Limits, Plugin, answers};
 

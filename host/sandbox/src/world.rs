@@ -1,13 +1,25 @@
 //! The WIT worlds that the host calls into: how each is instantiated, and how its `open` is called.
 
+use std::sync::Arc;
+
 use wasmtime::Store;
 use wasmtime::component::InstancePre;
 
 use crate::answers;
-use crate::instance::Opening;
 use crate::plugin::Interface;
 use crate::state::State;
 use crate::wit::latest::{Column, Signature, classifier, learner, parser, scorer, transform};
+
+/// The arguments of `open`.
+#[derive(Clone, Debug, Default)]
+pub struct Opening {
+    /// A JSON object as text.
+    pub config: String,
+    /// Empty where there is none.
+    pub model: Arc<Vec<u8>>,
+    /// For a learner only: the columns and classes of the model that it is to make.
+    pub signature: Option<Signature>,
+}
 
 /// A world whose interface the host calls.
 pub trait World: Sized + Send + 'static {

@@ -9,21 +9,22 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts as _, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
 use crate::api::metrics;
 use crate::api::status::Status;
-use crate::control::controller::{Answered, Change};
+use crate::control::controller::{Answered, Change, Controller};
 use crate::control::runner::Answer;
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
-use crate::replay::process::{Progress, Request};
+use crate::replay::process::{Progress, Request as ReplayRequest};
 use crate::stream::report::WorkerState;
 use sandpiper_sandbox::Digest;
 
@@ -152,14 +153,24 @@ async fn artifact(State(daemon): Shared, bytes: Bytes) -> Result<Json<Kept>, Ref
     blocking(move || Ok(Kept { digest: daemon.directory.keep_artifact(&bytes)? })).await.map(Json)
 }
 
-async fn deploy(
-    State(daemon): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Answered>, Refusal> {
-    let change: Change = json(&headers, &body)?;
-    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.deploy(&change)).await
+/// A request that is for one pipeline, with its JSON body.
+struct Asked<B> {
+    pipeline: Arc<RunningPipeline>,
+    body: B,
+}
+
+impl<B: DeserializeOwned> FromRequest<Arc<Daemon>> for Asked<B> {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, daemon: &Arc<Daemon>) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let Path(name) =
+            Path::<String>::from_request_parts(&mut parts, daemon).await.map_err(IntoResponse::into_response)?;
+        let headers = parts.headers.clone();
+        let bytes = Bytes::from_request(Request::from_parts(parts, body), daemon).await;
+        let body = json(&headers, &bytes.map_err(IntoResponse::into_response)?).map_err(IntoResponse::into_response)?;
+        Ok(Self { pipeline: pipeline(daemon, &name).map_err(IntoResponse::into_response)?, body })
+    }
 }
 
 #[derive(Deserialize)]
@@ -169,34 +180,20 @@ struct Why {
     reason: String,
 }
 
-async fn undo(
-    State(daemon): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Answered>, Refusal> {
-    let why: Why = json(&headers, &body)?;
-    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.undo(&why.reason)).await
+async fn deploy(Asked { pipeline, body }: Asked<Change>) -> Result<Json<Answered>, Refusal> {
+    answered(pipeline, move |controller| controller.deploy(&body)).await
 }
 
-async fn pause(
-    State(daemon): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Answered>, Refusal> {
-    let why: Why = json(&headers, &body)?;
-    answered(pipeline(&daemon, &name)?, move |pipeline| pipeline.controller.pause(&why.reason)).await
+async fn undo(Asked { pipeline, body }: Asked<Why>) -> Result<Json<Answered>, Refusal> {
+    answered(pipeline, move |controller| controller.undo(&body.reason)).await
 }
 
-async fn resume(
-    State(daemon): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<Answered>, Refusal> {
-    let _: Why = json(&headers, &body)?;
-    answered(pipeline(&daemon, &name)?, |pipeline| pipeline.controller.resume()).await
+async fn pause(Asked { pipeline, body }: Asked<Why>) -> Result<Json<Answered>, Refusal> {
+    answered(pipeline, move |controller| controller.pause(&body.reason)).await
+}
+
+async fn resume(Asked { pipeline, .. }: Asked<Why>) -> Result<Json<Answered>, Refusal> {
+    answered(pipeline, Controller::resume).await
 }
 
 /// How far the last replay is.
@@ -206,17 +203,13 @@ async fn replayed(State(daemon): Shared, Path(name): Path<String>) -> Result<Jso
 
 async fn replay(
     State(daemon): Shared,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    Asked { pipeline, body }: Asked<ReplayRequest>,
 ) -> Result<Json<Progress>, Refusal> {
-    let request: Request = json(&headers, &body)?;
-    let pipeline = pipeline(&daemon, &name)?;
-    blocking(move || daemon.replay(&pipeline, &request)).await.map(Json)
+    blocking(move || daemon.replay(&pipeline, &body)).await.map(Json)
 }
 
 /// The content type is asked for so that no web page can send a command without the browser asking us first.
-fn json<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refusal> {
+fn json<T: DeserializeOwned>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refusal> {
     let is_json =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
@@ -229,10 +222,10 @@ fn json<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<
 /// What came of a command. The thread that answers health checks does not wait for it.
 async fn answered(
     pipeline: Arc<RunningPipeline>,
-    ask: impl FnOnce(&RunningPipeline) -> Answer + Send + 'static,
+    ask: impl FnOnce(&Controller) -> Answer + Send + 'static,
 ) -> Result<Json<Answered>, Refusal> {
     let work = move || {
-        let outcome = ask(&pipeline)?;
+        let outcome = ask(&pipeline.controller)?;
         Ok(Answered { pipeline: pipeline.name().to_owned(), outcome })
     };
     blocking(work).await.map(Json)

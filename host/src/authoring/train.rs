@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use sandpiper_sandbox::instance::{Instance, Opening};
+use sandpiper_sandbox::Opening;
+use sandpiper_sandbox::instance::Instance;
 use sandpiper_sandbox::stage::{Classify as _, WasmClassifier};
 use sandpiper_sandbox::wit::latest::learner::LearnerPlugin;
 use sandpiper_sandbox::wit::latest::{Kind, Matrix, Signature};

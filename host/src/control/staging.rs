@@ -17,7 +17,7 @@ use crate::record::prediction::Writer;
 use crate::record::{Revision, Route, Routes};
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
-use sandpiper_sandbox::instance::Opening;
+use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
