@@ -82,6 +82,10 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
             }
         }
         read == records
+    })
+    .inspect_err(|_| {
+        let report = worker.as_ref().map(|worker| worker.handles.report.latest());
+        eprintln!("{read} of {records} records were read; the worker: {report:?}");
     })?;
     stream.finish()?;
     let transactions = worker.map(Running::stop).transpose()?.map_or(0, |commits| commits.len());

@@ -240,8 +240,9 @@ impl Running {
         let trace = Arc::<Mutex<Trace>>::default();
         let watched = Watched { pipeline, trace: trace.clone(), last, stop: handles.stop.clone() };
         let (plan, shared) = (plan.clone(), handles.clone());
-        let thread =
-            std::thread::Builder::new().name("worker".into()).spawn(move || work(&plan, bounds, watched, shared))?;
+        // Whoever waits for its outputs meanwhile would only see that none come.
+        let run = move || work(&plan, bounds, watched, shared).inspect_err(|error| eprintln!("the worker: {error:?}"));
+        let thread = std::thread::Builder::new().name("worker".into()).spawn(run)?;
         Ok(Running { handles, trace, last, thread })
     }
 

@@ -60,6 +60,10 @@ impl Stream {
                 }
                 time.store(zero.elapsed().as_micros() as u64 + 1, Ordering::Relaxed);
                 let key = number.to_string();
+                if number % 100 == 0 {
+                    // Also when it is behind: deliveries that nobody takes fill the queue.
+                    producer.poll(Duration::ZERO);
+                }
                 let record = BaseRecord::to(&topic).partition(number as i32 % PARTITIONS).key(&key).payload(ROW);
                 producer.send(record).map_err(|(error, _)| anyhow!("the stream cannot be written: {error}"))?;
             }
