@@ -155,6 +155,7 @@ fn every_configuration_key_is_documented() {
         "deadline",
         "batch_records",
         "batch_bytes",
+        "output_bytes",
         "fetch_queue",
         "producer_queue",
         "worker_memory",

@@ -75,6 +75,8 @@ pub enum TestPipeline {
 
 /// The code of a row that was not tried on its own, since the budget was spent.
 pub const BUDGET_SPENT: &str = "release-failed";
+/// Bytes that a batch may come to.
+const MAX_OUTPUT: usize = 32 << 20;
 /// Time to find the failing rows of a batch.
 const BUDGET: Duration = Duration::from_secs(20);
 /// The deadline of plugins that behave: longer than any stall of the machine.
@@ -105,7 +107,7 @@ impl TestPipeline {
                 classifier: Box::new(classifier),
                 classifier_release: "classifier".into(),
                 gather: sandpiper::control::staging::gather("parser", &columns, "classifier", &signature)?,
-                columns: signature.columns.len(),
+                columns: sandpiper::control::staging::width(&signature)?,
                 classes: signature.classes.len(),
                 writer: Writer::new(&signature, 0.0, Revision::FIRST, true),
             };
@@ -162,6 +164,7 @@ fn settings(limits: Limits) -> Arc<Settings> {
         deadline: limits.deadline,
         budget: BUDGET,
         max_value: 1 << 20,
+        max_output: MAX_OUTPUT,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
         dead_letters: DeadLetterWriter { pipeline: "corpus".into(), instance: "here".into() },

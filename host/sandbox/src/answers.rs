@@ -9,10 +9,14 @@ use crate::wit::latest::{
 #[cfg(test)]
 mod tests;
 
-/// Bytes of a rejection's message.
+/// Bytes of a rejection's message, and of a judgement's reason.
 const MAX_MESSAGE: usize = 1_024;
 /// Classes, columns, outputs or categories of one plugin.
 const MAX_NAMES: usize = 10_000;
+/// Bytes of the name of a class, column, output, category or header: names of classes and columns stand in every prediction.
+const MAX_NAME: usize = 256;
+/// Headers that a transform adds to one record.
+const MAX_HEADERS: usize = 1_000;
 
 type Check = Result<(), String>;
 
@@ -65,11 +69,20 @@ pub fn check_transformed(answer: &Transformed, rows: usize, outputs: usize) -> C
     check_offsets(&answer.offsets, answer.payload.len())?;
     check_rejections(&answer.rejected, &answer.dropped, rows)?;
     let mut previous = 0;
-    for Emitted { source_row, output, .. } in &answer.emitted {
+    for Emitted { source_row, output, headers, .. } in &answer.emitted {
         ensure((*source_row as usize) < rows, || format!("it emitted for row {source_row} of {rows}"))?;
         ensure((*output as usize) < outputs, || format!("it emitted to output {output} of {outputs}"))?;
         ensure(*source_row >= previous, || format!("it emitted for row {source_row} after row {previous}"))?;
         previous = *source_row;
+        ensure(headers.len() <= MAX_HEADERS, || {
+            format!("it added {} headers to a record of row {source_row}, more than {MAX_HEADERS}", headers.len())
+        })?;
+        for header in headers {
+            ensure(header.name.len() <= MAX_NAME, || {
+                let (shown, bytes) = (shortened(&header.name), header.name.len());
+                format!("row {source_row}'s header {shown:?} has a name of {bytes} bytes, more than {MAX_NAME}")
+            })?;
+        }
     }
     let emitted_for = |row: u32| answer.emitted.binary_search_by_key(&row, |emitted| emitted.source_row).is_ok();
     let withheld = answer.rejected.iter().map(|rejection| rejection.row).chain(answer.dropped.iter().copied());
@@ -90,6 +103,8 @@ pub fn check_judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
         ensure(judgement.weight.is_finite() && judgement.weight >= 0.0, || {
             format!("row {row}'s weight {} is not a finite number of at least 0", judgement.weight)
         })?;
+        let reason = judgement.reason.as_ref().map_or(0, String::len);
+        ensure(reason <= MAX_MESSAGE, || format!("row {row}'s reason has {reason} bytes, more than {MAX_MESSAGE}"))?;
     }
     Ok(())
 }
@@ -97,10 +112,11 @@ pub fn check_judgements(answer: &[Judgement], outcomes: &[Outcome]) -> Check {
 /// What a parser's open answered.
 pub fn check_columns(columns: &[Column]) -> Check {
     ensure(!columns.is_empty(), || "it names no column".into())?;
-    check_unique("column", columns.iter().map(|column| column.name.as_str()))?;
+    check_names("column", columns.iter().map(|column| column.name.as_str()))?;
     for column in columns {
         if let Kind::Category(categories) = &column.kind {
-            check_unique(&format!("category of column {:?}", column.name), categories.iter().map(String::as_str))?;
+            let what = format!("category of column {:?}", column.name);
+            check_unique(&what, categories.iter().map(String::as_str))?;
         }
     }
     Ok(())
@@ -112,18 +128,28 @@ pub fn check_signature(signature: &Signature) -> Check {
     ensure(signature.classes.len() >= 2, || {
         format!("it names {} class, and at least two are needed", signature.classes.len())
     })?;
-    check_unique("class", signature.classes.iter().map(String::as_str))
+    check_names("class", signature.classes.iter().map(String::as_str))
 }
 
 /// What a transform's open answered.
 pub fn check_outputs(outputs: &[String]) -> Check {
     ensure(!outputs.is_empty(), || "it names no output".into())?;
-    check_unique("output", outputs.iter().map(String::as_str))
+    check_names("output", outputs.iter().map(String::as_str))
+}
+
+/// A name by which something is found is not empty; a category may be.
+fn check_names<'a>(what: &str, names: impl Iterator<Item = &'a str> + Clone) -> Check {
+    ensure(names.clone().all(|name| !name.is_empty()), || format!("it names {what} \"\", and a name is not empty"))?;
+    check_unique(what, names)
 }
 
 fn check_unique<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Check {
     let mut seen = std::collections::HashSet::new();
     for name in names {
+        ensure(name.len() <= MAX_NAME, || {
+            let (shown, bytes) = (shortened(name), name.len());
+            format!("it names {what} {shown:?} with {bytes} bytes, and a name has at most {MAX_NAME}")
+        })?;
         ensure(seen.insert(name), || format!("it names {what} {name:?} twice"))?;
         ensure(seen.len() <= MAX_NAMES, || format!("it names more than {MAX_NAMES} of {what}"))?;
     }
@@ -152,7 +178,7 @@ fn check_rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Che
         ensure(is_label, || {
             format!(
                 "row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}",
-                code.chars().take(80).collect::<String>()
+                shortened(code)
             )
         })?;
         ensure(message.len() <= MAX_MESSAGE, || {
@@ -160,6 +186,11 @@ fn check_rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Che
         })?;
     }
     Ok(())
+}
+
+/// What a message shows of a text whose length a plugin chose.
+fn shortened(text: &str) -> String {
+    text.chars().take(80).collect()
 }
 
 fn check_offsets(offsets: &[u32], payload: usize) -> Check {

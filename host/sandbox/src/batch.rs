@@ -9,19 +9,23 @@ pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
 /// One of a loop's input topics, by its place in `Topics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TopicIndex(u16);
+pub struct TopicIndex(u32);
 
 impl TopicIndex {
     pub const FIRST: Self = Self(0);
 
     /// Counted from 0.
-    pub const fn nth(at: u16) -> Self {
+    pub const fn nth(at: u32) -> Self {
         Self(at)
+    }
+
+    fn at(at: usize) -> Self {
+        Self(u32::try_from(at).unwrap_or(u32::MAX))
     }
 
     /// For lists that stand beside `Topics` in the same order.
     pub fn get(self) -> usize {
-        usize::from(self.0)
+        self.0 as usize
     }
 }
 
@@ -36,7 +40,7 @@ impl Topics {
 
     /// Those names, and the index of each.
     pub fn of<const N: usize>(names: [&str; N]) -> (Self, [TopicIndex; N]) {
-        (Self::new(names), std::array::from_fn(|at| TopicIndex(at as u16)))
+        (Self::new(names), std::array::from_fn(TopicIndex::at))
     }
 
     pub fn names(&self) -> &[String] {
@@ -49,13 +53,13 @@ impl Topics {
     }
 
     pub fn index(&self, name: &str) -> Option<TopicIndex> {
-        self.0.iter().position(|known| known == name).map(|at| TopicIndex(at as u16))
+        self.0.iter().position(|known| known == name).map(TopicIndex::at)
     }
 
     /// The index of a name, which joins the list where it is new.
     pub fn add(&mut self, name: &str) -> TopicIndex {
         self.index(name).unwrap_or_else(|| {
-            let index = TopicIndex(self.0.len() as u16);
+            let index = TopicIndex::at(self.0.len());
             self.0 = self.0.iter().cloned().chain([name.to_owned()]).collect();
             index
         })
@@ -77,7 +81,7 @@ pub struct Row {
     /// Milliseconds since the Unix epoch, where the record carries one.
     pub timestamp: Option<i64>,
     /// A span of the rows' key buffer; `None` is a null key.
-    key: Option<(u32, u32)>,
+    key: Option<(usize, usize)>,
     /// The value is null rather than empty.
     pub null: bool,
     /// `None` where the record has no header: most have none, and then nothing is allocated.
@@ -105,7 +109,7 @@ impl Rows {
     /// The key's bytes; `None` is a null key.
     pub fn key(&self, row: &Row) -> Option<&[u8]> {
         let (start, end) = row.key?;
-        self.keys.get(start as usize..end as usize)
+        self.keys.get(start..end)
     }
 
     pub fn topic(&self, origin: Origin) -> &str {
@@ -186,12 +190,13 @@ impl BatchBuilder {
         headers: Option<Box<Headers>>,
     ) {
         let key = key.map(|key| {
-            let start = self.rows.keys.len() as u32;
+            let start = self.rows.keys.len();
             self.rows.keys.extend_from_slice(key);
-            (start, self.rows.keys.len() as u32)
+            (start, self.rows.keys.len())
         });
         self.raw.payload.extend_from_slice(value.unwrap_or_default());
-        self.raw.offsets.push(self.raw.payload.len() as u32);
+        // A batch is one record, of at most 2 GiB in Kafka, or far less: nothing is near what an offset can say.
+        self.raw.offsets.push(u32::try_from(self.raw.payload.len()).unwrap_or(u32::MAX));
         self.rows.rows.push(Row { origin, timestamp, key, null: value.is_none(), headers });
     }
 

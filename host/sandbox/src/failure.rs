@@ -48,9 +48,18 @@ impl Failure {
     pub(super) fn with_log(self, log: String) -> Self {
         Self { log, ..self }
     }
+
+    /// The message, and the last lines of the log behind it.
+    pub fn with_last_words(&self) -> String {
+        match self.log.is_empty() {
+            true => self.message.clone(),
+            false => format!("{}\nits last log lines:\n{}", self.message, self.log),
+        }
+    }
 }
 
-fn shortened(mut message: String) -> String {
+/// A guest's text, cut where it is longer than a message may be.
+pub(super) fn shortened(mut message: String) -> String {
     if message.len() > MAX_MESSAGE {
         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
         message.push('…');

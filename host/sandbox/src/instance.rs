@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use crate::batch::Rows;
 use crate::engine::TICK;
+use crate::failure::shortened;
 use crate::plugin::Plugin;
+use crate::plugin_log::PluginLog;
 use crate::state::State;
 use crate::world::{Opening, World};
 use crate::{Failure, FailureKind};
@@ -32,6 +34,9 @@ impl Default for Limits {
         Self { memory: 64 << 20, deadline: Duration::from_millis(500), answer: 64 << 20 }
     }
 }
+
+/// Lines of a failure's stack frames.
+const MAX_FRAMES: usize = 40;
 
 /// Time for `open`, which may read a large model.
 const OPEN_DEADLINE: Duration = Duration::from_secs(5);
@@ -67,13 +72,17 @@ impl<W: World> Instance<W> {
         store.set_epoch_deadline(ticks(OPEN_DEADLINE));
         match guest.open(&mut store, &self.opening) {
             Ok(Ok(opened)) => Ok((store, guest, opened)),
-            Ok(Err(message)) => bail!("plugin {} refuses to open: {message}", plugin.name),
-            Err(error) => bail!("plugin {} failed in open: {}", plugin.name, self.failure(&store, &error)),
+            Ok(Err(message)) => bail!("plugin {} refuses to open: {}", plugin.name, shortened(message)),
+            Err(error) => {
+                let failure = self.failure(&store, &error, || format!("`open` has {OPEN_DEADLINE:?}"));
+                bail!("plugin {} failed in open: {}", plugin.name, failure.with_last_words())
+            }
         }
     }
 
     fn instantiate(&self) -> Result<(Store<State>, W)> {
-        let state = State::new(&self.plugin.name, self.limits.memory);
+        let log = PluginLog::new(&self.plugin.name, self.plugin.log_rate.clone());
+        let state = State::new(log, self.limits.memory);
         let mut store = Store::new(&self.plugin.engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(self.limits.answer);
@@ -103,7 +112,12 @@ impl<W: World> Instance<W> {
         };
         store.data_mut().rows = rows.cloned();
         store.set_epoch_deadline(ticks(deadline));
-        let answer = call(&guest, &mut store).map_err(|error| self.failure(&store, &error))?;
+        let answer = call(&guest, &mut store).map_err(|error| {
+            self.failure(&store, &error, || match deadline < self.limits.deadline {
+                true => format!("this call had {deadline:?} of limits.deadline = {:?}", self.limits.deadline),
+                false => format!("limits.deadline = {deadline:?}"),
+            })
+        })?;
         store.data_mut().rows = None;
         let answer =
             answer.map_err(|message| Failure::new(FailureKind::Error, message).with_log(store.data().log.last_lines()));
@@ -121,21 +135,32 @@ impl<W: World> Instance<W> {
         &self.plugin
     }
 
-    fn failure(&self, store: &Store<State>, error: &wasmtime::Error) -> Failure {
+    /// `limit` says how much time there was.
+    fn failure(&self, store: &Store<State>, error: &wasmtime::Error, limit: impl FnOnce() -> String) -> Failure {
         let state = store.data();
-        let (kind, message) = match error.downcast_ref::<Trap>() {
-            Some(Trap::Interrupt) => (FailureKind::Deadline, "it was still running when its time was up".to_owned()),
+        let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+        // The frames are a context of the error, and so its first sentence: they are told behind the cause.
+        let causes = error.chain().map(ToString::to_string).filter(|text| Some(text) != frames.as_ref());
+        let cause = causes.collect::<Vec<_>>().join(": ");
+        let (kind, mut message) = match error.downcast_ref::<Trap>() {
+            Some(Trap::Interrupt) => {
+                (FailureKind::Deadline, format!("it was still running when its time was up: {}", limit()))
+            }
             _ if state.limiter.denied => {
                 let limit = self.limits.memory >> 20;
-                (FailureKind::Memory, format!("it wanted more than its {limit} MiB of memory: {error:#}"))
+                (FailureKind::Memory, format!("it wanted more than its {limit} MiB of memory: {cause}"))
             }
-            _ => (FailureKind::Trap, format!("{error:#}")),
+            _ => (FailureKind::Trap, cause),
         };
+        for (at, frame) in frames.iter().flat_map(|frames| frames.lines().skip(1)).take(MAX_FRAMES).enumerate() {
+            message.push_str(if at == 0 { "\nframes, the innermost first:\n" } else { "\n" });
+            message.push_str(frame);
+        }
         Failure::new(kind, message).with_log(state.log.last_lines())
     }
 }
 
 /// At least two, since the first tick may be about to come.
 fn ticks(time: Duration) -> u64 {
-    (time.as_millis() / TICK.as_millis()) as u64 + 2
+    u64::try_from(time.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).saturating_add(2)
 }

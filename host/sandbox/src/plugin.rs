@@ -7,6 +7,7 @@ use wasmtime::component::{Component, InstancePre};
 use crate::Digest;
 use crate::complexity;
 use crate::engine::Engine;
+use crate::plugin_log::LogRate;
 use crate::state::State;
 use crate::wit::latest::{PACKAGE, VERSION};
 
@@ -96,7 +97,7 @@ impl UnlinkedPlugin {
                  {PACKAGE}@{VERSION}"
             )
         })?;
-        Ok(Plugin { name, digest, exports, engine: engine.clone(), pre })
+        Ok(Plugin { name, digest, exports, log_rate: LogRate::default(), engine: engine.clone(), pre })
     }
 }
 
@@ -108,6 +109,8 @@ pub struct Plugin {
     pub digest: Digest,
     /// Names of the exported interfaces, in the component's order.
     pub exports: Vec<String>,
+    /// Of all of its instances together.
+    pub(super) log_rate: LogRate,
     pub(super) engine: Engine,
     pub(super) pre: InstancePre<State>,
 }

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::wit::latest::log::Level;
 
-/// Lines that one instance may write in each window; the rest are only counted.
+/// Lines that all instances of a plugin together may write in each window; the rest are only counted.
 const LINES_PER_WINDOW: u32 = 50;
 const WINDOW: Duration = Duration::from_secs(10);
 /// Bytes of a line; a longer one is cut.
@@ -25,28 +25,50 @@ const LAST_LINES: usize = 10;
 #[derive(Clone)]
 pub struct PluginLog(Arc<Mutex<Inner>>);
 
-struct Inner {
-    plugin: String,
-    /// Bytes of stdout or stderr since the last newline.
-    partial: Vec<u8>,
-    /// At most `LAST_LINES`, oldest first; lines that the rate limit keeps out of the daemon's log are among them.
-    last: VecDeque<String>,
-    window_start: Instant,
+/// How many lines of one plugin go into the daemon's log. Clones share it: a plugin has an instance a stage and worker, and
+/// gets a new one whenever it fails.
+#[derive(Clone, Default)]
+pub struct LogRate(Arc<Mutex<Window>>);
+
+#[derive(Default)]
+struct Window {
+    /// `None` before the first line.
+    start: Option<Instant>,
     /// Lines of this window that went into the daemon's log, and those that did not.
     written: u32,
     suppressed: u64,
 }
 
+impl LogRate {
+    /// Counts a line of that plugin, and says whether it may be written.
+    fn takes(&self, plugin: &str, now: Instant) -> bool {
+        let mut window = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.start.is_none_or(|start| now.saturating_duration_since(start) >= WINDOW) {
+            if window.suppressed > 0 {
+                tracing::warn!(plugin, lines = window.suppressed, "lines of this plugin were left out");
+            }
+            *window = Window { start: Some(now), written: 0, suppressed: 0 };
+        }
+        let takes = window.written < LINES_PER_WINDOW;
+        window.written += u32::from(takes);
+        window.suppressed += u64::from(!takes);
+        takes
+    }
+}
+
+struct Inner {
+    plugin: String,
+    rate: LogRate,
+    /// Bytes of stdout or stderr since the last newline.
+    partial: Vec<u8>,
+    /// At most `LAST_LINES`, oldest first; lines that the rate limit keeps out of the daemon's log are among them.
+    last: VecDeque<String>,
+}
+
 impl PluginLog {
-    pub fn new(plugin: &str) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
-            plugin: plugin.to_owned(),
-            partial: Vec::new(),
-            last: VecDeque::new(),
-            window_start: Instant::now(),
-            written: 0,
-            suppressed: 0,
-        })))
+    pub fn new(plugin: &str, rate: LogRate) -> Self {
+        let (plugin, partial, last) = (plugin.to_owned(), Vec::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Inner { plugin, rate, partial, last })))
     }
 
     pub fn line(&self, level: Level, line: &str) {
@@ -67,17 +89,9 @@ impl Inner {
             self.last.pop_front();
         }
         self.last.push_back(line.to_owned());
-        if self.window_start.elapsed() >= WINDOW {
-            if self.suppressed > 0 {
-                tracing::warn!(plugin = self.plugin, lines = self.suppressed, "lines of this plugin were left out");
-            }
-            (self.window_start, self.written, self.suppressed) = (Instant::now(), 0, 0);
-        }
-        if self.written == LINES_PER_WINDOW {
-            self.suppressed += 1;
+        if !self.rate.takes(&self.plugin, Instant::now()) {
             return;
         }
-        self.written += 1;
         match level {
             Level::Debug => tracing::debug!(plugin = self.plugin, "{line}"),
             Level::Info => tracing::info!(plugin = self.plugin, "{line}"),
@@ -133,5 +147,28 @@ impl OutputStream for PluginLog {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(64 << 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_has_one_rate_however_many_instances_it_has() {
+        let (rate, now) = (LogRate::default(), Instant::now());
+        let of_an_instance = |at: Instant| (0..LINES_PER_WINDOW).filter(|_| rate.clone().takes("p", at)).count();
+        assert_eq!([of_an_instance(now), of_an_instance(now)], [LINES_PER_WINDOW as usize, 0]);
+        assert_eq!(of_an_instance(now + WINDOW), LINES_PER_WINDOW as usize);
+    }
+
+    #[test]
+    fn what_the_rate_keeps_out_is_among_the_last_lines() {
+        let log = PluginLog::new("p", LogRate::default());
+        for line in 0..100 {
+            log.line(Level::Info, &format!("line {line}"));
+        }
+        assert_eq!(log.last_lines().lines().last(), Some("line 99"));
+        assert_eq!(log.last_lines().lines().count(), LAST_LINES);
     }
 }

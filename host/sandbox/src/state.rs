@@ -25,9 +25,8 @@ pub struct State {
 }
 
 impl State {
-    /// For an instance of that plugin; `memory` is its limit, bytes.
-    pub(super) fn new(plugin: &str, memory: usize) -> Self {
-        let log = PluginLog::new(plugin);
+    /// For an instance with that log; `memory` is its limit, bytes.
+    pub(super) fn new(log: PluginLog, memory: usize) -> Self {
         let wasi = WasiCtx::builder().stdout(log.clone()).stderr(log.clone()).insecure_random_seed(0).build();
         let limiter = Limiter { memory, used: 0, denied: false };
         Self { wasi, resources: ResourceTable::new(), limiter, log, rows: None }

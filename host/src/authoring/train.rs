@@ -146,7 +146,8 @@ pub fn check(
 
 fn matrix(examples: &Examples, columns: usize, first: usize, rows: usize) -> Matrix {
     let cells = examples.rows.get(first * columns..(first + rows) * columns).unwrap_or_default();
-    Matrix { columns: columns as u32, values: cells.to_vec() }
+    // A signature that was checked has far fewer.
+    Matrix { columns: u32::try_from(columns).unwrap_or(u32::MAX), values: cells.to_vec() }
 }
 
 fn names(signature: &Signature) -> Vec<&str> {
@@ -163,10 +164,7 @@ fn kinds(signature: &Signature) -> impl Iterator<Item = Option<&[String]>> {
 
 /// A failed call's message, with the last lines that the plugin logged.
 fn with_log(failure: Failure) -> anyhow::Error {
-    match failure.log.is_empty() {
-        true => anyhow!("{}", failure.message),
-        false => anyhow!("{}; its last lines: {}", failure.message, failure.log),
-    }
+    anyhow!(failure.with_last_words())
 }
 
 #[cfg(test)]

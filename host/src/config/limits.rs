@@ -29,6 +29,8 @@ pub(super) fn read(
     );
     let batch_records = section.count("batch_records", 1024, 1..=1024);
     let batch_bytes = section.size("batch_bytes", 4 * MIB, KIB..=4 * MIB);
+    // Below 4 GiB, so that a batch's offsets hold whatever a stage hands on.
+    let output_bytes = section.size("output_bytes", 32 * MIB, 8 * MIB..=GIB);
     let fetch_queue = section.size("fetch_queue", 4 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
@@ -56,12 +58,12 @@ pub(super) fn read(
         section.file.mistake(at, section.key("batch_bytes"), message);
     }
     let max_bytes = delivery.and_then(|delivery| delivery.max_bytes.as_ref());
-    if let (Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) =
-        (&fetch_queue, &producer_queue, max_bytes, &plugin_memory, &worker_memory)
+    if let (Some(output), Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) =
+        (&output_bytes, &fetch_queue, &producer_queue, max_bytes, &plugin_memory, &worker_memory)
     {
         check_memory(
             section,
-            [("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)],
+            [("output_bytes", output), ("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)],
             plugin,
             stages,
             worker,
@@ -73,6 +75,7 @@ pub(super) fn read(
         deadline: deadline?.value,
         batch_records: batch_records?.value,
         batch_bytes: batch_bytes?.value,
+        output_bytes: output_bytes?.value,
         fetch_queue: fetch_queue?.value,
         producer_queue: producer_queue?.value,
         worker_memory: worker_memory?.value,
@@ -82,7 +85,7 @@ pub(super) fn read(
 /// Checks a worker of the main loop. The feedback loop's has the same queues and one plugin, so it fits where this one does.
 fn check_memory(
     section: &Section<'_>,
-    buffers: [(&str, &Setting<usize>); 3],
+    buffers: [(&str, &Setting<usize>); 4],
     plugin: &Setting<usize>,
     stages: StageCount,
     worker: &Setting<usize>,

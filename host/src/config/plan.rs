@@ -204,6 +204,8 @@ pub struct Limits {
     pub batch_records: usize,
     /// Payload in one plugin call, bytes, at most 4 MiB.
     pub batch_bytes: usize,
+    /// What the records of one plugin call may come to, bytes.
+    pub output_bytes: usize,
     /// librdkafka's fetch queue, bytes per worker.
     pub fetch_queue: usize,
     /// librdkafka's producer queue, bytes per worker.

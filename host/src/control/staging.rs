@@ -151,7 +151,7 @@ impl Stager {
             classifier: Box::new(classifier),
             classifier_release: classify.label(),
             gather,
-            columns: signature.columns.len(),
+            columns: width(&signature)?,
             classes: signature.classes.len(),
             writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
         })
@@ -250,6 +250,14 @@ pub fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Si
     }
     let identical = columns.len() == places.len() && places.iter().enumerate().all(|(at, place)| at == *place);
     Ok(if identical { None } else { Some(places) })
+}
+
+/// How many columns a classifier reads.
+///
+/// # Errors
+/// When they are more than a matrix can have.
+pub fn width(signature: &Signature) -> Result<u32> {
+    u32::try_from(signature.columns.len()).context("a signature has too many columns")
 }
 
 fn same(one: &Kind, other: &Kind) -> bool {

@@ -231,7 +231,7 @@ impl Join {
         self.set(prediction.id.clone(), Entry::Joined(label.class.clone()), Met::Label, labelled);
         Arrival::Joined(Joined {
             prediction,
-            truth: truth as u32,
+            truth: u32::try_from(truth).unwrap_or(u32::MAX),
             source: label.source.clone(),
             delay_ms: (labelled - predicted).max(0) as u64,
             early: labelled < predicted,

@@ -31,7 +31,7 @@ pub fn prediction(value: &[u8]) -> Option<Prediction> {
         .map(|score| score.as_f64().map(|score| score as f32))
         .collect::<Option<Vec<_>>>()?;
     let classes: Vec<String> = written.probabilities.into_iter().map(|(class, _)| class).collect();
-    let predicted = classes.iter().position(|class| *class == written.class)? as u32;
+    let predicted = u32::try_from(classes.iter().position(|class| *class == written.class)?).ok()?;
     Some(Prediction {
         id: written.id.into_owned(),
         predicted,

@@ -16,6 +16,8 @@ use sandpiper_sandbox::{Failure, FailureKind};
 
 /// Bytes of the largest value that the fake pipelines take.
 pub(crate) const MAX_VALUE: usize = 1_000;
+/// Bytes that a batch may come to in the fake pipelines.
+pub(crate) const MAX_OUTPUT: usize = 1 << 20;
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3_600);
 
@@ -28,6 +30,7 @@ pub(crate) fn settings() -> Settings {
         deadline: LONG,
         budget: LONG,
         max_value: MAX_VALUE,
+        max_output: MAX_OUTPUT,
         rejected: Policy::DeadLetter,
         failed: Policy::DeadLetter,
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
@@ -123,7 +126,7 @@ pub(crate) fn model(number: u64, columns: usize, wanted: &[&str], gather: Option
         classifier: Box::new(FirstCell { classes: 3 }),
         classifier_release: "classifier-1".into(),
         gather,
-        columns: wanted.len(),
+        columns: wanted.len() as u32,
         classes: 3,
         writer: Writer::new(&signature, 0.0, revision(number), true),
     }

@@ -7,6 +7,7 @@
 pub(crate) mod fakes;
 pub mod isolate;
 mod model;
+mod size;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -38,6 +39,8 @@ pub struct Settings {
     pub budget: Duration,
     /// Bytes of the largest value that reaches a plugin.
     pub max_value: usize,
+    /// Bytes that the records of one call may come to, as `size` counts them.
+    pub max_output: usize,
     /// What becomes of a record that a plugin rejects, and of one that it fails on.
     pub rejected: Policy,
     pub failed: Policy,
@@ -54,6 +57,7 @@ impl Settings {
             deadline: plan.limits.deadline,
             budget: plan.delivery.budget,
             max_value: plan.limits.batch_bytes,
+            max_output: plan.limits.output_bytes,
             rejected: plan.errors.rejected,
             failed: plan.errors.failed,
             dead_letters: DeadLetterWriter { pipeline: plan.name.clone(), instance: instance.to_owned() },
@@ -91,6 +95,8 @@ impl Process for Pipeline {
             input: batch,
             now,
             marks: vec![Mark::Open; batch.len()],
+            written: 0,
+            overflow: None,
             outputs,
         };
         let admitted = run.admit(forced);
@@ -105,7 +111,11 @@ impl Process for Pipeline {
             Some(model) => model.run(&mut run, &work),
             None => run.emit_all(&work),
         }
-        run.finish();
+        drop(work);
+        match run.overflow.take() {
+            Some(overflow) => run.overflowed(&overflow),
+            None => run.finish(),
+        }
     }
 
     fn revision(&self) -> Option<Revision> {
@@ -121,7 +131,7 @@ impl Process for Pipeline {
 struct Work<'a> {
     batch: std::borrow::Cow<'a, Batch>,
     /// For each row the input row that it came from; `None` when they are the same.
-    sources: Option<Vec<u32>>,
+    sources: Option<Vec<usize>>,
 }
 
 impl<'a> Work<'a> {
@@ -129,21 +139,21 @@ impl<'a> Work<'a> {
         Self { batch: std::borrow::Cow::Borrowed(batch), sources: None }
     }
 
-    fn selected(batch: &Batch, rows: Vec<u32>) -> Self {
-        let selection = batch.select(rows.iter().map(|row| *row as usize));
+    fn selected(batch: &Batch, rows: Vec<usize>) -> Self {
+        let selection = batch.select(rows.iter().copied());
         Self { batch: std::borrow::Cow::Owned(selection), sources: Some(rows) }
     }
 
     fn source(&self, row: usize) -> usize {
         match &self.sources {
             None => row,
-            Some(sources) => sources.get(row).map_or(row, |source| *source as usize),
+            Some(sources) => sources.get(row).copied().unwrap_or(row),
         }
     }
 
     /// Those rows of it, still tied to the input.
     fn select(&self, rows: &[usize]) -> Work<'static> {
-        let sources = rows.iter().map(|row| self.source(*row) as u32).collect();
+        let sources = rows.iter().map(|row| self.source(*row)).collect();
         Work { batch: std::borrow::Cow::Owned(self.batch.select(rows.iter().copied())), sources: Some(sources) }
     }
 }
@@ -166,12 +176,22 @@ struct Run<'a> {
     now: i64,
     /// By input row.
     marks: Vec<Mark>,
+    /// Bytes of what was emitted so far, as `size` counts them.
+    written: usize,
+    /// Set where they would be too many: then no stage does anything more.
+    overflow: Option<Overflow>,
     outputs: &'a mut Outputs,
+}
+
+/// The stage at which a batch came to more than it may.
+struct Overflow {
+    stage: String,
+    release: Option<String>,
 }
 
 impl Run<'_> {
     /// Ends the rows whose outcome is fixed before any stage; the others, or `None` for all of them.
-    fn admit(&mut self, forced: &Forced) -> Option<Vec<u32>> {
+    fn admit(&mut self, forced: &Forced) -> Option<Vec<usize>> {
         let oversize = |row: usize| self.input.bytes(row).is_some_and(|value| value.len() > self.settings.max_value);
         // The sum bounds each: only a batch that is as large as one value may be needs a look at its rows.
         if forced.is_empty() && self.input.raw.payload.len() <= self.settings.max_value {
@@ -188,7 +208,7 @@ impl Run<'_> {
                     format!("the value has {size} bytes, more than limits.batch_bytes = {}", self.settings.max_value);
                 ended.push((at, Reason::of_host("input", "too-large", message), true));
             } else {
-                admitted.push(at as u32);
+                admitted.push(at);
             }
         }
         for (at, reason, with_value) in ended {
@@ -251,6 +271,12 @@ impl Run<'_> {
     /// Adds one output record for a row of `work`.
     fn emit(&mut self, work: &Work<'_>, row: usize, route: Route, value: Option<Span>, stamp: bool) {
         let Some(facts) = work.batch.rows.get(row) else { return };
+        self.written += size::record(work.batch.rows.key(facts), facts.headers.as_deref())
+            + value.map_or(0, |value| self.outputs.bytes(value).len());
+        if self.written > self.settings.max_output {
+            self.overflow = Some(Overflow { stage: "output".into(), release: None });
+            return;
+        }
         let key = work.batch.rows.key(facts).map(|key| self.outputs.put(key));
         let mut headers = facts.headers.clone();
         if stamp {
@@ -278,6 +304,9 @@ impl Run<'_> {
 
     /// Emits a row's own bytes.
     fn pass(&mut self, work: &Work<'_>, row: usize, route: Route) {
+        if self.overflow.is_some() {
+            return;
+        }
         let value = work.batch.value(row).map(|value| self.outputs.put(value));
         self.emit(work, row, route, value, self.settings.stamp == Stamp::Header);
     }
@@ -293,6 +322,31 @@ impl Run<'_> {
         let mut value = format!("{} champion ", self.revision).into_bytes();
         prediction::position(&mut value, work.batch.rows.topic(origin), origin);
         ("sandpiper".into(), Some(value))
+    }
+
+    /// Ends a batch that comes to too much: one record alone is a dead letter, of several nothing stands.
+    fn overflowed(mut self, overflow: &Overflow) {
+        self.outputs.clear();
+        if self.input.len() > 1 {
+            self.outputs.overflowed = true;
+            return;
+        }
+        self.marks.fill(Mark::Open);
+        let message = format!(
+            "what this record comes to is more than limits.output_bytes = {}: keys and headers are counted for each record \
+             that is emitted",
+            self.settings.max_output
+        );
+        let reason = Reason {
+            blame: Blame::Failed,
+            code: "too-much-output".into(),
+            message,
+            log: String::new(),
+            stage: overflow.stage.clone(),
+            release: overflow.release.clone(),
+        };
+        self.dead_letter(0, &reason);
+        self.finish();
     }
 
     /// Counts the outcomes, and takes back what a dead-lettered record had emitted.

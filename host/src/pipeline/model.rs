@@ -1,5 +1,6 @@
 //! Parser and classifier in their place: bytes to a matrix, the matrix to predictions, predictions to JSON.
 
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::{Run, Work, reason_of, reason_of_rejection};
@@ -20,7 +21,7 @@ pub struct ModelStage {
     /// For each column of the classifier the parser's; `None` when they are the same in the same order.
     pub gather: Option<Vec<usize>>,
     /// Columns of the classifier.
-    pub columns: usize,
+    pub columns: u32,
     pub classes: usize,
     pub writer: Writer,
 }
@@ -53,11 +54,12 @@ impl ModelStage {
     }
 
     fn predict(&mut self, run: &mut Run<'_>, work: &Work<'_>) {
-        if work.batch.is_empty() {
+        if work.batch.is_empty() || run.overflow.is_some() {
             return;
         }
         let features = self.parse(run, work);
-        let rows = features.matrix.values.len() / self.columns.max(1);
+        let columns = self.columns as usize;
+        let rows = features.matrix.values.len() / columns.max(1);
         if rows == 0 {
             return;
         }
@@ -82,7 +84,7 @@ impl ModelStage {
                     continue;
                 }
                 let features =
-                    features.matrix.values.get(at * self.columns..(at + 1) * self.columns).unwrap_or_default();
+                    features.matrix.values.get(at * columns..(at + 1) * columns).unwrap_or_default();
                 self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }
@@ -93,6 +95,9 @@ impl ModelStage {
     }
 
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
+        if run.overflow.is_some() {
+            return;
+        }
         let id = match id::of(&run.settings.id, &work.batch, row) {
             Ok(id) => id,
             Err(message) => {
@@ -130,7 +135,7 @@ impl ModelStage {
             return Features { matrix: parsed.rows, rows: None };
         }
         let mut features =
-            Features { matrix: Matrix { columns: self.columns as u32, values: Vec::new() }, rows: Some(Vec::new()) };
+            Features { matrix: Matrix { columns: self.columns, values: Vec::new() }, rows: Some(Vec::new()) };
         for (range, parsed) in &isolated.answers {
             self.gather(run, work, range.start, parsed, &mut features);
         }
@@ -140,6 +145,7 @@ impl ModelStage {
     /// Copies the rows that were taken, in the classifier's columns; `first` is the row that the answer's row 0 is.
     fn gather(&self, run: &mut Run<'_>, work: &Work<'_>, first: usize, parsed: &Parsed, features: &mut Features) {
         let rejected = by_row(&parsed.rejected);
+        let dropped: HashSet<usize> = parsed.dropped.iter().map(|row| *row as usize).collect();
         for (at, cells) in parsed.rows.values.chunks_exact(parsed.rows.columns.max(1) as usize).enumerate() {
             if !parsed.rejected.is_empty()
                 && let Some(rejection) = rejected(at)
@@ -150,7 +156,7 @@ impl ModelStage {
                 );
                 continue;
             }
-            if parsed.dropped.contains(&(at as u32)) {
+            if dropped.contains(&at) {
                 continue;
             }
             match &self.gather {
@@ -179,7 +185,7 @@ fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
 
 /// Finds the rejection of a row.
 fn by_row<'a>(rejected: &'a [Rejection]) -> impl Fn(usize) -> Option<&'a Rejection> {
-    let index: std::collections::HashMap<usize, &'a Rejection> =
+    let index: HashMap<usize, &'a Rejection> =
         rejected.iter().map(|rejection| (rejection.row as usize, rejection)).collect();
     move |row| index.get(&row).copied()
 }

@@ -649,3 +649,75 @@ fn records_of_each_partition_go_out_in_the_order_in_which_they_came() {
     };
     assert_eq!((of(0), of(1)), (vec![7, 8, 9], vec![5, 6]));
 }
+
+// What comes of a batch is bounded.
+
+/// A record with a key of 10,000 bytes, which each emitted record inherits.
+fn amplified(value: &'static str) -> Record {
+    const KEY: [u8; 10_000] = [b'k'; 10_000];
+    Record { key: Some(&KEY), ..valued(value) }
+}
+
+/// Emits so many records that inherit the key for `many`, and one for anything else.
+fn amplifying(output: u32) -> Pipeline {
+    transforming(move |text| match text {
+        "many" => Fate::Emit((0..1_000).map(|_| to(output, "x")).collect()),
+        text => passes(text),
+    })
+}
+
+#[test]
+fn a_record_that_comes_to_too_much_is_a_dead_letter_that_names_the_bound() {
+    for output in [0, 1] {
+        let came = process(&mut amplifying(output), &batch(vec![amplified("many")]));
+        assert_eq!((came.codes(), came.counts()), (vec![(0, "too-much-output".into())], (0, 0, 1)));
+        let letter = came.letters().remove(0);
+        assert!(letter.error("message").unwrap().contains("limits.output_bytes = 1048576"), "{letter:?}");
+        assert_eq!(letter.error("stage").as_deref(), Some("transform[0]"));
+        assert_eq!(letter.error("release").as_deref(), Some("transform[0]-1"));
+        assert_eq!(letter.value.as_deref(), Some("many"));
+        assert_eq!(came.outputs.counts.failed, 1);
+        assert!(came.outputs.size() < 20_000, "{} bytes were copied", came.outputs.size());
+    }
+}
+
+#[test]
+fn a_batch_of_several_that_comes_to_too_much_leaves_nothing_and_says_so() {
+    let mut pipeline = amplifying(0);
+    let came = process(&mut pipeline, &batch(vec![valued("a"), amplified("many"), valued("b")]));
+    assert!(came.outputs.overflowed && came.outputs.halt.is_none());
+    assert_eq!((came.outputs.records.len(), came.outputs.size(), came.counts()), (0, 0, (0, 0, 0)));
+    assert!(!process(&mut pipeline, &values(&["a"])).outputs.overflowed);
+}
+
+#[test]
+fn answers_that_were_narrowed_down_are_counted_together() {
+    // Each row alone fits; the call for all fails for another reason, and the rows are asked about one by one.
+    let mut pipeline = transforming(|text| match text {
+        "poison" => Fate::Poison,
+        text => Fate::Emit(vec![to(0, text.repeat(300_000))]),
+    });
+    let came = process(&mut pipeline, &values(&["a", "b", "poison", "c", "d"]));
+    assert!(came.outputs.overflowed && came.outputs.halt.is_none());
+}
+
+#[test]
+fn headers_are_counted_for_each_record_that_inherits_them() {
+    let headers: Headers = (0..100).map(|at| header(&at.to_string(), "value")).collect();
+    let record = || Record { headers: Some(Box::new(headers.clone())), ..valued("many") };
+    let mut pipeline =
+        transforming(|_| Fate::Emit((0..200).map(|_| Part { key: EmittedKey::None, ..to(0, "x") }).collect()));
+    let came = process(&mut pipeline, &batch(vec![record()]));
+    assert_eq!(came.codes(), [(0, "too-much-output".to_owned())]);
+    assert!(process(&mut pipeline, &values(&["many"])).codes().is_empty());
+}
+
+#[test]
+fn predictions_are_counted_while_they_are_written() {
+    let mut pipeline = predicting(Settings { max_output: 1_000, ..settings() });
+    assert!(process(&mut pipeline, &values(&["1,2", "1,2", "1,2"])).outputs.overflowed);
+    assert_eq!(process(&mut pipeline, &values(&["1,2"])).counts(), (1, 0, 0));
+    let mut pipeline = predicting(Settings { max_output: 100, ..settings() });
+    let came = process(&mut pipeline, &values(&["1,2"]));
+    assert_eq!(came.codes(), [(0, "too-much-output".to_owned())]);
+}

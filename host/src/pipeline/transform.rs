@@ -1,10 +1,13 @@
 //! A transform in its place: its named outputs go to topics or on to the next stage.
 
-use super::{Run, Work, reason_of, reason_of_rejection, with_headers};
+use std::borrow::Cow;
+
+use super::{Overflow, Run, Work, reason_of, reason_of_rejection, size, with_headers};
 use crate::pipeline::isolate::{Isolated, isolate};
 use crate::record::{BatchBuilder, Route};
 use sandpiper_sandbox::stage::Transform;
 use sandpiper_sandbox::wit::latest::{EmittedKey, Transformed};
+use sandpiper_sandbox::{Failure, FailureKind};
 
 /// A transform, opened.
 pub struct TransformStage {
@@ -20,16 +23,25 @@ impl TransformStage {
     /// What goes on to the next stage.
     pub(super) fn run(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> Work<'static> {
         let mut onward = Onward { builder: BatchBuilder::new(work.batch.rows.topics.clone()), sources: Vec::new() };
-        if !work.batch.is_empty() {
+        if !work.batch.is_empty() && run.overflow.is_none() {
             let whole = 0..work.batch.len();
+            let mut room = Some(run.settings.max_output.saturating_sub(run.written));
             let Isolated { answers, poison, undecided } =
                 isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
-                    if range == whole {
-                        self.stage.transform(&work.batch, deadline)
-                    } else {
-                        self.stage.transform(&work.batch.select(range), deadline)
-                    }
+                    // Nothing is asked any more once there is no room for the answer.
+                    let left = room.ok_or_else(no_room)?;
+                    let batch = match range == whole {
+                        true => Cow::Borrowed(&*work.batch),
+                        false => Cow::Owned(work.batch.select(range)),
+                    };
+                    let answer = self.stage.transform(&batch, deadline)?;
+                    room = left.checked_sub(size::transformed(&answer, &batch));
+                    room.map(|_| answer).ok_or_else(no_room)
                 });
+            if room.is_none() {
+                run.overflow = Some(Overflow { stage: self.name.clone(), release: Some(self.release.clone()) });
+                return onward.finish();
+            }
             for (range, answer) in answers {
                 self.route(run, work, range.start, answer, &mut onward);
             }
@@ -38,7 +50,7 @@ impl TransformStage {
             }
             run.release_failed(&undecided, &self.name, &self.release);
         }
-        Work { batch: std::borrow::Cow::Owned(onward.builder.finish()), sources: Some(onward.sources) }
+        onward.finish()
     }
 
     /// `first` is the row of `work` that the answer's row 0 is.
@@ -63,13 +75,13 @@ impl TransformStage {
             match self.routes.get(emitted.output as usize).copied().flatten() {
                 None => {
                     onward.builder.push(facts.origin, facts.timestamp, key, value, headers);
-                    onward.sources.push(work.source(row) as u32);
+                    onward.sources.push(work.source(row));
                 }
                 Some(route) => {
                     let mut one = BatchBuilder::new(work.batch.rows.topics.clone());
                     one.push(facts.origin, facts.timestamp, key, value, headers);
-                    let sources = Some(vec![work.source(row) as u32]);
-                    run.pass(&Work { batch: std::borrow::Cow::Owned(one.finish()), sources }, 0, route);
+                    let sources = Some(vec![work.source(row)]);
+                    run.pass(&Work { batch: Cow::Owned(one.finish()), sources }, 0, route);
                 }
             }
         }
@@ -78,5 +90,16 @@ impl TransformStage {
 
 struct Onward {
     builder: BatchBuilder,
-    sources: Vec<u32>,
+    sources: Vec<usize>,
+}
+
+impl Onward {
+    fn finish(self) -> Work<'static> {
+        Work { batch: Cow::Owned(self.builder.finish()), sources: Some(self.sources) }
+    }
+}
+
+/// Ends the search for failing rows: that the answers are too large is no row's failure yet.
+fn no_room() -> Failure {
+    Failure { kind: FailureKind::Answer, message: String::new(), log: String::new() }
 }

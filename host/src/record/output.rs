@@ -7,8 +7,8 @@ use crate::record::{Headers, Origin, Route};
 /// Bytes in an `Outputs` buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span {
-    start: u32,
-    end: u32,
+    start: usize,
+    end: usize,
 }
 
 /// One record to be written.
@@ -28,6 +28,11 @@ pub struct Output {
     pub last_resort: bool,
 }
 
+/// Reasons that are counted by their own code. A plugin chooses its codes, and each is a metric's label.
+const CODES: usize = 200;
+/// Where the others are counted.
+const OTHER_CODES: &str = "other";
+
 /// What became of records, by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts {
@@ -36,7 +41,7 @@ pub struct Counts {
     /// Input records that were emitted at least once.
     pub emitted: u64,
     pub dropped: u64,
-    /// Input records by the reason's code.
+    /// Input records by the reason's code; beyond 200 codes they are `other`.
     pub dead_letters: BTreeMap<String, u64>,
     /// Input records that a plugin failed on, whatever became of them.
     pub failed: u64,
@@ -49,16 +54,22 @@ impl Counts {
         self.dropped += other.dropped;
         self.failed += other.failed;
         for (code, count) in &other.dead_letters {
-            *self.dead_letters.entry(code.clone()).or_default() += count;
+            self.count_code(code, *count);
         }
     }
 
     pub fn dead_letter(&mut self, code: &str) {
         self.records += 1;
-        match self.dead_letters.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(self.dead_letters.insert(code.to_owned(), 1)),
+        self.count_code(code, 1);
+    }
+
+    fn count_code(&mut self, code: &str, more: u64) {
+        if let Some(count) = self.dead_letters.get_mut(code) {
+            *count += more;
+            return;
         }
+        let code = if self.dead_letters.len() < CODES { code } else { OTHER_CODES };
+        *self.dead_letters.entry(code.to_owned()).or_default() += more;
     }
 }
 
@@ -81,6 +92,9 @@ pub struct Outputs {
     pub counts: Counts,
     /// When set, nothing of the transaction may be committed.
     pub halt: Option<Halt>,
+    /// The batch comes to more than it may. Nothing of it stands here, and it is to be processed in halves; a batch of one
+    /// record never sets this.
+    pub overflowed: bool,
 }
 
 impl Outputs {
@@ -89,10 +103,11 @@ impl Outputs {
         self.records.clear();
         self.counts = Counts::default();
         self.halt = None;
+        self.overflowed = false;
     }
 
     pub fn bytes(&self, span: Span) -> &[u8] {
-        self.buffer.get(span.start as usize..span.end as usize).unwrap_or_default()
+        self.buffer.get(span.start..span.end).unwrap_or_default()
     }
 
     /// Bytes of keys and values.
@@ -106,8 +121,27 @@ impl Outputs {
 
     /// What `write` appends, as a span.
     pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
-        let start = self.buffer.len() as u32;
+        let start = self.buffer.len();
         write(&mut self.buffer);
-        Span { start, end: self.buffer.len() as u32 }
+        Span { start, end: self.buffer.len() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_a_row_makes_no_more_labels_than_there_may_be() {
+        let (mut counts, mut sum) = (Counts::default(), Counts::default());
+        for row in 0..1_000 {
+            counts.dead_letter(&format!("code-{row}"));
+        }
+        assert_eq!((counts.dead_letters.len(), counts.dead_letters["other"], counts.records), (CODES + 1, 800, 1_000));
+        for batch in 0..10 {
+            let codes = (0..150).map(|row| (format!("code-{batch}-{row}"), 1)).collect();
+            sum.add(&Counts { dead_letters: codes, ..Counts::default() });
+        }
+        assert_eq!((sum.dead_letters.len(), sum.dead_letters["other"]), (CODES + 1, 1_300));
     }
 }

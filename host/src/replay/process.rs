@@ -240,6 +240,9 @@ fn process(
         builder.push(*origin, letter.facts.timestamp, letter.key.as_deref(), letter.value.as_deref(), headers);
     }
     pipeline.process(&builder.finish(), forced, now, outputs);
+    if outputs.overflowed {
+        return;
+    }
     let attempts: HashMap<Origin, u32> =
         origins.iter().zip(letters).map(|(origin, letter)| (*origin, letter.facts.attempts + 1)).collect();
     let name = format!("{PREFIX}attempts");
@@ -271,8 +274,14 @@ fn process(
 /// What would become of letters.
 pub fn rehearse(pipeline: &mut Pipeline, letters: &[Letter], progress: &mut Progress) {
     let (mut topics, mut outputs) = (Topics::default(), Outputs::default());
-    for letters in letters.chunks(1_024) {
+    let mut waiting: Vec<&[Letter]> = letters.chunks(1_024).rev().collect();
+    while let Some(letters) = waiting.pop() {
         process(pipeline, &mut topics, letters, &Forced::new(), 0, &mut outputs);
+        if outputs.overflowed {
+            let (first, second) = letters.split_at(letters.len() / 2);
+            waiting.extend([second, first]);
+            continue;
+        }
         count(progress, &outputs);
         if let Some(halt) = &outputs.halt {
             progress.error = Some(halt.to_string());
@@ -294,7 +303,6 @@ impl Process for Replay {
         let mut letters = Vec::new();
         for (at, row) in batch.rows.iter().enumerate() {
             let place = (row.origin.partition, row.origin.offset);
-            self.seen.insert(row.origin.partition, row.origin.offset);
             let none = Vec::new();
             let headers = row.headers.as_deref().unwrap_or(&none);
             if let Found::Letter(letter) = Found::read(place, batch.rows.key(row), batch.value(at), headers)
@@ -304,6 +312,10 @@ impl Process for Replay {
             }
         }
         process(&mut self.pipeline, &mut self.topics, &letters, forced, now, outputs);
+        if outputs.overflowed {
+            return;
+        }
+        self.seen.extend(batch.rows.iter().map(|row| (row.origin.partition, row.origin.offset)));
         count(&mut self.staged, outputs);
         if let Some(rate) = self.rate {
             // Batches hold a few letters then: docs/cli.md.

@@ -288,3 +288,45 @@ fn a_transform_names_its_outputs_all_different() {
     breaks(check_outputs(&[]), "it names no output");
     breaks(check_outputs(&texts(&["kept", "kept"])), "it names output \"kept\" twice");
 }
+
+#[test]
+fn a_name_has_1_to_256_bytes_and_a_message_about_it_is_short() {
+    let (longest, longer, huge) = ("x".repeat(256), "x".repeat(257), "é".repeat(1 << 20));
+    let numbered = |name: &str| check_columns(&[column(name, Kind::Number)]);
+    let category = |name: &str| check_columns(&[column("hue", Kind::Category(texts(&[name, "blue"])))]);
+    let class = |name: &str| {
+        check_signature(&Signature { columns: vec![column("size", Kind::Number)], classes: texts(&[name, "dog"]) })
+    };
+    let output = |name: &str| check_outputs(&texts(&[name]));
+    for check in [&numbered as &dyn Fn(&str) -> Check, &category, &class, &output] {
+        holds(check(&longest));
+        assert!(check(&longer).unwrap_err().contains("257 bytes, and a name has at most 256"));
+        assert!(check(&huge).unwrap_err().len() < 1_000);
+    }
+    holds(category(""));
+    breaks(numbered(""), "it names column \"\", and a name is not empty");
+    breaks(class(""), "it names class \"\", and a name is not empty");
+    breaks(output(""), "it names output \"\", and a name is not empty");
+}
+
+#[test]
+fn headers_that_are_added_have_bounded_names_and_a_bounded_number() {
+    let added = |name: &str, count: usize| {
+        use crate::wit::latest::transform::exports::sandpiper::plugin::transform::Header;
+        let headers = vec![Header { name: name.into(), value: None }; count];
+        check_transformed(&transform_answer(vec![Emitted { headers, ..emitted(0, 0) }]), 3, 2)
+    };
+    holds(added(&"x".repeat(256), 1_000));
+    breaks(added("x", 1_001), "it added 1001 headers to a record of row 0, more than 1000");
+    let error = added(&"x".repeat(1 << 20), 1).unwrap_err();
+    assert!(error.contains("a name of 1048576 bytes, more than 256") && error.len() < 500, "{error}");
+}
+
+#[test]
+fn a_judgements_reason_is_as_long_as_a_rejections_message() {
+    let because = |bytes: usize| {
+        check_judgements(&[Judgement { reason: Some("x".repeat(bytes)), ..judgement(0) }], &outcomes(1))
+    };
+    holds(because(1_024));
+    breaks(because(1_025), "row 0's reason has 1025 bytes, more than 1024");
+}

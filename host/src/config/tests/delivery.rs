@@ -87,28 +87,28 @@ fn a_batch_is_smaller_than_the_plugin_that_holds_it() {
 
 #[test]
 fn a_workers_parts_fit_into_its_memory() {
-    // 4 + 16 + 16 + 2 plugins × 64 × 2 = 292 MiB.
-    valid(&limits("worker_memory = \"292MiB\""));
+    // 32 + 4 + 16 + 16 + 2 plugins × 64 × 2 = 324 MiB.
+    valid(&limits("worker_memory = \"324MiB\""));
     only_mistake(
-        &limits("worker_memory = \"291MiB\""),
-        "16:17: [limits] worker_memory: worker_memory is \"291MiB\", and a worker needs 292MiB: ",
+        &limits("worker_memory = \"323MiB\""),
+        "16:17: [limits] worker_memory: worker_memory is \"323MiB\", and a worker needs 324MiB: ",
         &[
-            "fetch_queue 4MiB (default) + producer_queue 16MiB (default) + [delivery] max_bytes 16MiB (default)",
+            "output_bytes 32MiB (default) + fetch_queue 4MiB (default) + producer_queue 16MiB (default) + [delivery] max_bytes 16MiB (default)",
             "+ 2 plugins × plugin_memory 64MiB (default) × 2",
-            "set worker_memory = \"292MiB\"",
+            "set worker_memory = \"324MiB\"",
         ],
     );
     only_mistake(
         &limits("plugin_memory = \"128MiB\""),
         "16:17",
-        &["worker_memory is 512MiB (default), and a worker needs 548MiB"],
+        &["worker_memory is 512MiB (default), and a worker needs 580MiB"],
     );
-    only_mistake(&delivery("max_bytes = \"256MiB\""), "16:13", &["needs 532MiB"]);
+    only_mistake(&delivery("max_bytes = \"256MiB\""), "16:13", &["needs 564MiB"]);
 }
 
 #[test]
 fn the_defaults_have_room_for_a_transform_before_a_classifier_with_feedback() {
     valid(&iris_with_line("id = \"key\"", "[[transform]]\nplugin = \"filter\""));
     let two = "[[transform]]\nplugin = \"filter\"\n[[transform]]\nplugin = \"filter\"";
-    only_mistake(&iris_with_line("id = \"key\"", two), "1:1: [limits] worker_memory", &["4 plugins", "548MiB"]);
+    only_mistake(&iris_with_line("id = \"key\"", two), "1:1: [limits] worker_memory", &["4 plugins", "580MiB"]);
 }

@@ -67,6 +67,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
             deadline: Duration::from_millis(500),
             batch_records: 1024,
             batch_bytes: 4 << 20,
+            output_bytes: 32 << 20,
             fetch_queue: 4 << 20,
             producer_queue: 16 << 20,
             worker_memory: 512 << 20,
@@ -139,6 +140,7 @@ plugin_memory = "32MiB"
 deadline = "10ms"
 batch_records = 7
 batch_bytes = "64KiB"
+output_bytes = "8MiB"
 fetch_queue = "1MiB"
 producer_queue = "2MiB"
 worker_memory = "1GiB"

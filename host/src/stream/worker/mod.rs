@@ -14,6 +14,7 @@ mod reporting;
 mod tests;
 mod transactions;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -236,20 +237,41 @@ impl<W: Parts> Worker<W> {
         Ok(Step::Stopped)
     }
 
-    /// Processes one batch within the open transaction, opening it at its first record.
+    /// Processes one batch, in halves as long as it comes to more than its outputs may take: each part is sent before the
+    /// next is processed.
     fn add(&mut self, batch: &Batch) -> Result<(), Fault> {
+        let mut waiting = vec![Cow::Borrowed(batch)];
+        while let Some(part) = waiting.pop() {
+            self.begin()?;
+            self.process.process(&part, self.transactions.forced(), self.clock.unix_ms(), &mut self.outputs);
+            if self.outputs.overflowed {
+                let middle = part.len() / 2;
+                waiting.push(Cow::Owned(part.select(middle..part.len())));
+                waiting.push(Cow::Owned(part.select(0..middle)));
+            } else {
+                let deadline = self.transactions.add(&part, &self.outputs, &self.bounds);
+                if let Some(halt) = self.outputs.halt.take() {
+                    return Err(Fault::Halt(halt));
+                }
+                let now = self.clock.now();
+                self.sink.send(&mut self.outputs, deadline.unwrap_or(now).max(now))?;
+            }
+            // Halves take their time, and a transaction is not to outlive its own for them.
+            if !waiting.is_empty() && self.transactions.is_due(&self.bounds, self.clock.now()) {
+                self.commit()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the transaction, unless it is open.
+    fn begin(&mut self) -> Result<(), Fault> {
         if !self.transactions.is_open() {
             self.sink.begin()?;
         }
         let (now, rested) = (self.clock.now(), self.sink.rested());
         self.transactions.begin(now, &self.bounds, rested);
-        self.process.process(batch, self.transactions.forced(), self.clock.unix_ms(), &mut self.outputs);
-        let deadline = self.transactions.add(batch, &self.outputs, &self.bounds);
-        if let Some(halt) = self.outputs.halt.take() {
-            return Err(Fault::Halt(halt));
-        }
-        let now = self.clock.now();
-        self.sink.send(&mut self.outputs, deadline.unwrap_or(now).max(now))
+        Ok(())
     }
 
     /// Closes the open transaction, if there is one.

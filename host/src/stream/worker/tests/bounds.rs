@@ -128,3 +128,43 @@ fn many_batches_make_one_transaction() {
     assert_eq!(world.report().transactions, 1);
     assert_eq!(world.report().counts.records, 6);
 }
+
+#[test]
+fn a_batch_that_comes_to_too_much_is_processed_in_halves_and_nothing_of_it_is_lost() {
+    use super::above::pipeline::Pipeline;
+    use super::above::pipeline::fakes::{Fate, MAX_OUTPUT, revision, settings, to, transform};
+    use crate::record::Route;
+    // 100 records fit at once; one of them alone comes to too much.
+    let fate = |text: &str| match text {
+        "250" => Fate::Emit((0..20).map(|_| to(0, "x".repeat(MAX_OUTPUT / 10))).collect()),
+        _ => Fate::Emit(vec![to(0, "x".repeat(MAX_OUTPUT / 150))]),
+    };
+    let transforms = vec![transform("transform[0]", &[None], fate)];
+    let pipeline = Pipeline::new(revision(7), std::sync::Arc::new(settings()), transforms, None);
+    let mut world = World::of(pipeline, Journal::default(), BOUNDS);
+    world.assign(0);
+    world.records(0, 0..1_000);
+    world.settle();
+    let others: Vec<i64> = (0..1_000).filter(|offset| *offset != 250).collect();
+    assert_eq!(world.processed(0), others);
+    let letters = world.letters();
+    assert_eq!(letters.iter().map(|letter| letter.origin.offset).collect::<Vec<_>>(), [250]);
+    assert_eq!(world.visible(Route::Output).len(), 999);
+    assert_eq!(world.group_offset(0).as_deref(), Some("1000 r7"));
+}
+
+#[test]
+fn a_transaction_that_is_due_closes_between_halves() {
+    use super::above::pipeline::Pipeline;
+    use super::above::pipeline::fakes::{Fate, MAX_OUTPUT, revision, settings, to, transform};
+    let fate = |_: &str| Fate::Emit(vec![to(0, "x".repeat(MAX_OUTPUT / 3))]);
+    let transforms = vec![transform("transform[0]", &[None], fate)];
+    let pipeline = Pipeline::new(revision(7), std::sync::Arc::new(settings()), transforms, None);
+    let mut world = World::of(pipeline, Journal::default(), Bounds { records: 2, ..BOUNDS });
+    world.assign(0);
+    world.records(0, 0..8);
+    world.calls();
+    world.step();
+    assert_eq!(world.calls().iter().filter(|call| call.starts_with("commit")).count(), 4);
+    assert_eq!(world.processed(0), (0..8).collect::<Vec<_>>());
+}
