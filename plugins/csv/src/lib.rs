@@ -10,7 +10,7 @@
 mod field;
 mod quoted;
 
-use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, check_columns, export_parser, reject};
+use sandpiper_sdk::{Column, Parser, Record, Reject, Row, TextOr, check_columns, export_parser, leading, reject};
 use serde::Deserialize;
 
 use field::{Field, Missing};
@@ -81,7 +81,8 @@ impl Parser for Csv {
             if text.first() == Some(&b'"') {
                 return self.parse_quoted(line, cells);
             }
-            let (value, after) = field.read_next(text, self.delimiter, &self.missing)?;
+            let read = field.read_next(text, self.delimiter, &self.missing);
+            let (value, after) = read.map_err(|refused| begun(line, refused))?;
             *cell = value;
             rest = after;
         }
@@ -113,6 +114,15 @@ impl Csv {
             false => format!("the line has {found} columns instead of {expected}"),
         };
         reject("column-count", message)
+    }
+}
+
+/// Says what the line begins with, where that is why its cell could not be read.
+#[cold]
+fn begun(line: &[u8], refused: Reject) -> Reject {
+    match leading(line) {
+        Some(mark) => reject(refused.code(), format!("{mark}; {}", refused.message())),
+        None => refused,
     }
 }
 

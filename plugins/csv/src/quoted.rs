@@ -34,9 +34,12 @@ impl Quoted {
             return Err(reject("column-count", "the record holds more than one line"));
         }
         if result == csv_core::ReadRecordResult::InputEmpty {
-            // The end of the line closes the last cell.
+            // A line break closes the last cell, unless a quote is open: then it is one more byte of the cell.
             let ends = self.ends.get_mut(found..).unwrap_or_default();
-            let (_, _, _, last) = self.reader.read_record(&[], &mut [], ends);
+            let (end, _, _, last) = self.reader.read_record(b"\n", &mut [0], ends);
+            if matches!(end, csv_core::ReadRecordResult::InputEmpty | csv_core::ReadRecordResult::OutputFull) {
+                return Err(reject("unclosed-quote", "the line ends within a quoted cell: its closing quote is missing"));
+            }
             found += last;
         }
         self.found = found;

@@ -115,6 +115,26 @@ fn too_few_and_too_many_columns_are_column_count() {
 }
 
 #[test]
+fn a_quote_that_is_not_closed_is_refused() {
+    for line in ["1,\"red", "\"1,red", "\"1\",\"red\"\"", "1,\"red\n", "1,\"", "\"1\",red,7,\"x"] {
+        let (code, message) = refused(TWO, line.as_bytes());
+        let expected = if line.ends_with("x") { "column-count" } else { "unclosed-quote" };
+        assert_eq!(code, expected, "{line:?}: {message}");
+    }
+    assert_eq!(cells(TWO, "\"1\",\"green, dark\""), [1.0, 1.0]);
+    assert_eq!(cells(TWO, "1,\"red\"\r\n"), [1.0, 0.0]);
+}
+
+#[test]
+fn a_mark_at_the_beginning_is_named() {
+    for (line, words) in [(&b"\xef\xbb\xbf1,red"[..], "BOM"), (b"\0\0\0\0\x071,red", "schema id 7")] {
+        let (code, message) = refused(TWO, line);
+        assert_eq!(code, "not-a-number");
+        assert!(message.contains(words) && message.contains("column `a`"), "{message}");
+    }
+}
+
+#[test]
 fn what_is_no_finite_number_is_not_a_number() {
     for line in ["x,red", "inf,red", "NaN,red", "1e39,red", "1 2,red", "0x1,red", "\"x\",red"] {
         let (code, message) = refused(TWO, line.as_bytes());

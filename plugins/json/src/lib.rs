@@ -5,10 +5,11 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod config;
+mod huge;
 mod pointers;
 mod walk;
 
-use sandpiper_sdk::{Column, Parser, Record, Reject, Row, check_columns, export_parser, reject};
+use sandpiper_sdk::{Column, Parser, Record, Reject, Row, check_columns, export_parser, leading, reject};
 
 use config::{Columns, Config, Field};
 use pointers::Node;
@@ -39,9 +40,10 @@ impl Parser for Json {
 
     fn parse(&mut self, record: &Record<'_>, cells: &mut [f32]) -> Result<Row, Reject> {
         let text = str::from_utf8(record.value())
-            .map_err(|error| reject("invalid-utf8", format!("the record is not UTF-8: {error}")))?;
+            .map_err(|error| broken("invalid-utf8", record, format!("the record is not UTF-8: {error}")))?;
         let problem = walk::fill(text, &self.root, &self.fields, cells)
-            .map_err(|error| reject("invalid-json", format!("the record is not JSON: {error}")))?;
+            .or_else(|error| self.fill_past_huge_numbers(text, cells, error))
+            .map_err(|error| broken("invalid-json", record, format!("the record is not JSON: {error}")))?;
         if let Some(reject) = problem {
             return Err(reject);
         }
@@ -53,6 +55,31 @@ impl Parser for Json {
                 Err(reject("missing", message))
             }
         }
+    }
+}
+
+impl Json {
+    /// Reads a document once more whose numbers may be beyond f64, which JSON allows and serde_json does not. They are read
+    /// as the text that they are, and so do not fit a column of numbers.
+    #[cold]
+    fn fill_past_huge_numbers(
+        &self,
+        text: &str,
+        cells: &mut [f32],
+        error: serde_json::Error,
+    ) -> Result<Option<Reject>, serde_json::Error> {
+        let Some(quoted) = huge::quoted(text) else { return Err(error) };
+        cells.fill(f32::NAN);
+        walk::fill(&quoted, &self.root, &self.fields, cells)
+    }
+}
+
+/// A document that cannot be read, and what it begins with where that is why.
+#[cold]
+fn broken(code: &'static str, record: &Record<'_>, message: String) -> Reject {
+    match leading(record.value()) {
+        Some(mark) => reject(code, format!("{mark}; {message}")),
+        None => reject(code, message),
     }
 }
 

@@ -82,7 +82,7 @@ fn the_last_of_equal_keys_counts() {
 
 #[test]
 fn what_is_no_finite_number_is_not_a_number() {
-    for value in [r#""1""#, "true", "[1]", "{}", "1e39"] {
+    for value in [r#""1""#, "true", "[1]", "{}", "1e39", "1e400", "-1e999"] {
         let (code, message) = refused(format!(r#"{{"a": {value}}}"#).as_bytes());
         assert_eq!(code, "not-a-number", "{value}");
         assert!(message.contains("`a`"), "{message}");
@@ -99,8 +99,29 @@ fn a_category_that_is_not_listed_is_unknown_category() {
 
 #[test]
 fn a_document_that_is_broken_anywhere_is_invalid_json() {
-    for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": "x", "z": nope}"#, r#"{"a": 1e999}"#] {
+    for document in ["", "{", r#"{"a": 1} x"#, r#"{"a": "x", "z": nope}"#, r#"{"a": 1e999, x}"#, "1e999 1"] {
         assert_eq!(refused(document.as_bytes()).0, "invalid-json", "{document}");
+    }
+}
+
+#[test]
+fn a_number_beyond_f64_where_no_column_points_is_nobodys_business() {
+    let document = r#"{"z": 1e400, "b": [1e400, {"c/d": 2, "e": -1e400}], "a": 1.5, "colour": "red"}"#;
+    assert_eq!(cells(document), [1.5, 2.0, 0.0]);
+    assert_eq!(refused(br#"{"b": 1e400}"#).0, "missing");
+    assert_eq!(refused(br#"{"colour": 1e400, "b": [0, {"c/d": 2}]}"#).0, "unknown-category");
+}
+
+#[test]
+fn a_mark_at_the_beginning_is_named() {
+    for (document, code, words) in [
+        (&b"\xef\xbb\xbf{}"[..], "invalid-json", "BOM"),
+        (b"\0\0\0\x01\0{}", "invalid-json", "schema id 256"),
+        (b"\x1f\x8b\x08", "invalid-utf8", "gzip"),
+    ] {
+        let (found, message) = refused(document);
+        assert_eq!(found, code);
+        assert!(message.contains(words), "{message}");
     }
 }
 

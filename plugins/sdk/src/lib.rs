@@ -17,7 +17,7 @@
 //!
 //! - `parser`, `classifier`, `learner`, `scorer`, `transform`: a trait each, and the `Open…` type
 //!   that drives it batch by batch
-//! - `record`, `config`, `model`, `check`: what a plugin reads, and the checks of it
+//! - `record`, `config`, `model`, `check`, `leading`: what a plugin reads, and the checks of it
 //! - `reject`, `log`: what a plugin says to people
 //! - `testing`: the host's part in native tests
 //! - `types`, `bindings`, `guest`, `export`: the contract in `wit/` and the way across it
@@ -28,6 +28,7 @@ mod classifier;
 mod config;
 mod context;
 mod export;
+mod leading;
 mod learner;
 pub mod log;
 mod model;
@@ -59,6 +60,7 @@ pub mod guest;
 pub use check::{all_different, check_columns};
 pub use classifier::{Classifier, OpenClassifier, Predictions, classify_each};
 pub use config::TextOr;
+pub use leading::leading;
 pub use learner::{Learner, OpenLearner};
 pub use model::read_model;
 pub use parser::{OpenParser, Parsed, Parser, Row};

@@ -109,6 +109,24 @@ mod tests {
     }
 
     #[test]
+    fn a_threshold_divides_what_f32_tells_apart_as_the_number_in_the_file_does() {
+        let labels = |threshold: &str, rows: &[f32]| {
+            let model = MODEL.replace("\"threshold\": 2.5", &format!("\"threshold\": {threshold}"));
+            let cells: Vec<f32> = rows.iter().flat_map(|y| [1.0, *y]).collect();
+            open(&model).unwrap().classify(2, &cells).unwrap().labels
+        };
+        // Midway between two neighbours of f32, and nearer to the upper one: the upper one is above.
+        assert_eq!(labels("1000000.09375", &[1000000.0625, 1000000.125]), [0, 1]);
+        assert_eq!(labels("1000000.12", &[1000000.0625, 1000000.125]), [0, 1]);
+        assert_eq!(labels("-1000000.07", &[-1000000.125, -1000000.0625]), [0, 1]);
+        // The text of a cell is the cell, though f32 is a little above or below it.
+        for text in ["0.1", "0.3", "1000000.1", "1.1e-30", "16777217", "0.15000000596046448"] {
+            let cell: f32 = text.parse().unwrap();
+            assert_eq!(labels(text, &[cell, cell.next_up()]), [0, 1], "{text}");
+        }
+    }
+
+    #[test]
     fn only_a_value_that_the_path_asks_for_is_missed() {
         let rows = [f32::NAN, 2.0, f32::NAN, 3.0, 0.0, f32::NAN];
         let answer = open(MODEL).unwrap().classify(2, &rows).unwrap();

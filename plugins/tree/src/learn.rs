@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::model::{FORMAT, Model, Node};
 
-/// The most that is kept: rows × (columns + 2). Growing needs about 20 bytes for each, and so stays
+/// The most that is kept: rows × (columns + 2). Growing needs about 28 bytes for each, and so stays
 /// within the 64 MiB that a plugin has by default.
 pub const CELLS: usize = 1_000_000;
 
@@ -93,7 +93,8 @@ impl Learner for TreeLearner {
         if self.labels.is_empty() {
             return Err("there is no row to learn from".to_owned());
         }
-        let rows = Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.rows.clone())
+        let values = self.distinct();
+        let rows = Array2::from_shape_vec((self.labels.len(), self.columns.len()), self.ranks(&values))
             .map_err(|error| format!("the rows are not of one width: {error}"))?;
         let dataset =
             Dataset::new(rows, Array1::from(self.labels.clone())).with_weights(Array1::from(self.weights.clone()));
@@ -111,20 +112,45 @@ impl Learner for TreeLearner {
             nodes: Vec::new(),
         };
         let all = (0..self.labels.len()).collect();
-        self.write(tree.root_node(), all, &mut model.nodes);
+        self.write(tree.root_node(), &values, all, &mut model.nodes);
         serde_json::to_vec(&model).map_err(|error| format!("the model cannot be written: {error}"))
     }
 }
 
 impl TreeLearner {
+    /// By column, the values that occur, ascending.
+    fn distinct(&self) -> Vec<Vec<f32>> {
+        let column = |at: usize| {
+            let mut values: Vec<f32> = self.rows.iter().skip(at).step_by(self.columns.len()).copied().collect();
+            values.sort_unstable_by(f32::total_cmp);
+            values.dedup();
+            values
+        };
+        (0..self.columns.len()).map(column).collect()
+    }
+
+    /// The rows with each cell's place among its column's values instead of the cell. linfa takes values less than 0.00001
+    /// apart for equal, and loses bits in the middle between two; places are 1 apart, and exact.
+    fn ranks(&self, values: &[Vec<f32>]) -> Vec<f32> {
+        let rank = |(cell, values): (&f32, &Vec<f32>)| values.partition_point(|value| value < cell) as f32;
+        self.rows.iter().zip(values.iter().cycle()).map(rank).collect()
+    }
+
     /// Writes a node and what is below it, with `here` the rows that reach it. Answers its index.
-    fn write(&self, node: &TreeNode<f32, usize>, here: Vec<usize>, nodes: &mut Vec<Node>) -> usize {
+    fn write(
+        &self,
+        node: &TreeNode<f32, usize>,
+        values: &[Vec<f32>],
+        here: Vec<usize>,
+        nodes: &mut Vec<Node>,
+    ) -> usize {
         let at = nodes.len();
         nodes.push(self.leaf(&here));
-        let (feature, threshold, _) = node.split();
+        let (feature, rank, _) = node.split();
         if let (false, [Some(left), Some(right)]) = (node.is_leaf(), node.children().as_slice())
-            && let Some(name) = self.columns.get(feature)
+            && let (Some(name), Some(values_here)) = (self.columns.get(feature), values.get(feature))
         {
+            let threshold = between(values_here, rank);
             let (low, high) = here.into_iter().partition(|row| {
                 let cell = self.rows.get(row * self.columns.len() + feature);
                 cell.is_some_and(|cell| *cell <= threshold)
@@ -132,8 +158,8 @@ impl TreeLearner {
             let split = Node::Split {
                 feature: name.clone(),
                 threshold,
-                left: self.write(left, low, nodes),
-                right: self.write(right, high, nodes),
+                left: self.write(left, values, low, nodes),
+                right: self.write(right, values, high, nodes),
             };
             if let Some(node) = nodes.get_mut(at) {
                 *node = split;
@@ -154,6 +180,14 @@ impl TreeLearner {
         }
         Node::Leaf(weights)
     }
+}
+
+/// A threshold between the values around a rank: their middle, or the lower one where f32 has nothing between them.
+fn between(values: &[f32], rank: f32) -> f32 {
+    let at = |place: f32| values.get(place as usize).copied().unwrap_or_default();
+    let (low, high) = (at(rank.floor()), at(rank.ceil()));
+    let middle = (f64::from(low) / 2.0 + f64::from(high) / 2.0) as f32;
+    if middle < high { middle } else { low }
 }
 
 #[cfg(test)]
@@ -226,6 +260,28 @@ mod tests {
         learner.learn(2, &[5.0, 0.0], &[0], &[2.5]).unwrap();
         let weighted = String::from_utf8(learner.snapshot().unwrap()).unwrap();
         assert!(weighted.contains("[12.5,0.0,0.0]"), "{weighted}");
+    }
+
+    #[test]
+    fn what_f32_tells_apart_is_told_apart() {
+        let huge = f32::MAX.next_down();
+        for (low, high) in [
+            (1_000_000.0625_f32, 1_000_000.125_f32),
+            (1e-7, 2e-7),
+            (0.0, f32::MIN_POSITIVE),
+            (1.0, 1.0_f32.next_up()),
+            (16_777_215.0, 16_777_216.0),
+            (-1_000_000.125, -1_000_000.0625),
+            (huge, f32::MAX),
+        ] {
+            let mut learner = open("{}").unwrap();
+            for _ in 0..4 {
+                learner.learn(2, &[low, 0.0, high, 0.0], &[0, 2], &[1.0; 2]).unwrap();
+            }
+            let model = learner.snapshot().unwrap();
+            let mut tree = OpenClassifier::<Tree>::open("{}", &model).unwrap();
+            assert_eq!(tree.classify(2, &[low, 0.0, high, 0.0]).unwrap().labels, [0, 2], "{low} and {high}");
+        }
     }
 
     #[test]

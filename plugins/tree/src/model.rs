@@ -1,7 +1,7 @@
 //! The model's file: JSON, `sandpiper.tree/1`.
 
 use sandpiper_sdk::{all_different, read_model};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub const FORMAT: &str = "sandpiper.tree/1";
 
@@ -19,9 +19,31 @@ pub struct Model {
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum Node {
     /// A cell ≤ `threshold` goes `left`, any other `right`: indices of nodes.
-    Split { feature: String, threshold: f32, left: usize, right: usize },
+    Split {
+        feature: String,
+        #[serde(deserialize_with = "threshold")]
+        threshold: f32,
+        left: usize,
+        right: usize,
+    },
     /// The weight of the learned rows that ended here, an entry a class.
     Leaf(Vec<f32>),
+}
+
+/// A threshold as the f32 that divides cells, which are f32, as the number in the file does.
+///
+/// The shortest decimal of an f32 is that f32, as a cell of the same text is; any other number is rounded down, since a cell
+/// between it and the f32 above it does not exist, and rounding up would send that f32 to the wrong side.
+fn threshold<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f32, D::Error> {
+    let exact = f64::deserialize(deserializer)?;
+    let nearest = exact as f32;
+    let shortest = nearest.to_string().parse::<f64>().unwrap_or(f64::NAN);
+    // serde_json reads a number of many digits to within a unit in the last place.
+    let is_its_decimal = (shortest - exact).abs() <= exact.abs() * f64::EPSILON * 2.0;
+    Ok(match nearest.is_finite() && f64::from(nearest) > exact && !is_its_decimal {
+        true => nearest.next_down(),
+        false => nearest,
+    })
 }
 
 impl Model {

@@ -32,6 +32,9 @@ impl TrainingColumns<'_> {
         {
             bail!("line 1 names column {duplicate:?} twice");
         }
+        if let Some(at) = header.iter().position(String::is_empty) {
+            bail!("line 1: column {} has no name; give it one, or take the column out", at + 1);
+        }
         let index_of = |name: &str| {
             let found = header.iter().position(|known| known == name);
             found.with_context(|| format!("there is no column {name:?}; line 1 names {}", header.join(", ")))
@@ -181,5 +184,7 @@ mod tests {
             refused(&TRIPS.replace("8,U2", "8,U2,U3"))
         );
         assert!(refused(&TRIPS.replace("yes", "no")).contains("at least two"));
+        assert!(refused(&TRIPS.replace("hour", "")).contains("line 1: column 1 has no name"));
+        assert!(refused(&TRIPS.replace("importance", "importance,")).contains("line 1: column 5 has no name"));
     }
 }
