@@ -167,3 +167,40 @@ fn every_configuration_key_is_documented() {
         );
     }
 }
+
+#[test]
+fn the_signatures_that_a_plugin_author_is_shown_are_the_sdks() {
+    let page = std::fs::read_to_string(root().join("docs/plugins.md")).unwrap();
+    let shown = page.split("```rust\n").find(|block| block.starts_with("pub trait Parser")).unwrap();
+    let shown = shown.split("```").next().unwrap().replace("serde::de::", "");
+    let sources: String = ["parser", "classifier", "learner", "scorer", "transform"]
+        .map(|file| std::fs::read_to_string(root().join(format!("plugins/sdk/src/{file}.rs"))).unwrap())
+        .concat();
+    let signatures: Vec<&str> = shown.lines().map(|line| line.trim().trim_end_matches([';', '{']).trim()).collect();
+    let signatures: Vec<&&str> = signatures.iter().filter(|line| line.len() > 1).collect();
+    assert!(signatures.len() > 20, "only {} signatures were found", signatures.len());
+    let missing: Vec<&&&str> = signatures.iter().filter(|signature| !sources.contains(**signature)).collect();
+    assert!(missing.is_empty(), "the SDK has no {missing:?}");
+}
+
+#[test]
+fn no_length_is_cast_to_a_smaller_number() {
+    let (mut casts, mut files_read) = (Vec::new(), 0);
+    for path in files(&root().join("host")).into_iter().filter(|path| path.extension().is_some_and(|it| it == "rs")) {
+        let Some(text) = production(&path) else { continue };
+        files_read += 1;
+        for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            // A duration's milliseconds, which the caller bounds, are no length.
+            let cast = ["u8", "u16", "u32", "i8", "i16", "i32"].iter().any(|to| {
+                let cast = format!(" as {to}");
+                let whole = |rest: &str| !rest.starts_with(|next: char| next.is_alphanumeric());
+                line.split(cast.as_str()).skip(1).any(whole)
+            });
+            if cast && !line.contains("as_millis()") {
+                casts.push(format!("{}:{}: {}", path.display(), at + 1, line.trim()));
+            }
+        }
+    }
+    assert!(files_read > 100, "only {files_read} files were read");
+    assert!(casts.is_empty(), "what does not fit must not wrap; use try_from:\n{}", casts.join("\n"));
+}

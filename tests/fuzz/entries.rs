@@ -1,6 +1,11 @@
 //! The functions of the host that take bytes from outside. The fuzz targets call these with anything, the hostile corpus's test
 //! with the seeds. Each may return any result, and must not panic.
 
+#[path = "allocation.rs"]
+pub mod allocation;
+#[path = "answers.rs"]
+mod answers;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -72,6 +77,11 @@ pub fn pointer(data: &[u8]) {
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
         let _ = sandpiper::record::id::of(&id, &batch, 0);
     }
+}
+
+/// A transform's answer, made of the bytes: checked, and its records laid out within a bound of memory.
+pub fn answer(data: &[u8]) {
+    answers::enter(data);
 }
 
 /// A plugin's file: loaded, opened as what it says it is, and called.

@@ -10,6 +10,7 @@ use crate::harness::{
     Answer, Answers, BUDGET_SPENT, ENGINE, POISON, POISON_VALUE, Place, ROWS, TestPipeline, batch, expected_answers,
     hostile_plugin,
 };
+use crate::seeds::allocation;
 
 /// The component, and what makes it misbehave.
 pub enum Source {
@@ -51,14 +52,20 @@ pub struct Case {
     pub limits: Limits,
     /// How many batches it processes.
     pub batches: usize,
+    /// Bytes of the host's own memory that it may take at a time.
+    pub host_memory: usize,
 }
 
 /// Time of one call. It is short, since many cases wait for it several times.
 const DEADLINE: Duration = Duration::from_millis(300);
 
+/// Host memory of a case. An answer may hold 64 MiB (`Limits::answer`), and is laid out once more.
+const HOST_MEMORY: usize = 160 << 20;
+
 impl Case {
     pub fn new(place: Place, name: &'static str, source: Source, expected: Expected) -> Self {
-        Self { name, place, source, expected, limits: Limits { deadline: DEADLINE, ..Limits::default() }, batches: 2 }
+        let limits = Limits { deadline: DEADLINE, ..Limits::default() };
+        Self { name, place, source, expected, limits, batches: 2, host_memory: HOST_MEMORY }
     }
 
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -81,10 +88,19 @@ impl Case {
     pub fn run(self) -> Result<String> {
         let mut neighbour = TestPipeline::well_behaved(self.place).context("the neighbour")?;
         ensure!(neighbour.process(&batch(0, ROWS, true))? == expected_answers(self.place, 0, ROWS, true), "before");
+        let before = allocation::current();
+        allocation::reset_peak();
         let outcome =
             Self::run_beside(self.place, self.source, self.expected, self.limits, self.batches, &mut neighbour)?;
+        let taken = allocation::peak().saturating_sub(before);
+        ensure!(
+            taken <= self.host_memory,
+            "it took {} MiB of the host's memory, more than its {}",
+            taken >> 20,
+            self.host_memory >> 20
+        );
         ensure!(neighbour.process(&batch(0, ROWS, true))? == expected_answers(self.place, 0, ROWS, true), "afterwards");
-        Ok(outcome)
+        Ok(format!("{outcome}; {} MiB of the host", taken.div_ceil(1 << 20)))
     }
 
     fn run_beside(

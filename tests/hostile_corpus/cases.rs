@@ -64,7 +64,10 @@ fn anywhere(place: Place) -> Vec<Case> {
     ]
 }
 
-/// Answers that break the rules of their interface.
+/// What a record comes to is more than it may.
+const TOO_MUCH: Expected = RowDeadLettered("too-much-output");
+
+/// Answers that break the rules of their interface, or ask for more than they hold.
 fn answers() -> Vec<Case> {
     // The deadline is long, since copying a large answer takes its time on a busy machine, and the rules are tested here.
     let row = |place, name, what| {
@@ -84,6 +87,7 @@ fn answers() -> Vec<Case> {
         row(Parser, "answers_32_mebibytes", "huge-answer"),
         Case::new(Parser, "asks_about_a_row_that_is_not_there", OnPoison("unknown-row"), RowDeadLettered(TRAP)),
         Case::new(Parser, "floods_the_log", OnPoison("log"), Unaffected).deadline(Duration::from_secs(30)),
+        open(Parser, "names_a_column_in_a_mebibyte", "long-names", "at most 256"),
         open(Parser, "names_no_column", "no-columns", "names no column"),
         open(Parser, "names_a_column_twice", "same-columns", "twice"),
         row(Classifier, "answers_a_label_too_few", "wrong-count"),
@@ -99,6 +103,7 @@ fn answers() -> Vec<Case> {
         row(Classifier, "rejects_with_a_message_of_a_mebibyte", "huge-message"),
         row(Classifier, "answers_32_mebibytes", "huge-answer"),
         Case::new(Classifier, "floods_the_log", OnPoison("log"), Unaffected).deadline(Duration::from_secs(30)),
+        open(Classifier, "names_a_class_in_a_mebibyte", "long-names", "at most 256"),
         open(Classifier, "names_one_class", "one-class", "at least two are needed"),
         open(Classifier, "names_a_class_twice", "same-classes", "twice"),
         row(Transform, "answers_offsets_that_decrease", "offsets-decrease"),
@@ -114,6 +119,13 @@ fn answers() -> Vec<Case> {
         row(Transform, "rejects_with_a_code_that_is_no_label", "bad-code"),
         row(Transform, "answers_32_mebibytes", "huge-answer"),
         Case::new(Transform, "asks_about_a_row_that_is_not_there", OnPoison("unknown-row"), RowDeadLettered(TRAP)),
+        Case::new(Transform, "emits_300_000_records_with_a_key_of_10_kilobytes", OnPoison("amplify"), TOO_MUCH)
+            .deadline(Duration::from_secs(30)),
+        Case::new(Transform, "emits_ten_thousand_records_with_fifty_headers", OnPoison("many-headers"), TOO_MUCH)
+            .deadline(Duration::from_secs(30)),
+        row(Transform, "adds_100_000_headers", "header-flood"),
+        row(Transform, "adds_a_header_with_a_name_of_a_mebibyte", "long-header"),
+        open(Transform, "names_an_output_in_a_mebibyte", "long-names", "at most 256"),
         open(Transform, "names_no_output", "no-outputs", "names no output"),
         open(Transform, "names_an_output_twice", "same-outputs", "twice"),
         row(Scorer, "judges_a_row_that_is_not_there", "bad-row"),
@@ -121,6 +133,7 @@ fn answers() -> Vec<Case> {
         row(Scorer, "answers_a_loss_of_nan", "nan"),
         row(Scorer, "answers_an_infinite_loss", "infinite"),
         row(Scorer, "weighs_less_than_nothing", "negative-weight"),
+        row(Scorer, "gives_a_reason_of_a_mebibyte", "huge-reason"),
         row(Scorer, "judges_far_more_than_it_was_asked", "huge-answer"),
     ]
 }

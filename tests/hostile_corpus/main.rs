@@ -1,5 +1,6 @@
 //! The hostile corpus: plugins and files made to harm their host, each with the outcome that it must have.
 //!
+//! Each has a bound of the host's own memory, measured while it runs, and all together one of the process's resident memory.
 //! No Kafka is needed: the library's own pipelines run them, beside others that behave and share their engine. A host
 //! that dies takes this test along. `SANDPIPER_CHAOS=long` flips 10,000 bits instead of a hundred.
 

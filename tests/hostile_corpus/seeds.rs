@@ -8,6 +8,8 @@ use crate::flips::Random;
 #[path = "../fuzz/entries.rs"]
 mod entries;
 
+pub use entries::allocation;
+
 /// Mutations of each seed.
 const MUTATIONS: u32 = 1_000;
 
@@ -27,6 +29,7 @@ pub fn run() -> Result<String> {
             "prediction" => entries::prediction,
             "pointer" => entries::pointer,
             "component" => entries::component,
+            "answer" => entries::answer,
             _ => bail!("no fuzz target is called {name}"),
         };
         let files: Vec<_> = std::fs::read_dir(target.path())?.collect::<Result<_, _>>()?;

@@ -1,18 +1,22 @@
-//! `run --dev`: a file that a pipeline names is deployed again whenever it changes.
+//! `run --dev`: a file that a pipeline names is deployed again whenever its content changes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use sandpiper_sandbox::Digest;
 
 use crate::config::plan::{PluginRef, Stage};
 use crate::control::Controller;
-use crate::control::command::{NamedPlugin, Outcome};
+use crate::control::command::{NamedPlugin, Outcome, Refused};
 use crate::control::controller::{Change, PluginRequest, StageRequest};
-use crate::daemon::Daemon;
+use crate::control::staging::Stager;
+use crate::daemon::running::RunningPipeline;
+use crate::daemon::{Daemon, feedback_loop};
+use crate::stream::pause::Cause;
 
 /// How often files are looked at: editors and linkers write in several steps, so a change counts when it is as old.
 const LOOK: Duration = Duration::from_millis(300);
@@ -26,48 +30,70 @@ impl Drop for Watcher {
     }
 }
 
-/// A file's length and time; `None` while it is not there.
-type Seen = Option<(u64, SystemTime)>;
-
 /// # Errors
 /// When the thread cannot be started.
 pub fn watch(daemon: &Daemon) -> Result<Watcher> {
     let stopped = Arc::new(AtomicBool::new(false));
-    let (flag, pipelines) = (stopped.clone(), daemon.pipelines.clone());
-    let stager = daemon.stager.clone();
+    let (flag, pipelines, stager) = (stopped.clone(), daemon.pipelines.clone(), daemon.stager.clone());
+    let watched = pipelines.iter().flat_map(|pipeline| stages(pipeline)).flat_map(|(_, stage)| files(&stage));
+    let mut files = Files::new(watched);
     let look = move || {
-        let mut deployed: BTreeMap<PathBuf, Seen> = BTreeMap::new();
-        for file in
-            pipelines.iter().flat_map(|pipeline| stages(&pipeline.controller)).flat_map(|(_, stage)| files(&stage))
-        {
-            deployed.insert(file.clone(), seen(&file));
-        }
-        let mut last = deployed.clone();
         while !flag.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK);
-            let now: BTreeMap<PathBuf, Seen> = deployed.keys().map(|file| (file.clone(), seen(file))).collect();
-            let changed = |file: &PathBuf| {
-                now.get(file) != deployed.get(file) && now.get(file) == last.get(file) && seen(file).is_some()
-            };
-            for controller in pipelines.iter().map(|pipeline| &pipeline.controller) {
-                let changed: Vec<(String, Stage)> =
-                    stages(controller).into_iter().filter(|(_, stage)| files(stage).iter().any(&changed)).collect();
-                if !changed.is_empty() {
-                    redeploy(&stager, controller, &changed);
-                }
+            let changed = files.look();
+            for pipeline in pipelines.iter().filter(|_| !changed.is_empty()) {
+                redeploy(&stager, pipeline, &changed);
             }
-            let settled: Vec<PathBuf> = deployed.keys().filter(|file| changed(file)).cloned().collect();
-            for file in settled {
-                deployed.insert(file.clone(), now.get(&file).copied().flatten());
-            }
-            last = now;
         }
     };
     std::thread::Builder::new().name("dev".into()).spawn(look).context("starting the watcher")?;
     Ok(Watcher(stopped))
 }
 
-fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, changed: &[(String, Stage)]) {
+/// The contents of files: as they were last deployed, and as they were at the last look.
+struct Files(BTreeMap<PathBuf, [Option<Digest>; 2]>);
+
+impl Files {
+    fn new(files: impl Iterator<Item = PathBuf>) -> Self {
+        Self(files.map(|file| (file.clone(), [content(&file); 2])).collect())
+    }
+
+    /// The files whose content is another one than was deployed, and has been for a while: they count as deployed now.
+    fn look(&mut self) -> Vec<PathBuf> {
+        let mut changed = Vec::new();
+        for (file, [deployed, last]) in &mut self.0 {
+            let now = content(file);
+            if now.is_some() && now != *deployed && now == *last {
+                *deployed = now;
+                changed.push(file.clone());
+            }
+            *last = now;
+        }
+        changed
+    }
+}
+
+/// `None` while the file is not there.
+fn content(file: &Path) -> Option<Digest> {
+    std::fs::read(file).ok().map(|bytes| Digest::of(&bytes))
+}
+
+fn redeploy(stager: &Stager, pipeline: &RunningPipeline, files_changed: &[PathBuf]) {
+    let is_changed = |stage: &Stage| files(stage).iter().any(|file| files_changed.contains(file));
+    let mut stages = stages(pipeline);
+    stages.retain(|(_, stage)| is_changed(stage));
+    let has_scorer = stages.iter().any(|(name, _)| name == SCORE);
+    stages.retain(|(name, _)| name != SCORE);
+    if !stages.is_empty() {
+        deploy(stager, &pipeline.controller, &stages);
+    }
+    if has_scorer {
+        replace_scorer(stager, pipeline);
+    }
+}
+
+fn deploy(stager: &Stager, controller: &Controller, changed: &[(String, Stage)]) {
+    let name = &controller.plan.name;
     let change = || -> Result<Change> {
         let mut stages = BTreeMap::new();
         for (name, stage) in changed {
@@ -80,24 +106,56 @@ fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, c
         }
         Ok(Change { stages, reason: "a file changed".into(), expected_revision: None })
     };
-    match change().and_then(|change| Ok(controller.deploy(&change)?)) {
+    let change = match change() {
+        Ok(change) => change,
+        Err(error) => return tracing::error!(pipeline = name, "not redeployed; what runs goes on: {error:#}"),
+    };
+    match controller.deploy(&change) {
         Ok(Outcome::Activated { deployment, .. }) => {
-            tracing::info!(pipeline = controller.plan.name, revision = %deployment.revision, "redeployed")
+            tracing::info!(pipeline = name, revision = %deployment.revision, "redeployed");
+            go_on(controller);
         }
-        Ok(outcome) => {
-            tracing::warn!(pipeline = controller.plan.name, ?outcome, "a file changed, and something else runs")
+        Ok(outcome) => tracing::warn!(pipeline = name, ?outcome, "a file changed, and something else runs"),
+        Err(Refused::SameAsCurrent { current, .. }) => {
+            tracing::info!(pipeline = name, revision = %current, "the files are what runs already")
         }
-        Err(error) => tracing::error!(pipeline = controller.plan.name, "not redeployed; what runs goes on: {error:#}"),
+        Err(refused) => tracing::error!(pipeline = name, "not redeployed; what runs goes on: {refused}"),
     }
 }
 
-fn stages(controller: &Controller) -> Vec<(String, Stage)> {
-    let plan = &controller.plan;
+/// A release that failed as a whole has paused the pipeline; the next one is to be seen at work.
+fn go_on(controller: &Controller) {
+    let history = controller.history();
+    if history.paused.as_ref().is_some_and(|pause| pause.cause == Cause::Release)
+        && let Err(refused) = controller.resume()
+    {
+        tracing::warn!(pipeline = controller.plan.name, "still paused: {refused}");
+    }
+}
+
+fn replace_scorer(stager: &Stager, pipeline: &RunningPipeline) {
+    let plan = &pipeline.controller.plan;
+    let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) else { return };
+    match feedback_loop::scorer(plan, feedback, stager) {
+        Ok((scorer, release)) => {
+            tracing::info!(pipeline = plan.name, release, "the scorer is replaced");
+            running.next_scorer.put(Box::new(scorer), release);
+        }
+        Err(error) => tracing::error!(pipeline = plan.name, "the scorer is not replaced; what runs goes on: {error:#}"),
+    }
+}
+
+/// The feedback loop's, which no deployment names.
+const SCORE: &str = "score";
+
+fn stages(pipeline: &RunningPipeline) -> Vec<(String, Stage)> {
+    let plan = &pipeline.controller.plan;
     let transforms =
         plan.transforms.iter().enumerate().map(|(at, transform)| (format!("transform[{at}]"), transform.stage.clone()));
     let parse = plan.parse.iter().map(|stage| ("parse".to_owned(), stage.clone()));
     let classify = plan.classify.iter().map(|stage| ("classify".to_owned(), stage.clone()));
-    transforms.chain(parse).chain(classify).collect()
+    let score = plan.feedback.iter().map(|feedback| (SCORE.to_owned(), feedback.score.clone()));
+    transforms.chain(parse).chain(classify).chain(score).collect()
 }
 
 fn files(stage: &Stage) -> Vec<PathBuf> {
@@ -108,7 +166,33 @@ fn files(stage: &Stage) -> Vec<PathBuf> {
     plugin.into_iter().chain(stage.model.clone()).collect()
 }
 
-fn seen(file: &PathBuf) -> Seen {
-    let metadata = std::fs::metadata(file).ok()?;
-    Some((metadata.len(), metadata.modified().ok()?))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_swap_is_noticed_by_content_alone_and_an_unchanged_file_is_no_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugin.wasm");
+        let write = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            // Neither its length nor its time tells anything.
+            let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+            std::fs::File::options().write(true).open(&file).unwrap().set_modified(at).unwrap();
+        };
+        write("one");
+        let mut files = Files::new([file.clone()].into_iter());
+        assert!(files.look().is_empty());
+        write("two");
+        assert!(files.look().is_empty(), "it may still be written to");
+        assert_eq!(files.look(), [file.clone()]);
+        assert!(files.look().is_empty());
+        write("two");
+        assert!((0..3).all(|_| files.look().is_empty()), "written anew, with the same content");
+        std::fs::remove_file(&file).unwrap();
+        assert!((0..3).all(|_| files.look().is_empty()), "a file that is gone is no swap");
+        write("one");
+        assert!(files.look().is_empty());
+        assert_eq!(files.look(), [file.clone()]);
+    }
 }

@@ -176,15 +176,41 @@ pub fn default_state() -> PathBuf {
     state.or_else(home).unwrap_or_else(std::env::temp_dir).join("sandpiper")
 }
 
+/// What `RUST_LOG` asks for. A level that names no target is ours alone below `info`: compiler and HTTP write thousands of lines
+/// a second then, and whoever wants them names them.
+fn directives(wanted: &str) -> String {
+    let directive = |one: &str| match one.trim().to_ascii_lowercase().as_str() {
+        "" => "info".to_owned(),
+        level @ ("debug" | "trace") => format!("info,sandpiper={level},sandpiper_sandbox={level}"),
+        _ => one.to_owned(),
+    };
+    wanted.split(',').map(directive).collect::<Vec<_>>().join(",")
+}
+
 /// Log lines go to stderr. `RUST_LOG` filters them; `SANDPIPER_LOG=json` writes them as JSON.
 pub fn logging() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = EnvFilter::try_new(directives(&wanted)).unwrap_or_else(|_| EnvFilter::new("info"));
     let colours = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if std::env::var("SANDPIPER_LOG").is_ok_and(|form| form == "json") {
         builder.json().init();
     } else {
         builder.with_target(false).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::directives;
+
+    #[test]
+    fn a_level_alone_is_ours_and_a_named_target_is_what_was_asked_for() {
+        assert_eq!(directives(""), "info");
+        assert_eq!(directives("debug"), "info,sandpiper=debug,sandpiper_sandbox=debug");
+        assert_eq!(directives("warn"), "warn");
+        assert_eq!(directives("TRACE,wasmtime=debug"), "info,sandpiper=trace,sandpiper_sandbox=trace,wasmtime=debug");
+        assert_eq!(directives("librdkafka=debug"), "librdkafka=debug");
     }
 }

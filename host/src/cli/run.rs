@@ -23,7 +23,8 @@ pub struct Run {
     /// Pipeline files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Deploy anew whenever a plugin or model file of the pipelines changes.
+    /// Deploy anew whenever a plugin or model file of the pipelines changes. No release is on probation then: one that fails
+    /// stays, and its records are dead letters.
     #[arg(long)]
     dev: bool,
     /// Directory for deployments, their files and compiled code; one daemon at a time.
@@ -49,7 +50,7 @@ impl Run {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = routes::bind(listen).await?;
         let address = listener.local_addr()?;
-        let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance };
+        let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance, dev: self.dev };
         let daemon = tokio::task::spawn_blocking(move || Daemon::start(plans, &options)).await??;
         std::fs::write(daemon.directory.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
         tracing::info!(%address, instance = daemon.directory.instance(), "the admin API listens");

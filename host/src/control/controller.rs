@@ -67,7 +67,7 @@ pub struct Controller {
 
 impl Controller {
     /// Settles what the pipeline runs — the file's wish when it changed since it was last applied, else the last
-    /// deployment — and leaves it opened in every slot. The thread ends after `end`.
+    /// deployment — and leaves it opened in every slot; `develops` as in `Control`. The thread ends after `end`.
     ///
     /// # Errors
     /// When the deployment cannot be staged or remembered.
@@ -76,12 +76,13 @@ impl Controller {
         stager: Arc<Stager>,
         directory: Arc<StateDirectory>,
         slots: Vec<Arc<Slot<Pipeline>>>,
+        develops: bool,
     ) -> Result<(Self, JoinHandle<()>)> {
         let releases = stager.releases(&plan).with_context(|| format!("pipeline {}", plan.name))?;
         let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
         let stage =
             Arc::new(move |deployment: &_, probation| opener.stage(&staging_plan, deployment, probation, workers));
-        let (inbox, hold, thread) = Runner::start(&plan.name, directory.clone(), stage, slots)?;
+        let (inbox, hold, thread) = Runner::start(&plan.name, develops, directory.clone(), stage, slots)?;
         let reason = format!("applied from {}", plan.file.display());
         let controller = Self { plan, hold, stager, directory, inbox };
         match controller.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason }) {

@@ -28,6 +28,8 @@ pub struct Control {
     pub handover: Option<Handover>,
     /// The revision that failed, while it is being decided what runs next: the workers are held.
     pub failed: Option<Revision>,
+    /// Its plugins are being developed: no deployment is on probation, for what fails is what is to be looked at.
+    pub develops: bool,
     /// What each worker runs, as last reported.
     pub workers: BTreeMap<usize, Option<Revision>>,
 }
@@ -163,13 +165,16 @@ impl Fold {
 
     fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
         let revision = self.next.history.revision().map_or(Revision::FIRST, Revision::next);
+        let on_probation = on_probation && !self.next.develops;
         Deployment { revision, releases, reason, at: self.now, on_probation, failed: None }
     }
 
     fn wish(&mut self, releases: &Releases, reason: &str) {
         let wanted = releases.digest();
         let deployment = match self.next.history.current() {
-            Some(current) if self.next.history.applied == Some(wanted) => current.clone(),
+            Some(current) if self.next.history.applied == Some(wanted) => {
+                Deployment { on_probation: current.on_probation && !self.next.develops, ..current.clone() }
+            }
             _ => self.successor(releases.clone(), reason.to_owned(), true),
         };
         let against = self.next.history.revision();

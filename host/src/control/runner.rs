@@ -106,18 +106,20 @@ pub struct Runner<P> {
 }
 
 impl<P: Send + 'static> Runner<P> {
-    /// Goes on from what the journal has of the pipeline. A pipeline that was paused is held from the start.
+    /// Goes on from what the journal has of the pipeline; `develops` as in `Control`. A pipeline that was paused is held from the start.
     ///
     /// # Errors
     /// When the journal cannot be read, or there is no thread.
     pub fn start(
         pipeline: &str,
+        develops: bool,
         journal: Arc<dyn Journal>,
         stage: Arc<Stage<P>>,
         slots: Vec<Arc<Slot<P>>>,
     ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
         let kept = journal.read(pipeline)?;
-        let control = Control { pipeline: pipeline.to_owned(), history: Arc::new(kept.history), ..Control::default() };
+        let history = Arc::new(kept.history);
+        let control = Control { pipeline: pipeline.to_owned(), develops, history, ..Control::default() };
         let (send, messages) = channel();
         let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
         let events = inbox.clone();

@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use sandpiper_sandbox::stage::WasmScorer;
 
 use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use super::running::RunningFeedback;
 use crate::config::plan::{self, Plan, Start};
 use crate::control::staging::{Stager, limits};
-use crate::feedback::{Feedback, Figures, Settings};
+use crate::feedback::{Feedback, Settings};
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
@@ -22,14 +23,12 @@ pub fn spec(
     feedback: &plan::Feedback,
     names: &ClientNames,
     stager: &Stager,
-    figures: Figures,
+    running: &RunningFeedback,
     handles: Handles<Feedback>,
 ) -> Result<LoopSpec<Feedback>> {
-    let release = stager.release(&feedback.score)?;
-    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
-        .with_context(|| format!("pipeline {}, stage score", plan.name))?;
+    let (scorer, release) = scorer(plan, feedback, stager)?;
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
-    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release.label());
+    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release);
     Ok(LoopSpec {
         name: format!("{}/feedback", plan.name),
         source: SourceSettings {
@@ -50,8 +49,20 @@ pub fn spec(
             group: feedback.group.clone(),
         },
         plan: plan.clone(),
-        process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
+        process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), running.figures.clone())
+            .replaceable_by(running.next_scorer.clone()),
         handles,
         ended: Box::new(|_| {}),
     })
+}
+
+/// The scorer that the pipeline's file asks for, opened, and its release.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn scorer(plan: &Plan, feedback: &plan::Feedback, stager: &Stager) -> Result<(WasmScorer, String)> {
+    let release = stager.release(&feedback.score)?;
+    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
+        .with_context(|| format!("pipeline {}, stage score", plan.name))?;
+    Ok((scorer, release.label()))
 }

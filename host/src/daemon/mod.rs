@@ -7,7 +7,7 @@
 //!
 //! A further loop is a file like these three, and a line that starts it.
 
-mod feedback_loop;
+pub mod feedback_loop;
 mod loop_spec;
 mod main_loop;
 mod replay_loop;
@@ -23,7 +23,7 @@ use sandpiper_sandbox::Engine;
 use crate::config::plan::Plan;
 use crate::control::staging::Stager;
 use crate::control::{Controller, StateDirectory};
-use crate::feedback::Figures;
+use crate::feedback::{Figures, NextScorer};
 use crate::pipeline::Pipeline;
 use crate::replay::process::{self as replay, Progress, Replay, Request, Shared};
 use crate::stream::hold::Hold;
@@ -40,6 +40,8 @@ pub struct Options {
     pub state: PathBuf,
     /// Overrides the name that the state directory keeps.
     pub instance: Option<String>,
+    /// Plugins are being developed: what fails stays.
+    pub dev: bool,
 }
 
 /// Running pipelines.
@@ -47,6 +49,7 @@ pub struct Daemon {
     pub directory: Arc<StateDirectory>,
     pub stager: Arc<Stager>,
     pub pipelines: Vec<Arc<RunningPipeline>>,
+    develops: bool,
     names: ClientNames,
     supervisor: Supervisor,
 }
@@ -64,6 +67,7 @@ impl Daemon {
             names: ClientNames::new(directory.instance()),
             directory,
             pipelines: Vec::new(),
+            develops: options.dev,
             supervisor: Supervisor::default(),
         };
         if let Err(error) = daemon.start_all(plans) {
@@ -93,8 +97,7 @@ impl Daemon {
                     hold: Arc::new(Hold::new(false, |_| {})),
                     report: running.report.clone(),
                 };
-                let figures = running.figures.clone();
-                let spec = feedback_loop::spec(plan, feedback, &self.names, &self.stager, figures, handles)?;
+                let spec = feedback_loop::spec(plan, feedback, &self.names, &self.stager, running, handles)?;
                 self.supervisor.start(spec)?;
             }
         }
@@ -106,7 +109,7 @@ impl Daemon {
         let plan = Arc::new(plan);
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<Vec<_>>>()?;
         let (controller, thread) =
-            Controller::start(plan.clone(), self.stager.clone(), self.directory.clone(), slots.clone())?;
+            Controller::start(plan.clone(), self.stager.clone(), self.directory.clone(), slots.clone(), self.develops)?;
         self.supervisor.keep(thread);
         let workers: Vec<Handles<Pipeline>> = slots
             .into_iter()
@@ -124,7 +127,11 @@ impl Daemon {
             feedback: plan
                 .feedback
                 .as_ref()
-                .map(|_| RunningFeedback { report: Publisher::default(), figures: Figures::default() }),
+                .map(|_| RunningFeedback {
+                    report: Publisher::default(),
+                    figures: Figures::default(),
+                    next_scorer: NextScorer::default(),
+                }),
             controller,
             replay: Shared::default(),
         });

@@ -1,7 +1,7 @@
 //! A pipeline that runs, as the rest of the daemon sees it: its control, and what its loops report.
 
 use crate::control::Controller;
-use crate::feedback::Figures;
+use crate::feedback::{Figures, NextScorer};
 use crate::replay::process::Shared;
 use crate::stream::report::Publisher;
 
@@ -17,6 +17,7 @@ pub struct RunningPipeline {
 pub struct RunningFeedback {
     pub report: Publisher,
     pub figures: Figures,
+    pub next_scorer: NextScorer,
 }
 
 impl RunningPipeline {

@@ -83,7 +83,7 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
-    let daemon = Daemon::start(vec![plan], &Options { state, instance: None })?;
+    let daemon = Daemon::start(vec![plan], &Options { state, instance: None, dev: false })?;
     let traffic = Traffic {
         producer: &broker.producer,
         measurements: &measurements,

@@ -50,7 +50,7 @@ fn train_model(engine: &Engine, plugin: &'static str, columns: usize, flowers: &
     };
     let examples = Examples {
         rows: flowers.iter().flat_map(|flower| flower.cells.iter().take(columns)).copied().collect(),
-        labels: flowers.iter().map(|flower| flower.class as u32).collect(),
+        labels: flowers.iter().map(|flower| u32::try_from(flower.class).unwrap_or_default()).collect(),
         weights: None,
     };
     let bytes = train::train(loaded, train::limits(), &serde_json::json!({}), &signature, &examples)?;

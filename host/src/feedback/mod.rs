@@ -11,6 +11,7 @@ pub mod tally;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use join::{Bounds, Join, Kept, Kind};
@@ -80,6 +81,22 @@ pub struct Feedback {
     /// Of the open transaction.
     staged: Tally,
     figures: Figures,
+    next_scorer: NextScorer,
+}
+
+/// Where another scorer waits for the loop to take it, between two batches. Clones share it.
+#[derive(Clone, Default)]
+pub struct NextScorer(Arc<Mutex<Option<(Box<dyn Score>, String)>>>);
+
+impl NextScorer {
+    /// `release` names it in dead letters.
+    pub fn put(&self, scorer: Box<dyn Score>, release: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((scorer, release));
+    }
+
+    fn take(&self) -> Option<(Box<dyn Score>, String)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Feedback {
@@ -95,7 +112,13 @@ impl Feedback {
             tally: Tally::default(),
             staged: Tally::default(),
             figures,
+            next_scorer: NextScorer::default(),
         }
+    }
+
+    /// With a place from which the loop takes another scorer.
+    pub fn replaceable_by(self, next_scorer: NextScorer) -> Self {
+        Self { next_scorer, ..self }
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
@@ -223,6 +246,9 @@ impl Process for Feedback {
 
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
+        if let Some((scorer, release)) = self.next_scorer.take() {
+            (self.scorer, self.settings.release) = (scorer, release);
+        }
         let mut joined = Vec::new();
         for (row, facts) in batch.rows.iter().enumerate() {
             let (arrived, with_value) = match forced.get(&facts.origin) {

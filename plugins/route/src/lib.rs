@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn header(kind: &str) -> Context {
-        Context { headers: vec![("kind".to_owned(), kind.as_bytes().to_vec())], ..Context::default() }
+        Context { headers: vec![("kind".to_owned(), Some(kind.as_bytes().to_vec()))], ..Context::default() }
     }
 
     #[test]

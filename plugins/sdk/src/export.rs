@@ -7,6 +7,10 @@
 #[macro_export]
 macro_rules! export_parser {
     ($parser:ty) => {
+        /// What is exported, for tests that are made of dead letters.
+        #[allow(dead_code)]
+        pub(crate) type ExportedParser = $parser;
+
         $crate::__export!(parser, $crate::OpenParser<$parser>);
     };
 }
@@ -41,6 +45,10 @@ macro_rules! export_scorer {
 #[macro_export]
 macro_rules! export_transform {
     ($transform:ty) => {
+        /// What is exported, for tests that are made of dead letters.
+        #[allow(dead_code)]
+        pub(crate) type ExportedTransform = $transform;
+
         $crate::__export!(transform, $crate::OpenTransform<$transform>);
     };
 }

@@ -4,7 +4,7 @@
 //! use sandpiper_sdk::testing::{set_context, Context};
 //!
 //! set_context(vec![Context {
-//!     headers: vec![("kind".into(), b"order".into())],
+//!     headers: vec![("kind".into(), Some(b"order".into()))],
 //!     ..Context::default()
 //! }]);
 //! ```
@@ -18,7 +18,8 @@ use crate::Position;
 pub struct Context {
     /// None is a null key.
     pub key: Option<Vec<u8>>,
-    pub headers: Vec<(String, Vec<u8>)>,
+    /// None is a null value.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// Milliseconds since the Unix epoch.
     pub timestamp: Option<i64>,
     /// None is partition 0 of the topic `test`, at the row's number as the offset.
@@ -47,7 +48,7 @@ pub(crate) fn key(of: u32) -> Option<Vec<u8>> {
 
 pub(crate) fn header(of: u32, name: &str) -> Option<Vec<u8>> {
     let headers = row(of).headers;
-    headers.into_iter().rev().find(|header| header.0 == name).map(|header| header.1)
+    headers.into_iter().rev().find(|header| header.0 == name).and_then(|header| header.1)
 }
 
 pub(crate) fn timestamp(of: u32) -> Option<i64> {

@@ -1,5 +1,6 @@
 //! `dlq`: dead letters looked through, shown, and sent through their pipeline once more.
 
+mod as_test;
 mod ls;
 mod replay;
 mod show;
@@ -46,7 +47,7 @@ enum DlqVerb {
         /// Its place in the dead-letter topic: PARTITION@OFFSET.
         #[arg(value_name = "P@OFFSET")]
         place: Range,
-        /// Print a Rust test of the plugin that did not take it.
+        /// Print a Rust test of the plugin that did not take it, with what that release was given.
         #[arg(long)]
         as_test: bool,
     },

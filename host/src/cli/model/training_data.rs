@@ -87,7 +87,7 @@ impl TrainingColumns<'_> {
             let Some(label) = signature.classes.iter().position(|known| *known == class) else {
                 bail!("{}: the row has no class; give it one, or take it out", at(self.label));
             };
-            examples.labels.push(label as u32);
+            examples.labels.push(u32::try_from(label).context("there are too many classes")?);
             if let (Some(index), Some(name), Some(weights)) = (weights, self.weights, &mut examples.weights) {
                 let text = cell(record, index);
                 let weight = text.parse().ok().filter(|weight: &f32| weight.is_finite() && *weight >= 0.0);

@@ -518,3 +518,23 @@ proptest! {
         prop_assert_eq!(again, story.control);
     }
 }
+
+#[test]
+fn while_plugins_are_developed_no_deployment_is_on_probation() {
+    let mut story = Story::running();
+    let control = Control { develops: true, ..story.control.clone() };
+    let command = Command { id: CommandId(1_000), against: None, action: deploy("logistic") };
+    let (next, effects) = apply(&control, &command, 7).unwrap();
+    let staged = effects.iter().find_map(|effect| match effect {
+        Effect::Stage { deployment, probation, .. } => Some((deployment.on_probation, *probation)),
+        _ => None,
+    });
+    assert_eq!(staged, Some((false, Probation::Passed)));
+    let id = CommandId(1_001);
+    let (next, _) = apply(&next, &Command { id, against: None, action: Action::Staged { of: CommandId(1_000) } }, 8).unwrap();
+    assert_eq!(next.history.current().unwrap().on_probation, false);
+    // Otherwise it is.
+    story.control.develops = false;
+    let (_, effects) = apply(&story.control, &command, 7).unwrap();
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Stage { probation: Probation::Replaceable | Probation::First, .. })));
+}

@@ -92,7 +92,7 @@ fn stand(journal: Arc<InMemory>) -> Stand {
         turns.wait()?;
         Ok(vec![deployment.revision.get()])
     });
-    let (inbox, hold, thread) = Runner::start("iris", journal.clone(), stage, vec![slot.clone()]).unwrap();
+    let (inbox, hold, thread) = Runner::start("iris", false, journal.clone(), stage, vec![slot.clone()]).unwrap();
     Stand { journal, gate, slot, inbox, hold, thread: Some(thread) }
 }
 

@@ -67,7 +67,7 @@ impl KafkaSink {
                     -1,
                     rd::RD_KAFKA_MSG_F_COPY | rd::RD_KAFKA_MSG_F_PARTITION,
                     rest.as_mut_ptr(),
-                    rest.len() as i32,
+                    i32::try_from(rest.len()).unwrap_or(i32::MAX),
                 )
             };
             if taken as usize == rest.len() {

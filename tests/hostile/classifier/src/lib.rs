@@ -3,7 +3,7 @@
 //!
 //! Besides what `misbehave` can do: `lies`, `wrong-count` (of labels), `more-labels`, `no-rows`, `wrong-scores`, `nan`,
 //! `infinite`, `label-range`, `bad-row`, `bad-code`, `twice-rejected`, `huge-message`, `huge-answer`, and in open
-//! `one-class`, `same-classes` and `…-in-open` for all that `misbehave` can do.
+//! `one-class`, `same-classes`, `long-names` and `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 
 #[macro_use]
@@ -21,7 +21,9 @@ hostile_guest!("classifier-plugin", on: f32);
 impl Guest for Hostile {
     fn open(config: String, _model: Vec<u8>) -> Result<Signature, String> {
         let config = configure(&config)?;
+        let long = "x".repeat(1 << 20);
         let classes: &[&str] = match config.what.as_str() {
+            "long-names" => &["a", &long],
             "one-class" => &["a"],
             "same-classes" => &["a", "a"],
             _ => &["a", "b"],

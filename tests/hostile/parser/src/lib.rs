@@ -2,7 +2,7 @@
 //! behaves: it reads each value as a number into the column `x`.
 //!
 //! Besides what `misbehave` can do: `wrong-count`, `no-rows`, `more-rows`, `wrong-columns`, `bad-row`, `bad-code`,
-//! `twice-rejected`, `huge-message`, `bad-dropped`, `huge-answer`, `unknown-row`, and in open `no-columns`,
+//! `twice-rejected`, `huge-message`, `bad-dropped`, `huge-answer`, `unknown-row`, and in open `no-columns`, `long-names`,
 //! `same-columns` and `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 
@@ -24,6 +24,7 @@ impl Guest for Hostile {
         let config = configure(&config)?;
         Ok(match config.what.as_str() {
             "no-columns" => Vec::new(),
+            "long-names" => vec![Column { name: "x".repeat(1 << 20), ..columns(1).remove(0) }],
             "same-columns" => [columns(1), columns(1)].concat(),
             _ => columns(config.column_count),
         })

@@ -1,7 +1,7 @@
 //! A scorer that misbehaves as its configuration says: `{"do": …, "on": "id of an outcome"}`. `nothing` behaves: the
 //! loss is 0 where the prediction is the truth, and 1 elsewhere.
 //!
-//! Besides what `misbehave` can do: `bad-row`, `twice-judged`, `nan`, `infinite`, `negative-weight`, `huge-answer`, and
+//! Besides what `misbehave` can do: `bad-row`, `twice-judged`, `nan`, `infinite`, `negative-weight`, `huge-reason`, `huge-answer`, and
 //! `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
@@ -45,6 +45,7 @@ fn answer_badly(what: &str, judgements: &mut Vec<Judgement>) -> Result<(), Strin
         "nan" => judgements[0].loss = f64::NAN,
         "infinite" => judgements[0].loss = f64::NEG_INFINITY,
         "negative-weight" => judgements[0].weight = -1.0,
+        "huge-reason" => judgements[0].reason = Some("!".repeat(1 << 20)),
         "huge-answer" => *judgements = vec![judgements[0].clone(); 1 << 18],
         _ => {}
     }

@@ -3,7 +3,7 @@
 //!
 //! Besides what `misbehave` can do: `offsets-decrease`, `offsets-overrun`, `offsets-start-late`, `few-offsets`,
 //! `no-offsets`, `source-row`, `output-range`, `backwards`, `emitted-and-rejected`, `emitted-and-dropped`, `bad-code`,
-//! `huge-answer`, `thousandfold` (which the contract allows), `unknown-row`, and in open `no-outputs`, `same-outputs`
+//! `huge-answer`, `amplify`, `header-flood`, `many-headers`, `long-header`, `thousandfold` (which the contract allows), `unknown-row`, and in open `no-outputs`, `same-outputs`, `long-names`
 //! and `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
@@ -14,7 +14,7 @@ mod guest;
 #[path = "../../types.rs"]
 mod types;
 
-use bindings::exports::sandpiper::plugin::transform::{Emitted, EmittedKey, Guest, RawBatch, Transformed};
+use bindings::exports::sandpiper::plugin::transform::{Emitted, EmittedKey, Guest, Header, RawBatch, Transformed};
 use bindings::sandpiper::plugin::record_context;
 use guest::misbehave;
 use types::{rejection, values};
@@ -23,7 +23,9 @@ hostile_guest!("transform-plugin", on: String);
 
 impl Guest for Hostile {
     fn open(config: String) -> Result<Vec<String>, String> {
+        let long = "x".repeat(1 << 20);
         let outputs: &[&str] = match configure(&config)?.what.as_str() {
+            "long-names" => &["out", &long],
             "no-outputs" => &[],
             "same-outputs" => &["out", "out"],
             _ => &["out", "aside"],
@@ -43,6 +45,7 @@ impl Guest for Hostile {
             dropped: Vec::new(),
         };
         if is_set_off {
+            amplify(&config.what, &mut answer);
             answer_badly(&config.what, &mut answer, rows as u32)?;
         }
         Ok(answer)
@@ -97,6 +100,25 @@ fn answer_badly(what: &str, answer: &mut Transformed, rows: u32) -> Result<(), S
         _ => {}
     }
     Ok(())
+}
+
+/// Makes far more of the row that sets it off, within the contract: what is small in the guest is large in the host.
+fn amplify(what: &str, answer: &mut Transformed) {
+    let row = answer.offsets.windows(2).position(|ends| answer.payload[ends[0] as usize..ends[1] as usize].starts_with(b"-113"));
+    let Some(row) = row else { return };
+    let header = |name: String| Header { name, value: None };
+    let (count, headers) = match what {
+        // With the key of the row, which is not in the answer.
+        "amplify" => (300_000, Vec::new()),
+        "header-flood" => (1, vec![header("h".to_owned()); 100_000]),
+        "many-headers" => (10_000, vec![header("h".repeat(100)); 50]),
+        "long-header" => (1, vec![header("h".repeat(1 << 20))]),
+        _ => return,
+    };
+    let end = answer.offsets[row + 1];
+    answer.offsets.splice(row + 1..row + 1, std::iter::repeat_n(end, count));
+    let more = Emitted { headers, ..emitted(row as u32) };
+    answer.emitted.splice(row + 1..row + 1, std::iter::repeat_n(more, count));
 }
 
 fn emitted(source_row: u32) -> Emitted {
