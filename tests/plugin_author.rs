@@ -65,8 +65,7 @@ fn the_first_example_runs_as_written_outside_of_the_checkout() {
     assert_eq!(columns.len(), 1);
     let topics = sandpiper::record::Topics::new(["in"]);
     let mut batch = sandpiper::record::BatchBuilder::new(topics);
-    let origin =
-        sandpiper::record::Origin { topic: sandpiper::record::TopicIndex::FIRST, partition: 0, offset: 0 };
+    let origin = sandpiper::record::Origin { topic: sandpiper::record::TopicIndex::FIRST, partition: 0, offset: 0 };
     batch.push(origin, None, None, Some(b"212F"), None);
     let parsed = parser.parse(&batch.finish(), Limits::default().deadline).unwrap();
     assert_eq!(parsed.rows.values, [100.0]);

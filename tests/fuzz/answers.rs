@@ -61,7 +61,11 @@ fn answer(data: &[u8], batch: &Batch) -> Transformed {
         let (what, count) = (bytes.next(), bytes.next() * bytes.next());
         let (value, headers, name) = (bytes.next(), bytes.next(), bytes.next());
         if what % 16 == 15 {
-            answer.rejected.push(Rejection { row: row + u32::from(what == 31), code: "no".into(), message: String::new() });
+            answer.rejected.push(Rejection {
+                row: row + u32::from(what == 31),
+                code: "no".into(),
+                message: String::new(),
+            });
             continue;
         }
         let header = Header { name: "n".repeat(name * 2), value: None };

@@ -16,6 +16,7 @@ mod hostile;
 #[path = "../kafka/jars.rs"]
 #[allow(dead_code, reason = "it knows the target directory; the jars are for the end-to-end tests")]
 mod jars;
+mod last_words;
 mod raw;
 mod recovery_time;
 mod seeds;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         .collect();
     trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
     trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(recovery_time::run)));
+    trials.push(note("messages::of_failures".into(), Box::new(last_words::run)));
     trials.push(note("seeds::of_the_fuzz_targets".into(), Box::new(seeds::run)));
     let conclusion = libtest_mimic::run(&arguments, trials);
 

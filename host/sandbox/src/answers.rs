@@ -176,10 +176,7 @@ fn check_rejections(rejected: &[Rejection], dropped: &[u32], rows: usize) -> Che
         let is_label =
             (1..=64).contains(&code.len()) && code.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
         ensure(is_label, || {
-            format!(
-                "row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}",
-                shortened(code)
-            )
+            format!("row {row}'s rejection code {:?} is not of the form [a-z0-9-]{{1,64}}", shortened(code))
         })?;
         ensure(message.len() <= MAX_MESSAGE, || {
             format!("row {row}'s rejection message has {} bytes, more than {MAX_MESSAGE}", message.len())

@@ -50,7 +50,8 @@ impl Run {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = routes::bind(listen).await?;
         let address = listener.local_addr()?;
-        let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance, dev: self.dev };
+        let options =
+            Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance, dev: self.dev };
         let daemon = tokio::task::spawn_blocking(move || Daemon::start(plans, &options)).await??;
         std::fs::write(daemon.directory.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
         tracing::info!(%address, instance = daemon.directory.instance(), "the admin API listens");

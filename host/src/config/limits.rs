@@ -63,7 +63,12 @@ pub(super) fn read(
     {
         check_memory(
             section,
-            [("output_bytes", output), ("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)],
+            [
+                ("output_bytes", output),
+                ("fetch_queue", fetch),
+                ("producer_queue", produce),
+                ("[delivery] max_bytes", transaction),
+            ],
             plugin,
             stages,
             worker,

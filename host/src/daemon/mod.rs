@@ -124,14 +124,11 @@ impl Daemon {
             .collect();
         let pipeline = Arc::new(RunningPipeline {
             workers: workers.iter().map(|handles| handles.report.clone()).collect(),
-            feedback: plan
-                .feedback
-                .as_ref()
-                .map(|_| RunningFeedback {
-                    report: Publisher::default(),
-                    figures: Figures::default(),
-                    next_scorer: NextScorer::default(),
-                }),
+            feedback: plan.feedback.as_ref().map(|_| RunningFeedback {
+                report: Publisher::default(),
+                figures: Figures::default(),
+                next_scorer: NextScorer::default(),
+            }),
             controller,
             replay: Shared::default(),
         });

@@ -83,8 +83,7 @@ impl ModelStage {
                     run.dead_letter(work.source(row), &reason_of_rejection(rejection, "classify", release));
                     continue;
                 }
-                let features =
-                    features.matrix.values.get(at * columns..(at + 1) * columns).unwrap_or_default();
+                let features = features.matrix.values.get(at * columns..(at + 1) * columns).unwrap_or_default();
                 self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }

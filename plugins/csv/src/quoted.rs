@@ -38,7 +38,10 @@ impl Quoted {
             let ends = self.ends.get_mut(found..).unwrap_or_default();
             let (end, _, _, last) = self.reader.read_record(b"\n", &mut [0], ends);
             if matches!(end, csv_core::ReadRecordResult::InputEmpty | csv_core::ReadRecordResult::OutputFull) {
-                return Err(reject("unclosed-quote", "the line ends within a quoted cell: its closing quote is missing"));
+                return Err(reject(
+                    "unclosed-quote",
+                    "the line ends within a quoted cell: its closing quote is missing",
+                ));
             }
             found += last;
         }

@@ -45,8 +45,10 @@ mod tests {
     #[test]
     fn only_a_number_beyond_f64_is_quoted() {
         let quoted = |text| quoted(text).unwrap_or_default();
-        assert_eq!(quoted(r#"{"a": 1e400, "1e400": [-2E+999,1.5], "b\"": "1e400\\"}"#),
-            r#"{"a": "1e400", "1e400": ["-2E+999",1.5], "b\"": "1e400\\"}"#);
+        assert_eq!(
+            quoted(r#"{"a": 1e400, "1e400": [-2E+999,1.5], "b\"": "1e400\\"}"#),
+            r#"{"a": "1e400", "1e400": ["-2E+999",1.5], "b\"": "1e400\\"}"#
+        );
         for none in [r#"{"a": 1e39}"#, r#"["1e400"]"#, "01e400", "", r#"{"a": "1e400"#, "-", "1e400e400"] {
             assert_eq!(quoted(none), "", "{none}");
         }

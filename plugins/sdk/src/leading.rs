@@ -6,7 +6,10 @@ const MAGIC: [(&[u8], &str); 7] = [
     (b"\xff\xfe", "a byte order mark of UTF-16: write UTF-8"),
     (b"\xfe\xff", "a byte order mark of UTF-16: write UTF-8"),
     (b"\x1f\x8b", "gzip's magic number: compress by the producer's `compression.type`, which is undone on the way"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard's magic number: compress by the producer's `compression.type`, which is undone on the way"),
+    (
+        b"\x28\xb5\x2f\xfd",
+        "Zstandard's magic number: compress by the producer's `compression.type`, which is undone on the way",
+    ),
     (b"Obj\x01", "the magic number of an Avro file"),
     (b"PAR1", "the magic number of a Parquet file"),
 ];
@@ -23,7 +26,9 @@ pub fn leading(value: &[u8]) -> Option<String> {
              it: use a serializer without the registry, or take the first 5 bytes off in a transform",
             u32::from_be_bytes([*one, *two, *three, *four])
         )),
-        [first @ (0..=8 | 14..=31 | 127), ..] => Some(format!("the value begins with the byte {first:#04x}, which is no text")),
+        [first @ (0..=8 | 14..=31 | 127), ..] => {
+            Some(format!("the value begins with the byte {first:#04x}, which is no text"))
+        }
         _ => None,
     }
 }

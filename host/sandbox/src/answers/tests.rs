@@ -324,9 +324,8 @@ fn headers_that_are_added_have_bounded_names_and_a_bounded_number() {
 
 #[test]
 fn a_judgements_reason_is_as_long_as_a_rejections_message() {
-    let because = |bytes: usize| {
-        check_judgements(&[Judgement { reason: Some("x".repeat(bytes)), ..judgement(0) }], &outcomes(1))
-    };
+    let because =
+        |bytes: usize| check_judgements(&[Judgement { reason: Some("x".repeat(bytes)), ..judgement(0) }], &outcomes(1));
     holds(because(1_024));
     breaks(because(1_025), "row 0's reason has 1025 bytes, more than 1024");
 }

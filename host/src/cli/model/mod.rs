@@ -75,7 +75,11 @@ impl Train {
     fn run(self, global: &Global) -> Outcome {
         let config = config(&self.config)?;
         let file = File::open(&self.data).with_context(|| format!("{} cannot be read", self.data.display()))?;
-        let (signature, examples) = self.columns().read(file).with_context(|| self.data.display().to_string())?;
+        let (signature, examples, merged) =
+            self.columns().read(file).with_context(|| self.data.display().to_string())?;
+        for sentence in merged {
+            eprintln!("{sentence}");
+        }
         let (name, component) = staging::component(&plugin::named(&self.plugin)?)?;
         let plugin = Arc::new(Plugin::load(&Engine::new(None)?, &name, &component)?);
         let model = train::train(plugin.clone(), train::limits(), &config, &signature, &examples)?;

@@ -1,6 +1,6 @@
 //! Labelled rows of a CSV file, read as a learner takes them. The file's first line names its columns.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,11 +19,12 @@ pub(super) struct TrainingColumns<'a> {
 }
 
 impl TrainingColumns<'_> {
-    /// Reads the signature of the model that is to be made, and the examples to make it from.
+    /// Reads the signature of the model that is to be made, the examples to make it from, and for each column of numbers that
+    /// has such a pair two that f32 cannot tell apart, as a sentence.
     ///
     /// # Errors
     /// When a column is missing or named twice, or a cell cannot be read: the message names line and column.
-    pub fn read(&self, csv: impl Read) -> Result<(Signature, Examples)> {
+    pub fn read(&self, csv: impl Read) -> Result<(Signature, Examples, Vec<String>)> {
         let mut reader = csv::Reader::from_reader(csv);
         let header: Vec<String> =
             reader.headers()?.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
@@ -96,8 +97,31 @@ impl TrainingColumns<'_> {
                 })?);
             }
         }
-        Ok((signature, examples))
+        let numbers = signature.columns.iter().zip(&indices).filter(|(column, _)| matches!(column.kind, Kind::Number));
+        let merged = numbers.filter_map(|(column, index)| {
+            let (one, other) = one_to_f32(records.iter().filter_map(|record| record.get(*index)))?;
+            Some(format!(
+                "column {:?}: {one} and {other} are one value to a model, for cells are f32 and have about 7 digits; where the \
+                 difference matters subtract an offset first",
+                column.name
+            ))
+        });
+        let merged = merged.collect();
+        Ok((signature, examples, merged))
     }
+}
+
+/// Two of the numbers that differ, and are one f32.
+fn one_to_f32<'a>(cells: impl Iterator<Item = &'a str>) -> Option<(&'a str, &'a str)> {
+    let mut seen: HashMap<u32, (f64, &str)> = HashMap::new();
+    for cell in cells.map(str::trim) {
+        let Ok(number) = cell.parse::<f64>() else { continue };
+        let (first, text) = seen.entry((number as f32).to_bits()).or_insert((number, cell));
+        if *first != number {
+            return Some((text, cell));
+        }
+    }
+    None
 }
 
 /// A cell as the learner takes it: a number, the index of a category, or NaN where it is empty.
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn classes_and_categories_are_sorted_and_an_empty_cell_is_missing() {
-        let (signature, examples) = columns(&[], &["line".to_owned()]).read(TRIPS.as_bytes()).unwrap();
+        let (signature, examples, _) = columns(&[], &["line".to_owned()]).read(TRIPS.as_bytes()).unwrap();
         assert_eq!(signature.classes, ["no", "yes"]);
         let names: Vec<&str> = signature.columns.iter().map(|column| column.name.as_str()).collect();
         assert_eq!(names, ["hour", "line"]);
@@ -147,10 +171,23 @@ mod tests {
     }
 
     #[test]
+    fn two_numbers_that_f32_cannot_tell_apart_are_named() {
+        let merged = |hours: [&str; 3]| {
+            let [one, two, three] = hours;
+            let csv = format!("hour,late\n{one},yes\n{two},no\n{three},no\n");
+            TrainingColumns { weights: None, ..columns(&[], &[]) }.read(csv.as_bytes()).unwrap().2
+        };
+        let said = merged(["16777216", "3", "16777217"]);
+        assert!(said.len() == 1 && said[0].starts_with("column \"hour\": 16777216 and 16777217 are one"), "{said:?}");
+        assert!(merged(["0.1", "0.10", ""]).is_empty());
+        assert!(merged(["1000000.0625", "1000000.125", "1000000"]).is_empty());
+    }
+
+    #[test]
     fn features_come_in_the_order_that_was_asked_for() {
         let features = ["importance".to_owned(), "hour".to_owned()];
         let columns = TrainingColumns { weights: None, ..columns(&features, &[]) };
-        let (signature, examples) = columns.read(TRIPS.as_bytes()).unwrap();
+        let (signature, examples, _) = columns.read(TRIPS.as_bytes()).unwrap();
         assert_eq!(signature.columns[0].name, "importance");
         assert_eq!(examples.rows[..2], [1.0, 8.0]);
         assert_eq!(examples.weights, None);

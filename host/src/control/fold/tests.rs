@@ -531,10 +531,15 @@ fn while_plugins_are_developed_no_deployment_is_on_probation() {
     });
     assert_eq!(staged, Some((false, Probation::Passed)));
     let id = CommandId(1_001);
-    let (next, _) = apply(&next, &Command { id, against: None, action: Action::Staged { of: CommandId(1_000) } }, 8).unwrap();
-    assert_eq!(next.history.current().unwrap().on_probation, false);
+    let (next, _) =
+        apply(&next, &Command { id, against: None, action: Action::Staged { of: CommandId(1_000) } }, 8).unwrap();
+    assert!(!next.history.current().unwrap().on_probation);
     // Otherwise it is.
     story.control.develops = false;
     let (_, effects) = apply(&story.control, &command, 7).unwrap();
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Stage { probation: Probation::Replaceable | Probation::First, .. })));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Stage { probation: Probation::Replaceable | Probation::First, .. }))
+    );
 }

@@ -104,7 +104,10 @@ fn answer_badly(what: &str, answer: &mut Transformed, rows: u32) -> Result<(), S
 
 /// Makes far more of the row that sets it off, within the contract: what is small in the guest is large in the host.
 fn amplify(what: &str, answer: &mut Transformed) {
-    let row = answer.offsets.windows(2).position(|ends| answer.payload[ends[0] as usize..ends[1] as usize].starts_with(b"-113"));
+    let row = answer
+        .offsets
+        .windows(2)
+        .position(|ends| answer.payload[ends[0] as usize..ends[1] as usize].starts_with(b"-113"));
     let Some(row) = row else { return };
     let header = |name: String| Header { name, value: None };
     let (count, headers) = match what {
