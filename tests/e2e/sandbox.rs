@@ -1,6 +1,7 @@
 //! Plugins that misbehave: the row that causes it becomes a dead letter, and the rows around it are predicted as ever.
 
 use crate::support::daemon::Daemon;
+use crate::support::hostile;
 use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use anyhow::{Context, Result};
@@ -8,6 +9,7 @@ use anyhow::{Context, Result};
 crate::tests![
     a_row_that_breaks_the_parser_is_the_only_dead_letter,
     a_row_that_breaks_the_classifier_is_the_only_dead_letter,
+    a_record_that_a_transform_makes_too_much_of_is_the_only_dead_letter,
     a_plugin_that_floods_its_log_is_held_back_and_serves_on,
 ];
 
@@ -97,6 +99,36 @@ fn predicted(scene: &Scene) -> Result<Vec<i64>> {
     let offset =
         |prediction: &Record| Ok(record::origin(prediction.json()?["origin"].as_str().context("no origin")?)?.1);
     scene.read("out")?.iter().map(offset).collect()
+}
+
+/// 300,000 records with the key of one that has 10,000 bytes: three gigabytes, asked for in a few megabytes.
+fn a_record_that_a_transform_makes_too_much_of_is_the_only_dead_letter(scene: &Scene) -> Result<()> {
+    const MAX_PEAK_KB: u64 = 512 << 10;
+    let pipeline = format!(
+        "{}[[transform]]\nplugin = {:?}\nconfig = {{ do = \"amplify\", on = \"-113\" }}\n[limits]\ndeadline = \"2s\"\n",
+        scene.head(""),
+        hostile::hostile("transform")?
+    );
+    scene.create_usual(1)?;
+    let value = |at: i64| if at == POISON { "-113".to_owned() } else { at.to_string() };
+    let key = |at: i64| if at == POISON { "k".repeat(10_000) } else { "k".to_owned() };
+    let records: Vec<Record> = (0..ROWS).map(|at| record::value(value(at)).key(key(at))).collect();
+    let mut daemon = scene.daemon(&scene.name, &scene.pipeline(&pipeline)?)?;
+    scene.write("in", &records)?;
+    scene.until_done(&mut [&mut daemon])?;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.process()))?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.context("no peak memory")?.parse()?;
+    let letters = scene.read("dead")?;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].content.value.as_deref(), Some(b"-113".as_slice()));
+    assert_eq!((letters[0].error("reason")?, letters[0].error("stage")?), ("too-much-output", "transform[0]"));
+    assert!(letters[0].error("message")?.contains("limits.output_bytes = 33554432"), "{letters:?}");
+    let expected: Vec<String> = (0..ROWS).filter(|at| *at != POISON).map(value).collect();
+    let came: Vec<String> = scene.read("out")?.iter().map(|out| Ok(out.text()?.to_owned())).collect::<Result<_>>()?;
+    assert_eq!(came, expected);
+    assert!(peak < MAX_PEAK_KB, "the daemon took {} MiB", peak >> 10);
+    Ok(())
 }
 
 fn a_plugin_that_floods_its_log_is_held_back_and_serves_on(scene: &Scene) -> Result<()> {

@@ -79,6 +79,12 @@ impl Case {
         self
     }
 
+    /// Bytes of the host's own memory that it may take.
+    pub fn host_memory(mut self, bytes: usize) -> Self {
+        self.host_memory = bytes;
+        self
+    }
+
     pub fn batches(mut self, batches: usize) -> Self {
         self.batches = batches;
         self

@@ -121,7 +121,7 @@ fn answers() -> Vec<Case> {
         Case::new(Transform, "asks_about_a_row_that_is_not_there", OnPoison("unknown-row"), RowDeadLettered(TRAP)),
         Case::new(Transform, "emits_300_000_records_with_a_key_of_10_kilobytes", OnPoison("amplify"), TOO_MUCH)
             .deadline(Duration::from_secs(30)),
-        Case::new(Transform, "emits_ten_thousand_records_with_fifty_headers", OnPoison("many-headers"), TOO_MUCH)
+        Case::new(Transform, "emits_two_thousand_records_with_sixty_headers", OnPoison("many-headers"), TOO_MUCH)
             .deadline(Duration::from_secs(30)),
         row(Transform, "adds_100_000_headers", "header-flood"),
         row(Transform, "adds_a_header_with_a_name_of_a_mebibyte", "long-header"),
@@ -364,7 +364,9 @@ fn modules() -> Vec<Case> {
             "lays_72_mebibytes_of_data_down",
             format!(r#"(memory $large 1200) (data (memory $large) (i32.const 0) "{}")"#, "!".repeat(72 << 20)),
             NotOpened("instantiated"),
-        ),
+        )
+        // The text, the component and its code hold the data each.
+        .host_memory(480 << 20),
         fields(
             "lays_data_where_no_memory_is",
             r#"(data (i32.const 0x7fffffff) "beyond")"#.into(),

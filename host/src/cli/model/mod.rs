@@ -153,7 +153,7 @@ mod tests {
     fn the_stock_learner_learns_the_iris_data_set() {
         let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/iris.csv");
         let columns = TrainingColumns { label: "class", features: &[], categories: &[], weights: None };
-        let (signature, examples) = columns.read(File::open(data).unwrap()).unwrap();
+        let (signature, examples, _) = columns.read(File::open(data).unwrap()).unwrap();
         assert_eq!((signature.columns.len(), signature.classes.len(), examples.labels.len()), (4, 3, 150));
         let component = sandpiper_sandbox::stock::component("logistic").unwrap();
         let plugin = Arc::new(Plugin::load(&Engine::new(None).unwrap(), "logistic", component).unwrap());
