@@ -34,7 +34,7 @@ pub struct Status {
 
 impl Status {
     pub fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(global);
+        let client = Client::new(global)?;
         let fetch = || -> Result<String> {
             let answer = select(client.get("/v1/status")?, self.pipeline.as_deref())?;
             match global.output {

@@ -54,7 +54,7 @@ impl Story {
 
     fn tell_against(&mut self, against: Option<Revision>, action: Action) -> CommandId {
         self.id += 1;
-        let command = Command { id: CommandId(self.id), against, action };
+        let command = Command { id: CommandId(self.id), by: None, against, action };
         let now = self.id as i64 * 10;
         match apply(&self.control, &command, now) {
             Ok((next, effects)) => {
