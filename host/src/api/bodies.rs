@@ -35,7 +35,8 @@ impl<B: DeserializeOwned> FromRequest<Arc<Daemon>> for Asked<B> {
 
     async fn from_request(request: Request, daemon: &Arc<Daemon>) -> Result<Self, Response> {
         let (mut parts, body) = request.into_parts();
-        let Path(name) = Path::<String>::from_request_parts(&mut parts, daemon).await.map_err(|error| error.into_response())?;
+        let Path(name) =
+            Path::<String>::from_request_parts(&mut parts, daemon).await.map_err(|error| error.into_response())?;
         let bytes = whole(body).await.map_err(Refusal::into_response)?;
         let body = json(&parts.headers, &bytes).map_err(Refusal::into_response)?;
         Ok(Self { pipeline: pipeline(daemon, &name).map_err(Refusal::into_response)?, body })

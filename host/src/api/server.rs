@@ -52,9 +52,9 @@ impl Listener {
     /// # Errors
     /// When the address is taken or is not this machine's.
     pub async fn bind(address: SocketAddr, tls: Option<TlsAcceptor>) -> Result<Self> {
-        let tcp = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("the admin API cannot listen on {address}; choose another address with --admin"))?;
+        let tcp = TcpListener::bind(address).await.with_context(|| {
+            format!("the admin API cannot listen on {address}; choose another address with --admin")
+        })?;
         Ok(Self { tcp, tls })
     }
 

@@ -64,11 +64,7 @@ impl Tokens {
     pub fn role_of(&self, token: &[u8]) -> Option<Role> {
         let is_admin = self.admin.as_bytes().ct_eq(token);
         let is_viewer = self.viewer.as_bytes().ct_eq(token);
-        if bool::from(is_admin) {
-            Some(Role::Admin)
-        } else {
-            bool::from(is_viewer).then_some(Role::Viewer)
-        }
+        if bool::from(is_admin) { Some(Role::Admin) } else { bool::from(is_viewer).then_some(Role::Viewer) }
     }
 }
 

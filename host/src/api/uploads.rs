@@ -210,7 +210,8 @@ mod tests {
         let mut unfinished = tokio::task::JoinSet::new();
         for _ in 0..AT_ONCE {
             let (uploads, directory) = (stand.uploads.clone(), stand.directory.clone());
-            unfinished.spawn(async move { uploads.receive(directory, Body::new(Silent(LARGEST))).await.err().unwrap() });
+            unfinished
+                .spawn(async move { uploads.receive(directory, Body::new(Silent(LARGEST))).await.err().unwrap() });
         }
         while stand.uploads.count.load(Ordering::Relaxed) < AT_ONCE {
             tokio::task::yield_now().await;

@@ -42,7 +42,8 @@ impl Client {
             Some(_) => global.admin.clone(),
             None => format!("http://{}", global.admin),
         };
-        let uri: Uri = base.parse().map_err(|_| anyhow!("--admin {base:?} is no URL, such as http://127.0.0.1:8642"))?;
+        let uri: Uri =
+            base.parse().map_err(|_| anyhow!("--admin {base:?} is no URL, such as http://127.0.0.1:8642"))?;
         let is_https = uri.scheme_str() == Some("https");
         let is_safe = is_https || uri.host().is_some_and(is_this_machine);
         let mut config = ureq::Agent::config_builder().http_status_as_error(false);

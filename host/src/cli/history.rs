@@ -22,7 +22,8 @@ pub struct History {
 
 impl History {
     pub fn run(self, global: &Global) -> Outcome {
-        let answer: serde_json::Value = Client::new(global)?.get(&format!("/v1/pipelines/{}/history", self.pipeline))?;
+        let answer: serde_json::Value =
+            Client::new(global)?.get(&format!("/v1/pipelines/{}/history", self.pipeline))?;
         match global.output {
             Output::Json => super::print_json(&answer)?,
             Output::Text => super::print(&render(answer)?)?,

@@ -177,7 +177,10 @@ mod tests {
         let (certificate, key) = (folder.join("certificate.pem"), folder.join("key.pem"));
         let tls = Some((certificate.as_path(), key.as_path()));
         for admin in ["127.0.0.1:0", "http://localhost:8642", "[::1]:8642/", "http://127.0.0.2:1"] {
-            assert!(matches!(listen_address(admin, None), Ok((address, None)) if address.ip().is_loopback()), "{admin}");
+            assert!(
+                matches!(listen_address(admin, None), Ok((address, None)) if address.ip().is_loopback()),
+                "{admin}"
+            );
         }
         for admin in ["0.0.0.0:8642", "http://192.0.2.1:8642", "[::]:8642"] {
             let why = refused(admin, None);

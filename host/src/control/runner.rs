@@ -176,13 +176,7 @@ impl<P: Send + 'static> Runner<P> {
         self.command(None, None, action, None);
     }
 
-    fn command(
-        &mut self,
-        by: Option<By>,
-        against: Option<Revision>,
-        action: Action,
-        asker: Option<Sender<Answer>>,
-    ) {
+    fn command(&mut self, by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
         self.last = CommandId(self.last.0 + 1);
         let command = Command { id: self.last, by, against, action };
         self.askers.extend(asker.map(|asker| (command.id, asker)));
