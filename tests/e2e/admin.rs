@@ -208,6 +208,8 @@ fn a_daemon_that_still_starts_answers_and_hears_the_end(scene: &Scene) -> Result
     assert_eq!(daemon.get("/livez")?.context("no answer")?.0, 200);
     let (code, why) = daemon.get("/readyz")?.context("no answer")?;
     assert!(code == 503 && why.contains("the daemon starts"), "{code} {why}");
+    let ready = daemon.cli(&["status", "--ready"])?;
+    assert!(ready.code == Some(1) && ready.out.contains("the daemon starts"), "{ready:?}");
     assert_eq!(daemon.pipeline(&scene.name)?["state"], "starting");
     daemon.sigterm()?;
     assert_eq!(daemon.wait_exit()?.code(), Some(0));

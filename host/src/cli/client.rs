@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{StatusCode, Uri, header};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::typestate::{WithBody, WithoutBody};
 
 use super::Global;
 use crate::api::tokens;
@@ -64,11 +65,28 @@ impl Client {
     /// # Errors
     /// When no daemon answers, or it refuses; the message is the daemon's.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.parse(self.look(path)?.call())
+    }
+
+    fn look(&self, path: &str) -> Result<ureq::RequestBuilder<WithoutBody>> {
         let request = self.agent.get(format!("{}{path}", self.base)).config().timeout_global(Some(LOOK)).build();
         // On this machine a look needs no token, and nothing else gets to see it.
-        let shown = self.is_https.then(|| self.bearer()).transpose()?.flatten();
-        let request = shown.into_iter().fold(request, |request, token| request.header(header::AUTHORIZATION, token));
-        self.parse(request.call())
+        let shown = if self.is_https { self.bearer()? } else { None };
+        Ok(shown.into_iter().fold(request, |request, token| request.header(header::AUTHORIZATION, token)))
+    }
+
+    /// What a health check answers: whether it is well, and the reasons, a line each.
+    ///
+    /// # Errors
+    /// When no daemon answers, or it refuses.
+    pub fn probe(&self, path: &str) -> Result<(bool, String)> {
+        let mut answer = self.look(path)?.call().with_context(|| self.nobody())?;
+        let text = answer.body_mut().read_to_string()?;
+        match answer.status() {
+            StatusCode::OK => Ok((true, text)),
+            StatusCode::SERVICE_UNAVAILABLE => Ok((false, text)),
+            status => bail!("{} answered {status}: {text}", self.base),
+        }
     }
 
     /// # Errors
@@ -87,11 +105,7 @@ impl Client {
         self.command(request, body)
     }
 
-    fn command<T: DeserializeOwned>(
-        &self,
-        request: ureq::RequestBuilder<ureq::typestate::WithBody>,
-        body: &[u8],
-    ) -> Result<T> {
+    fn command<T: DeserializeOwned>(&self, request: ureq::RequestBuilder<WithBody>, body: &[u8]) -> Result<T> {
         let request = request.config().timeout_global(Some(COMMAND)).build();
         let shown = self.bearer()?.into_iter();
         self.parse(shown.fold(request, |request, token| request.header(header::AUTHORIZATION, token)).send(body))
@@ -109,13 +123,13 @@ impl Client {
         }
     }
 
+    fn nobody(&self) -> String {
+        let base = &self.base;
+        format!("no daemon answers at {base}; start one with `sandpiper run`, or name its address with --admin")
+    }
+
     fn parse<T: DeserializeOwned>(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<T> {
-        let mut answer = answer.with_context(|| {
-            format!(
-                "no daemon answers at {}; start one with `sandpiper run`, or name its address with --admin",
-                self.base
-            )
-        })?;
+        let mut answer = answer.with_context(|| self.nobody())?;
         let status = answer.status();
         let bytes = answer.body_mut().with_config().limit(64 << 20).read_to_vec()?;
         if status.is_success() {
