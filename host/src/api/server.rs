@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -156,14 +156,13 @@ async fn connection(stream: TcpStream, tls: Option<TlsAcceptor>, peer: Peer, rou
 
 /// One request, and its answer.
 async fn http(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, router: Router) {
-    let (answers, answered) = oneshot::channel();
-    let answers = std::sync::Mutex::new(Some(answers));
+    let answered = Notify::new();
     let service = service_fn(|mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         let answer = router.clone().oneshot(request.map(Body::new));
         async {
             let answer = answer.await;
-            drop(answers.lock().map(|mut answers| answers.take()));
+            answered.notify_one();
             answer
         }
     });
@@ -175,7 +174,7 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, router: R
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let not_taken = async {
-        let _: Result<(), _> = answered.await;
+        answered.notified().await;
         sleep(ANSWER).await;
     };
     tokio::select! {
@@ -191,7 +190,7 @@ mod tests {
     use axum::Extension;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::sync::Notify;
+    use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
     use super::*;
