@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sandpiper::feedback::message;
-use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, RecordId, TopicIndex, Topics};
+use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, Pointer, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
@@ -34,7 +34,8 @@ pub fn config(data: &[u8]) {
 pub fn label(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    if let Ok(label) = message::label(&batch, 0, (!pointer.is_empty()).then_some(pointer)) {
+    let pointer = Pointer::new(pointer).ok().filter(|_| !pointer.is_empty());
+    if let Ok(label) = message::label(&batch, 0, pointer.as_ref()) {
         assert!(!label.class.is_empty(), "an empty class");
     }
 }
@@ -66,9 +67,11 @@ pub fn letter(data: &[u8]) {
 pub fn pointer(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    let pointed = sandpiper::record::id::pointed(pointer, value).ok();
-    let id = sandpiper::record::id::of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
-    assert_eq!(pointed.as_deref(), id.as_deref());
+    if let Ok(pointer) = Pointer::new(pointer) {
+        let pointed = sandpiper::record::id::pointed(&pointer, value).ok();
+        let id = sandpiper::record::id::of(&RecordId::Json(pointer), &batch, 0).ok();
+        assert_eq!(pointed.as_deref(), id.as_deref());
+    }
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
         let _ = sandpiper::record::id::of(&id, &batch, 0);
     }

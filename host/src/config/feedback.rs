@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::plan::{Feedback, Stage};
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 use super::file::File;
 use super::section::Section;
@@ -17,7 +17,7 @@ pub(super) struct FeedbackSettings {
     pub scores: Setting<String>,
     group: Setting<String>,
     id: RecordId,
-    class: Option<String>,
+    class: Option<Pointer>,
     wait: Duration,
     max_entries: usize,
     score: Stage,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::join::{Joined, Label, Prediction};
 use crate::record::id::pointed;
-use crate::record::{Batch, Revision};
+use crate::record::{Batch, Pointer, Revision};
 use sandpiper_sandbox::wit::latest::Judgement;
 
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ pub fn prediction(value: &[u8]) -> Option<Prediction> {
 }
 
 /// A label: its class and who says so.
-pub fn label(batch: &Batch, row: usize, class: Option<&str>) -> Result<Label, String> {
+pub fn label(batch: &Batch, row: usize, class: Option<&Pointer>) -> Result<Label, String> {
     let Some(value) = batch.value(row) else { return Err("the label is null".into()) };
     let class = match class {
         Some(pointer) => pointed(pointer, value)?,

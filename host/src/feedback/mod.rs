@@ -19,7 +19,7 @@ use crate::config::plan::Feedback as Plan;
 use crate::pipeline::isolate::isolate;
 use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, RecordId, Route, TopicIndex};
+use crate::record::{Batch, Pointer, RecordId, Route, TopicIndex};
 use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
@@ -36,7 +36,7 @@ pub struct Settings {
     pub predictions: TopicIndex,
     pub labels_id: RecordId,
     /// JSON pointer to the class; `None`: the value is the class.
-    pub class: Option<String>,
+    pub class: Option<Pointer>,
     pub bounds: Bounds,
     pub deadline: Duration,
     pub budget: Duration,
@@ -113,8 +113,8 @@ impl Feedback {
             }
         } else {
             let id = crate::record::id::of(&self.settings.labels_id, batch, row)
-                .map_err(|message| wrong("no-id", message))?;
-            let label = message::label(batch, row, self.settings.class.as_deref())
+                .map_err(|why| wrong("no-id", format!("{why}, and [feedback] id = \"{}\"", self.settings.labels_id)))?;
+            let label = message::label(batch, row, self.settings.class.as_ref())
                 .map_err(|message| wrong("malformed-label", message))?;
             join.label(&id, label, time)
         };

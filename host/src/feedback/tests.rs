@@ -240,7 +240,7 @@ fn a_dead_letter_names_a_revision_only_where_a_deployment_predicted() {
 #[test]
 fn a_class_may_stand_at_a_json_pointer() {
     let mut feedback = feedback();
-    feedback.settings.class = Some("/truth".into());
+    feedback.settings.class = Some(Pointer::new("/truth").unwrap());
     let batch = read().prediction("a", "cat", 7).label("a", r#"{"truth":"cat"}"#).label("a", r#"{"other":"cat"}"#);
     let outputs = process(&mut feedback, batch);
     assert_eq!((scores(&outputs).len(), letters(&outputs)), (1, vec![(1, "malformed-label".to_owned())]));
