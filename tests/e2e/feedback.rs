@@ -7,7 +7,11 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-crate::tests![every_label_is_matched_or_counted_with_its_reason, a_label_is_scored_once_through_a_kill];
+crate::tests![
+    every_label_is_matched_or_counted_with_its_reason,
+    a_label_is_scored_once_through_a_kill,
+    labels_that_cannot_be_read_do_not_end_the_scoring
+];
 
 /// Stream time begins here.
 const START: i64 = 1_700_000_000_000;
@@ -108,5 +112,20 @@ fn a_label_is_scored_once_through_a_kill(scene: &Scene) -> Result<()> {
     daemon.until_status(&scene.name, "the second label is joined", |status| labels(status, "matched") == 1)?;
     let expected = [("a", "setosa", 0.0), ("b", "virginica", 1.0)];
     assert_eq!(scores(scene)?, expected.map(|(id, truth, loss)| (id.to_owned(), (truth.to_owned(), loss))).into());
+    Ok(())
+}
+
+/// Far more than the share of dead letters that pauses a pipeline: nobody could resume its feedback.
+fn labels_that_cannot_be_read_do_not_end_the_scoring(scene: &Scene) -> Result<()> {
+    let pipeline = create(scene)?;
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    let unreadable = (0..40).map(|at| record::value([0xff, 0xfe]).key(format!("bad{at}")).at(START + at));
+    scene.write("labels", &unreadable.collect::<Vec<_>>())?;
+    daemon.until_status(&scene.name, "the labels are dead letters", |status| {
+        status["feedback"]["worker"]["dead_letters"]["malformed-label"] == 40
+    })?;
+    scene.write("in", &[flower("a", 100)])?;
+    scene.write("labels", &[label("a", "setosa", 101)])?;
+    daemon.until_status(&scene.name, "the label behind them is joined", |status| labels(status, "matched") == 1)?;
     Ok(())
 }

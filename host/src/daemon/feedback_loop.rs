@@ -13,6 +13,7 @@ use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
 use crate::stream::state::Empty;
+use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
 /// # Errors
@@ -49,6 +50,8 @@ pub fn spec(
             inputs: topics,
             group: feedback.group.clone(),
         },
+        // Nobody could resume it, and what is wrong with labels is counted by kind.
+        bounds: Bounds { pause_above: 1.0, ..(&**plan).into() },
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,

@@ -35,6 +35,7 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
             inputs: topics,
             group: plan.input.group.clone(),
         },
+        bounds: (&**plan).into(),
         plan: plan.clone(),
         process,
         handles,

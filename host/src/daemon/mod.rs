@@ -172,8 +172,7 @@ impl Daemon {
         }
         progress.running = true;
         running.replay.change(|shared| *shared = progress.clone());
-        // What fails again is expected to: it pauses nothing, and a rate is kept within a transaction's time.
-        plan.errors.pause_above = 1.0;
+        // A rate is kept within a transaction's time.
         if let Some(rate) = request.rate {
             plan.limits.batch_records = plan.limits.batch_records.min(rate.div_ceil(2).max(1) as usize);
         }

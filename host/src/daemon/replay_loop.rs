@@ -11,6 +11,7 @@ use crate::record::Topics;
 use crate::replay::process::{Replay, Shared};
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::stop::Stop;
+use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
 /// `plan` is the pipeline's, as the replay has changed it.
@@ -45,6 +46,8 @@ pub fn spec(
             inputs,
             group,
         },
+        // What fails again is expected to.
+        bounds: Bounds { pause_above: 1.0, ..(&plan).into() },
         plan: Arc::new(plan),
         process,
         handles,

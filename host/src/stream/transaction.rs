@@ -18,7 +18,7 @@ pub struct Bounds {
     /// From the first record to the end of the commit.
     pub budget: Duration,
     /// Share of a minute's records above which dead letters pause the pipeline.
-    pub pause_above: f64,
+    pub pause_above: f32,
 }
 
 impl From<&Plan> for Bounds {
@@ -29,7 +29,7 @@ impl From<&Plan> for Bounds {
             records: delivery.max_records,
             bytes: delivery.max_bytes,
             budget: delivery.budget,
-            pause_above: plan.errors.pause_above.into(),
+            pause_above: plan.errors.pause_above,
         }
     }
 }
