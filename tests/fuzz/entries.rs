@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use sandpiper::feedback::classes::ClassLists;
 use sandpiper::feedback::message;
 use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, Pointer, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
@@ -12,6 +13,14 @@ use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper_sandbox::wit::latest::Matrix;
 use sandpiper_sandbox::{Engine, Limits, Plugin};
+
+#[path = "join_model.rs"]
+mod join_model;
+
+mod join_api {
+    pub use sandpiper::feedback::join::*;
+    pub use sandpiper::record::Revision;
+}
 
 /// A pipeline file.
 pub fn config(data: &[u8]) {
@@ -42,7 +51,7 @@ pub fn label(data: &[u8]) {
 
 /// A value in the predictions' topic.
 pub fn prediction(data: &[u8]) {
-    if let Some(prediction) = message::prediction(data) {
+    if let Some(prediction) = message::prediction(data, &mut ClassLists::default()) {
         assert_eq!(prediction.scores.len(), prediction.classes.len());
         assert!((prediction.predicted as usize) < prediction.classes.len());
     }
@@ -75,6 +84,11 @@ pub fn pointer(data: &[u8]) {
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
         let _ = sandpiper::record::id::of(&id, &batch, 0);
     }
+}
+
+/// Predictions, labels and how their transactions end.
+pub fn join(data: &[u8]) {
+    join_model::check(data);
 }
 
 /// A plugin's file: loaded, opened as what it says it is, and called.

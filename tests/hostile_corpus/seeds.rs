@@ -23,6 +23,7 @@ pub fn run() -> Result<String> {
         let enter = match name.as_str() {
             "config" => entries::config,
             "label" => entries::label,
+            "join" => entries::join,
             "letter" => entries::letter,
             "prediction" => entries::prediction,
             "pointer" => entries::pointer,

@@ -165,6 +165,8 @@ pub struct Feedback {
     pub wait: Duration,
     /// Predictions and early labels kept per partition, at most.
     pub max_entries: usize,
+    /// Memory of what waits, over all partitions of one daemon, bytes: part of `worker_memory`.
+    pub max_bytes: usize,
     pub score: Stage,
 }
 

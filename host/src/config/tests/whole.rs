@@ -44,6 +44,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
             group: "sandpiper.iris.feedback".into(),
             wait: Duration::from_secs(86_400),
             max_entries: 1_000_000,
+            max_bytes: 256 << 20,
             score: stage("loss", json!({"metric": "error"})),
         })
     );
@@ -124,6 +125,7 @@ scores = "scores"
 group = "my labels"
 wait = "7d"
 max_entries = 10
+max_bytes = "8MiB"
 score = { plugin = "loss", config = { metric = "brier" } }
 [delivery]
 guarantee = "at-least-once"
@@ -160,7 +162,7 @@ worker_memory = "1GiB"
     assert_eq!(feedback.id, RecordId::Header("record-id".into()));
     assert_eq!(feedback.class, Some(Pointer::new("/class").unwrap()));
     assert_eq!((feedback.scores.as_str(), feedback.group.as_str()), ("scores", "my labels"));
-    assert_eq!((feedback.wait, feedback.max_entries), (Duration::from_secs(604_800), 10));
+    assert_eq!((feedback.wait, feedback.max_entries, feedback.max_bytes), (Duration::from_secs(604_800), 10, 8 << 20));
     assert_eq!(feedback.score.config, json!({"metric": "brier"}));
     assert_eq!(plan.delivery.guarantee, Guarantee::AtLeastOnce);
     assert_eq!((plan.delivery.max_records, plan.delivery.max_bytes), (1, 4096));
