@@ -61,8 +61,8 @@ pub(super) fn read(
         (&fetch_queue, &producer_queue, max_bytes, &plugin_memory, &worker_memory)
     {
         let buffers = [("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)];
-        check_memory(section, buffers, plugin, stages, worker);
-        if let Some(feedback) = feedback {
+        let fits = check_memory(section, buffers, plugin, stages, worker);
+        if let Some(feedback) = feedback.filter(|_| fits) {
             check_feedback_memory(section, buffers, plugin, &feedback.max_bytes, worker);
         }
     }
@@ -78,19 +78,19 @@ pub(super) fn read(
     })
 }
 
-/// Checks a worker of the main loop.
+/// Checks a worker of the main loop, and says whether it fits.
 fn check_memory(
     section: &Section<'_>,
     buffers: [(&str, &Setting<usize>); 3],
     plugin: &Setting<usize>,
     stages: StageCount,
     worker: &Setting<usize>,
-) {
+) -> bool {
     let plugins = stages.plugins();
     let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
     let needed = buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(INSTANCES));
     if needed <= worker.value {
-        return;
+        return true;
     }
     let written = worker.at.as_ref().or(plugin.at.as_ref());
     let at = written.or_else(|| buffers.iter().find_map(|(_, size)| size.at.as_ref())).unwrap_or(&section.at);
@@ -104,6 +104,7 @@ fn check_memory(
         plugin.shown,
     );
     section.file.mistake(at, section.key("worker_memory"), message);
+    false
 }
 
 /// Checks the feedback loop's worker: it has the same queues, one plugin that is not swapped, and what it remembers.

@@ -298,7 +298,7 @@ pub(super) mod tests {
                         }
                     ],
                     "workers": [worker(10_000)],
-                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": feedback_worker() }
+                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "bytes": 900, "max_bytes": 2_097_152, "worker": feedback_worker() }
                 },
                 {
                     "name": "route", "state": "failed", "delivery": "at-least-once", "revision": 1, "records": 0, "emitted": 0,
@@ -336,6 +336,26 @@ pub(super) mod tests {
             assert!(lines.iter().any(|found| found == line), "{line:?} is missing in\n{text}");
         }
         assert!(!text.contains("worker feedback: not heard"), "{text}");
+    }
+
+    #[test]
+    fn what_labels_need_a_person_for_is_said() {
+        let mut answer = answer();
+        let feedback = &mut answer["pipelines"][0]["feedback"];
+        feedback["labels"]["evicted"] = 3.into();
+        feedback["clocks"] = serde_json::json!({ "ahead": 2, "missing": 1, "last": "labels/0@7 is 9 s ahead of its stream" });
+        feedback["unknown_classes"] = serde_json::json!({ "last": ["\"10.0\""], "known": ["\"10\""] });
+        feedback["misplaced"] = "labels and their predictions stand apart".into();
+        let text = render(answer).unwrap();
+        for line in [
+            "what was evicted had no room: 1 of 2 MiB are used; raise [feedback] max_bytes or max_entries, or lower wait",
+            "labels and their predictions stand apart",
+            "classes that the model does not know: \"10.0\"; it knows \"10\"",
+            "clocks: 2 records are ahead and move nothing; the last: labels/0@7 is 9 s ahead of its stream",
+            "clocks: 1 records carry no time since 2000, and are taken for their neighbours'",
+        ] {
+            assert!(squeezed(&text).iter().any(|found| found == line), "{line:?} is missing in\n{text}");
+        }
     }
 
     #[test]

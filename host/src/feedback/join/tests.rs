@@ -26,6 +26,11 @@ fn at(time: i64) -> Moment {
     Moment { record: Some(START + time), now: START + 3_600_000 }
 }
 
+/// Read when what came before it does not count for the time any more.
+fn later(time: i64) -> Moment {
+    Moment { now: START + 7_200_000, ..at(time) }
+}
+
 fn join() -> Join {
     Join::new(Bounds { wait_ms: 1_000, entries: 3, bytes: 1 << 20 })
 }
@@ -84,9 +89,9 @@ fn what_waited_too_long_is_forgotten_and_counted_at_a_commit() {
     join.label("early", label("cat"), at(0));
     join.prediction(prediction("a"), at(5));
     assert_eq!(join.commit(), Forgotten::default());
-    join.prediction(prediction("b"), at(1_001));
+    join.prediction(prediction("b"), later(1_001));
     assert_eq!(join.commit(), Forgotten { labels: 1, predictions: 0, evicted: 0 });
-    join.label("c", label("cat"), at(1_006));
+    join.label("c", label("cat"), later(1_006));
     assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 1, evicted: 0 });
     assert_eq!(join.len(), 2);
 }
