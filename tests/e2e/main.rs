@@ -31,6 +31,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secure;
 mod shutdown;
 mod swap;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),

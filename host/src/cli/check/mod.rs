@@ -181,6 +181,18 @@ mod tests {
     }
 
     #[test]
+    fn properties_that_librdkafka_makes_no_client_of_are_a_mistake_without_a_broker() {
+        let lines = |added: &str| mistakes("[kafka]\n", &format!("[kafka]\n{added}\n"));
+        let found = lines("security.protocol = \"ssl\"\nssl.ca.location = \"/dev/null\"");
+        assert!(
+            found.len() == 1 && found[0].contains("[kafka]: ") && found[0].contains("ssl.ca.location"),
+            "{found:?}"
+        );
+        let found = lines("security.protocol = \"sasl_plaintext\"\nsasl.mechanism = \"PLAINN\"");
+        assert!(found.len() == 1 && found[0].contains("PLAINN"), "{found:?}");
+    }
+
+    #[test]
     fn a_file_with_a_mistake_is_reported_without_opening_its_plugins() {
         let found = mistakes("start  = ", "strat  = ");
         assert_eq!(found.len(), 1, "{found:?}");
