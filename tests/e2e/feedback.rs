@@ -162,7 +162,7 @@ fn labels_that_another_hash_has_placed_are_counted_and_named(scene: &Scene) -> R
     let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", scene.bootstrap()).create()?;
     for id in &ids {
         let topic = scene.topic("labels");
-        let label: BaseRecord<str, str> = BaseRecord::to(&topic).key(id).payload("setosa");
+        let label: BaseRecord<str, str> = BaseRecord::to(&topic).key(id.as_str()).payload("setosa");
         producer.send(label).map_err(|(error, _)| error)?;
     }
     producer.flush(Duration::from_secs(30))?;
@@ -175,15 +175,12 @@ fn labels_that_another_hash_has_placed_are_counted_and_named(scene: &Scene) -> R
     let said = status["feedback"]["misplaced"].as_str().context("status says nothing of it")?;
     assert!(both.iter().all(|hash| said.contains(hash)), "{said}");
     let text = daemon.cli(&["status"])?;
-    assert!(text.stdout.contains(said), "{text:?}");
+    assert!(text.out.contains(said), "{text:?}");
 
     let checked = Printed::of(sandpiper().arg("check").arg(&pipeline).arg("--connect"))?;
     assert_eq!(checked.code, Some(1), "{checked:?}");
     let stand_apart = format!("of 200 ids that the last records of both have, {apart} stand apart");
-    assert!(
-        both.iter().all(|hash| checked.stderr.contains(hash)) && checked.stderr.contains(&stand_apart),
-        "{checked:?}"
-    );
+    assert!(both.iter().all(|hash| checked.err.contains(hash)) && checked.err.contains(&stand_apart), "{checked:?}");
     Ok(())
 }
 

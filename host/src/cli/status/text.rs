@@ -343,7 +343,8 @@ pub(super) mod tests {
         let mut answer = answer();
         let feedback = &mut answer["pipelines"][0]["feedback"];
         feedback["labels"]["evicted"] = 3.into();
-        feedback["clocks"] = serde_json::json!({ "ahead": 2, "missing": 1, "last": "labels/0@7 is 9 s ahead of its stream" });
+        feedback["clocks"] =
+            serde_json::json!({ "ahead": 2, "missing": 1, "last": "labels/0@7 is 9 s ahead of its stream" });
         feedback["unknown_classes"] = serde_json::json!({ "last": ["\"10.0\""], "known": ["\"10\""] });
         feedback["misplaced"] = "labels and their predictions stand apart".into();
         let text = render(answer).unwrap();
