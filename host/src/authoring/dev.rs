@@ -110,7 +110,7 @@ fn deploy(stager: &Stager, controller: &Controller, changed: &[(String, Stage)])
         Ok(change) => change,
         Err(error) => return tracing::error!(pipeline = name, "not redeployed; what runs goes on: {error:#}"),
     };
-    match controller.deploy(&change) {
+    match controller.deploy(&change, None) {
         Ok(Outcome::Activated { deployment, .. }) => {
             tracing::info!(pipeline = name, revision = %deployment.revision, "redeployed");
             go_on(controller);
@@ -127,7 +127,7 @@ fn deploy(stager: &Stager, controller: &Controller, changed: &[(String, Stage)])
 fn go_on(controller: &Controller) {
     let history = controller.history();
     if history.paused.as_ref().is_some_and(|pause| pause.cause == Cause::Release)
-        && let Err(refused) = controller.resume()
+        && let Err(refused) = controller.resume(None)
     {
         tracing::warn!(pipeline = controller.plan.name, "still paused: {refused}");
     }

@@ -11,9 +11,10 @@ use crate::config::plan::{self, Plan, Start};
 use crate::control::staging::{Stager, limits};
 use crate::feedback::{Feedback, Settings};
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
+use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
 use crate::stream::state::Empty;
+use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
 /// # Errors
@@ -28,7 +29,8 @@ pub fn spec(
 ) -> Result<LoopSpec<Feedback>> {
     let (scorer, release) = scorer(plan, feedback, stager)?;
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
-    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release);
+    let counts = PartitionCounts::default();
+    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release, counts.clone());
     Ok(LoopSpec {
         name: format!("{}/feedback", plan.name),
         source: SourceSettings {
@@ -47,7 +49,10 @@ pub fn spec(
             },
             inputs: topics,
             group: feedback.group.clone(),
+            counts: counts.clone(),
         },
+        // Nobody could resume it, and what is wrong with labels is counted by kind.
+        bounds: Bounds { pause_above: 1.0, ..(&**plan).into() },
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), running.figures.clone())
             .replaceable_by(running.next_scorer.clone()),

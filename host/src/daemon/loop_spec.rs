@@ -8,6 +8,7 @@ use crate::kafka::properties::{self, Assignor};
 use crate::kafka::sink::SinkSettings;
 use crate::record::Topics;
 use crate::stream::fault::Fault;
+use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
 /// A loop: where its records come from, what is made of them, and where that goes.
@@ -18,6 +19,8 @@ pub struct LoopSpec<P> {
     pub plan: Arc<Plan>,
     pub source: SourceSettings,
     pub sink: SinkSettings,
+    /// Of its transactions.
+    pub bounds: Bounds,
     /// What it runs first.
     pub process: P,
     /// What it shares with whoever has it started.

@@ -79,7 +79,7 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
     while !spec.handles.stop.is_set() {
         let fault = match connect(&spec) {
             Ok((source, sink)) => {
-                let (bounds, topics) = ((&*spec.plan).into(), spec.source.topics.clone());
+                let (bounds, topics) = (spec.bounds, spec.source.topics.clone());
                 let mut worker =
                     Worker::new(source, sink, SystemClock, spec.process, spec.handles.clone(), bounds, topics);
                 let result = worker.run();

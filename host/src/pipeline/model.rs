@@ -99,7 +99,8 @@ impl ModelStage {
         }
         let id = match id::of(&run.settings.id, &work.batch, row) {
             Ok(id) => id,
-            Err(message) => {
+            Err(why) => {
+                let message = format!("{why}, and [input] id = \"{}\"", run.settings.id);
                 run.dead_letter(work.source(row), &Reason::of_host("input", "no-id", message));
                 return;
             }

@@ -14,13 +14,13 @@ pub const FEW: u64 = 10;
 
 /// One worker's last minute.
 pub struct Breaker {
-    above: f64,
+    above: f32,
     window: VecDeque<(Instant, Counts)>,
 }
 
 impl Breaker {
     /// `above` is a share of the records, 0 to 1; 1 is never exceeded.
-    pub fn new(above: f64) -> Self {
+    pub fn new(above: f32) -> Self {
         Self { above, window: VecDeque::new() }
     }
 
@@ -39,7 +39,7 @@ impl Breaker {
         let mut sum = Counts::default();
         self.window.iter().for_each(|(_, bucket)| sum.add(bucket));
         let letters: u64 = sum.dead_letters.values().sum();
-        (letters >= FEW && letters as f64 > self.above * sum.records as f64).then_some(sum)
+        (letters >= FEW && letters as f64 > f64::from(self.above) * sum.records as f64).then_some(sum)
     }
 
     /// Starts anew: whoever resumes has seen what was counted.

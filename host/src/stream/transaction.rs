@@ -18,7 +18,7 @@ pub struct Bounds {
     /// From the first record to the end of the commit.
     pub budget: Duration,
     /// Share of a minute's records above which dead letters pause the pipeline.
-    pub pause_above: f64,
+    pub pause_above: f32,
 }
 
 impl From<&Plan> for Bounds {
@@ -29,7 +29,7 @@ impl From<&Plan> for Bounds {
             records: delivery.max_records,
             bytes: delivery.max_bytes,
             budget: delivery.budget,
-            pause_above: plan.errors.pause_above.into(),
+            pause_above: plan.errors.pause_above,
         }
     }
 }
@@ -55,7 +55,7 @@ impl Transaction {
     /// A batch whose outputs were handed to the sink.
     pub fn add(&mut self, batch: &Batch, outputs: &Outputs) {
         self.records += batch.len();
-        self.bytes += outputs.size();
+        self.bytes += outputs.size() + outputs.kept;
         self.counts.add(&outputs.counts);
         let mut run: Option<(TopicPartition, i64)> = None;
         for row in batch.rows.iter() {

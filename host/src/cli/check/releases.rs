@@ -1,12 +1,13 @@
-//! Whether a pipeline's plugins and models can be opened, and fit each other.
+//! Whether a pipeline's plugins and models can be opened and fit each other, and whether librdkafka takes its properties.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::position::{Step, position};
 use crate::config::Mistake;
 use crate::config::plan::{Plan, Stage};
 use crate::control::deployment::Release;
 use crate::control::staging::{self, Stager};
+use crate::kafka::properties;
 use crate::record::Revision;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 
@@ -18,6 +19,9 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
         let (line, column) = position(&text, path);
         mistakes.push(Mistake { file: plan.file.clone(), line, column, key, message: format!("{error:#}") });
     };
+    if let Err(fault) = properties::check(plan) {
+        add("[kafka]".into(), &[Step::Key("kafka")], &anyhow!("{fault}"));
+    }
     let limits = staging::limits(plan);
     let topics = staging::sink_topics(plan);
     for (at, transform) in plan.transforms.iter().enumerate() {

@@ -10,7 +10,8 @@ use super::super::client::Client;
 use super::place;
 use crate::authoring::letter_test::{Seen, Tested, text};
 use crate::config::plan::{self, Plan, Stamp, Timestamp};
-use crate::control::deployment::{Deployment, Release, Releases};
+use crate::control::deployment::{Release, Releases};
+use crate::control::history::Line;
 use crate::control::staging;
 use crate::pipeline::{Pipeline, Settings, TransformStage};
 use crate::record::output::Outputs;
@@ -59,9 +60,11 @@ pub(super) fn test(global: &Global, plan: &Plan, letter: &Letter) -> Result<Stri
 
 /// What ran when the letter was written: as the daemon remembers it, else what the pipeline's file asks for.
 fn releases(global: &Global, plan: &Plan, letter: &Letter) -> Result<Releases> {
-    let history: Result<Vec<Deployment>> = Client::new(global).get(&format!("/v1/pipelines/{}/history", plan.name));
-    let ran = history.ok().and_then(|deployments| {
-        deployments.into_iter().find(|deployment| Some(deployment.revision) == letter.facts.revision)
+    let history: Result<Vec<Line>> =
+        Client::new(global).and_then(|client| client.get(&format!("/v1/pipelines/{}/history", plan.name)));
+    let ran = history.unwrap_or_default().into_iter().find_map(|line| match line {
+        Line::Deployment(deployment) if Some(deployment.revision) == letter.facts.revision => Some(deployment),
+        _ => None,
     });
     if let Some(deployment) = ran {
         return Ok(deployment.releases);
