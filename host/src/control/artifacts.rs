@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use sandpiper_sandbox::Digest;
+use sandpiper_sandbox::{Digest, Hasher};
+use tempfile::NamedTempFile;
 
 use super::directory::StateDirectory;
 use super::history::History;
@@ -14,18 +16,50 @@ use super::history::History;
 /// An artifact that no deployment needs may be on its way into one: it is sent first, and named afterwards.
 const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
 
+/// An artifact whose bytes are still coming: none of them stays when this is dropped.
+pub struct Incoming<'a> {
+    directory: &'a StateDirectory,
+    file: NamedTempFile,
+    hasher: Hasher,
+}
+
+impl Incoming<'_> {
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).with_context(|| format!("writing {}", self.file.path().display()))
+    }
+
+    /// Keeps it: whole, and on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(self) -> Result<Digest> {
+        let digest = self.hasher.finish();
+        // One that is there already is replaced: it may be damaged, and its age counts from now on.
+        self.directory.persist(self.file, &self.directory.artifact_file(digest))?;
+        Ok(digest)
+    }
+}
+
 impl StateDirectory {
+    /// Begins to keep an artifact that comes piece by piece.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub fn receive_artifact(&self) -> Result<Incoming<'_>> {
+        Ok(Incoming { directory: self, file: self.temporary()?, hasher: Digest::hasher() })
+    }
+
     /// Keeps a file's bytes.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn keep_artifact(&self, bytes: &[u8]) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        let file = self.artifact_file(digest);
-        if !file.exists() {
-            self.write(&file, bytes)?;
-        }
-        Ok(digest)
+        let mut incoming = self.receive_artifact()?;
+        incoming.write(bytes)?;
+        incoming.keep()
     }
 
     /// # Errors
