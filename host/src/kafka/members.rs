@@ -71,14 +71,18 @@ pub fn holders(properties: &Properties, group: &str) -> Result<Holders, Fault> {
     }
 }
 
-/// Members of a consumer's group that are not of this process, each daemon once; empty where there is none.
+/// Members of a consumer's group that are neither of this process nor of one before it, each daemon once; empty where there is
+/// none.
 ///
 /// # Errors
 /// When the members cannot be read.
 pub fn others(consumer: &Properties) -> Result<String, Fault> {
     let client = Client::new(Kind::Producer, consumer, 0)?;
+    let instance = consumer.0.get("client.id").and_then(|id| instance_of(id));
+    // A process that was killed is a member until its session is over, and no two that live share an instance.
+    let is_other = |member: &Member| !member.is_ours() && instance.is_none_or(|instance| !member.is_of(instance));
     let members = describe_group(&client, group_of(consumer))?.members;
-    Ok(named(&members.into_iter().filter(|member| !member.is_ours()).collect()))
+    Ok(named(&members.into_iter().filter(is_other).collect()))
 }
 
 /// What keeps a consumer out of its group: members whose protocol is another. `None` where nothing does, or it cannot be

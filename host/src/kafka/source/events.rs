@@ -28,7 +28,9 @@ impl KafkaSource {
     fn note_member_id(&mut self) {
         let id = self.client.member_id();
         if id != self.member_id {
-            members::note_own(&id);
+            if !id.is_empty() {
+                members::note_own(&id);
+            }
             self.member_id = id;
         }
     }
