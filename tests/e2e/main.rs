@@ -32,6 +32,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secure;
 mod shutdown;
 mod swap;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),

@@ -34,7 +34,8 @@ pub fn head(request: &str, headers: &[String]) -> String {
 pub fn sent(daemon: &mut Daemon, text: &[u8]) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(daemon.address()?)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(text)?;
+    // One that is refused may be answered before all of it is sent.
+    let _ = stream.write_all(text);
     Ok(stream)
 }
 
@@ -56,7 +57,6 @@ pub fn ask(daemon: &mut Daemon, request: &str, headers: &[String], body: &[u8]) 
     let mut headers = headers.to_vec();
     headers.push(format!("Content-Length: {}", body.len()));
     let mut stream = sent(daemon, head(request, &headers).as_bytes())?;
-    // One that is refused may be answered before all of it is sent.
     let _ = stream.write_all(body);
     answer(&mut stream)
 }

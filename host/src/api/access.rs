@@ -171,6 +171,7 @@ pub async fn check(State(access): State<Arc<Access>>, mut request: Request, next
     let line = audit::Line::new(&by, audit::call(&request));
     let Ok(_permit) = access.commands.try_acquire() else {
         let busy = format!("{COMMANDS} commands are being carried out: wait for one of them");
+        bodies::discard(request).await;
         let response = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
         line.answered(&response);
         return response;

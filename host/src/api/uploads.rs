@@ -188,7 +188,9 @@ mod tests {
         let digest = stand.receive(Body::from("model")).await.unwrap();
         std::fs::write(stand.directory.path().join("artifacts").join(digest.hex()), "mod").unwrap();
         assert!(stand.directory.artifact(digest).is_err());
+        assert!(stand.directory.check_artifact(digest).unwrap_err().to_string().contains("damaged"));
         stand.receive(Body::from("model")).await.unwrap();
+        assert!(stand.directory.check_artifact(digest).is_ok());
         assert_eq!(stand.directory.artifact(digest).unwrap(), b"model");
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -68,10 +68,35 @@ impl StateDirectory {
         let file = self.artifact_file(digest);
         let bytes =
             fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
-        if Digest::of(&bytes) != digest {
-            bail!("{} is damaged: its content is not {digest}; remove it and deploy again", file.display());
-        }
+        self.is_undamaged(digest, Digest::of(&bytes))?;
         Ok(bytes)
+    }
+
+    /// Whether an artifact can be deployed, without keeping all of it in memory.
+    ///
+    /// # Errors
+    /// As `artifact`.
+    pub fn check_artifact(&self, digest: Digest) -> Result<()> {
+        let path = self.artifact_file(digest);
+        let unreadable = || format!("artifact {digest} cannot be read from {}", path.display());
+        let mut file = fs::File::open(&path).with_context(unreadable)?;
+        let (mut hasher, mut buffer) = (Digest::hasher(), vec![0; 64 << 10]);
+        loop {
+            let read = file.read(&mut buffer).with_context(unreadable)?;
+            match buffer.get(..read) {
+                Some([]) | None => break,
+                Some(bytes) => hasher.update(bytes),
+            }
+        }
+        self.is_undamaged(digest, hasher.finish())
+    }
+
+    fn is_undamaged(&self, digest: Digest, found: Digest) -> Result<()> {
+        if found != digest {
+            let file = self.artifact_file(digest);
+            bail!("{} is damaged: its content is not {digest}; deploy the file again", file.display());
+        }
+        Ok(())
     }
 
     fn artifact_file(&self, digest: Digest) -> PathBuf {

@@ -171,7 +171,7 @@ impl Controller {
         let plugin = match &request.plugin {
             None => None,
             Some(PluginRequest::Artifact(plugin)) => {
-                self.directory.artifact(plugin.digest)?;
+                self.directory.check_artifact(plugin.digest)?;
                 Some(plugin.clone())
             }
             Some(PluginRequest::Stock(name)) => {
@@ -181,7 +181,7 @@ impl Controller {
             }
         };
         if let Some(model) = request.model {
-            self.directory.artifact(model)?;
+            self.directory.check_artifact(model)?;
         }
         Ok(StageChange { plugin, model: request.model, config: request.config.clone() })
     }

@@ -205,12 +205,12 @@ impl Fold {
     }
 
     fn undo(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
         let current = self.current()?.revision;
         let Some(previous) = self.next.history.previous().cloned() else {
             return Err(Refused::NothingToGoBackTo { pipeline: self.pipeline(), current });
         };
         self.has_room()?;
-        is_short(reason)?;
         let reason = if reason.trim().is_empty() { "undo" } else { reason };
         let reason = format!("{reason} (back to what revision {} ran)", previous.revision);
         let deployment = self.successor(previous.releases, reason, false);
@@ -224,10 +224,10 @@ impl Fold {
     }
 
     fn pause(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
         if let Some(pause) = &self.next.history.paused {
             return Err(Refused::PausedAlready { pipeline: self.pipeline(), why: pause.why.clone() });
         }
-        is_short(reason)?;
         let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
         self.note_call(CallKind::Pause, reason);
         self.hold(

@@ -2,7 +2,7 @@
 //!
 //! `raw` owns the pointers and has safe calls on them; `source` and `sink` implement the worker's traits; `reader` reads
 //! a topic to its end, outside of any group; `topics` asks the cluster what it has; `members` names who is in a group, and
-//! `group_offsets` what it has committed.
+//! `group_offsets` what it has committed; `partitioner` says where a key goes.
 //! `retransmits`, `offset_committer` and `waits` stand between us and what librdkafka does not keep.
 //! No callback of ours runs on librdkafka's threads but the log's and one that counts requests: events are polled by the
 //! worker's loop, and the errors of partitions come to it while it reads.
@@ -10,6 +10,7 @@
 pub(crate) mod group_offsets;
 pub(crate) mod members;
 mod offset_committer;
+pub mod partitioner;
 pub mod producer;
 pub mod properties;
 pub(crate) mod raw;
