@@ -57,6 +57,7 @@ pub fn spec(
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

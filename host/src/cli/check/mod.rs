@@ -19,7 +19,8 @@ use crate::config::plan::Plan;
 use crate::config::{self, Mistake};
 use crate::control::StateDirectory;
 use crate::control::staging::Stager;
-use crate::kafka::topics;
+use crate::kafka::properties::{self, Assignor};
+use crate::kafka::{members, topics};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
 
@@ -124,9 +125,17 @@ fn cluster_problems(plan: &Plan) -> Vec<Problem> {
         }
         Ok(problems)
     });
-    let messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let mut messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    messages.extend(groups_in_the_way(plan));
     let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
     messages.into_iter().map(problem).collect()
+}
+
+/// Groups of the pipeline that another application's members keep it out of.
+fn groups_in_the_way(plan: &Plan) -> Vec<String> {
+    let main = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
+    let feedback = plan.feedback.iter().map(|feedback| properties::consumer(plan, &feedback.group, Assignor::Range));
+    std::iter::once(main).chain(feedback).filter_map(|consumer| members::in_the_way(&consumer)).collect()
 }
 
 #[cfg(test)]

@@ -217,6 +217,12 @@ fn remarks_on(name: &str, worker: &WorkerStatus) -> String {
     if let Some(error) = &worker.last_error {
         text.push_str(&format!("  worker {name}: {error}\n"));
     }
+    if worker.missed > 0 {
+        text.push_str(&format!(
+            "  worker {name}: {} offsets of the input were deleted before they were read\n",
+            grouped(worker.missed)
+        ));
+    }
     if worker.state == WorkerState::Running && worker.silent_ms > MAX_SILENCE_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
