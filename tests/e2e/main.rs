@@ -15,6 +15,7 @@ mod support;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod admin;
 mod broker;
 mod config;
 mod delivery;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),
+        ("admin", admin::TESTS),
         ("demo", demo::TESTS),
     ];
     // Tests wait far more than they compute.

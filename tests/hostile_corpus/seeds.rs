@@ -21,6 +21,7 @@ pub fn run() -> Result<String> {
         let target = target?;
         let name = target.file_name().to_string_lossy().into_owned();
         let enter = match name.as_str() {
+            "admin" => entries::admin,
             "config" => entries::config,
             "label" => entries::label,
             "letter" => entries::letter,

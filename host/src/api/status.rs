@@ -12,7 +12,7 @@ use crate::daemon::running::RunningPipeline;
 use crate::feedback::tally::{Release, Tally};
 use crate::record::Revision;
 use crate::stream::pause::Pause;
-use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::stream::report::{Durations, PartitionReport, WorkerReport, WorkerState};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -132,7 +132,7 @@ impl Status {
 impl PipelineStatus {
     pub fn of(pipeline: &RunningPipeline) -> Self {
         let (plan, history) = (&pipeline.controller.plan, pipeline.controller.history());
-        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(Publisher::latest).collect();
+        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
         let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
