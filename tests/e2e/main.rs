@@ -32,6 +32,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secrets;
 mod shutdown;
 mod swap;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secrets", secrets::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),
