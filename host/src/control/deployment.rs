@@ -14,7 +14,7 @@ pub struct Release {
     pub plugin: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Digest>,
-    /// A JSON object.
+    /// A JSON object. References to secrets are kept as references.
     pub config: serde_json::Value,
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 
+use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
 use crate::config::{self, Mistake};
@@ -78,11 +79,11 @@ impl Check {
             return super::print_json(findings).map(drop);
         }
         for mistake in &findings.mistakes {
-            eprintln!("{mistake}");
+            eprintln!("{}", plain(&mistake.to_string()));
         }
         let problems = findings.problems.as_deref().unwrap_or_default();
         for problem in problems {
-            eprintln!("{}: {}", problem.file, problem.message);
+            eprintln!("{}", plain(&format!("{}: {}", problem.file, problem.message)));
         }
         for file in &self.files {
             let shown = file.display().to_string();
