@@ -29,6 +29,9 @@ pub(super) fn read(
     );
     let batch_records = section.count("batch_records", 1024, 1..=1024);
     let batch_bytes = section.size("batch_bytes", 4 * MIB, KIB..=4 * MIB);
+    let max_key = section.size("max_key", MIB, KIB..=GIB);
+    let max_headers = section.count("max_headers", 1_000, 0..=100_000);
+    let max_header_bytes = section.size("max_header_bytes", MIB, KIB..=GIB);
     let fetch_queue = section.size("fetch_queue", 4 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
@@ -73,6 +76,9 @@ pub(super) fn read(
         deadline: deadline?.value,
         batch_records: batch_records?.value,
         batch_bytes: batch_bytes?.value,
+        max_key: max_key?.value,
+        max_headers: max_headers?.value,
+        max_header_bytes: max_header_bytes?.value,
         fetch_queue: fetch_queue?.value,
         producer_queue: producer_queue?.value,
         worker_memory: worker_memory?.value,
