@@ -12,6 +12,8 @@ use super::value::Setting;
 
 /// librdkafka's own maximum for a queue is 2,097,151 KiB.
 const LARGEST_QUEUE: usize = 2047 * MIB;
+/// librdkafka counts the bytes of values only, and keeps some 300 more beside each record: small ones are limited by number.
+const SMALL_RECORD: usize = 128;
 /// Instances of each plugin while a swap is staged: of the release that runs and of the one that is to replace it.
 const INSTANCES: usize = 2;
 
@@ -33,6 +35,8 @@ pub(super) fn read(
     let max_headers = section.count("max_headers", 1_000, 0..=100_000);
     let max_header_bytes = section.size("max_header_bytes", MIB, KIB..=GIB);
     let fetch_queue = section.size("fetch_queue", 4 * MIB, 64 * KIB..=LARGEST_QUEUE);
+    let small = fetch_queue.as_ref().map_or(0, |queue| queue.value / SMALL_RECORD);
+    let fetch_records = section.count("fetch_records", small.max(1), 1..=10_000_000);
     let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
     section.finish();
@@ -80,6 +84,7 @@ pub(super) fn read(
         max_headers: max_headers?.value,
         max_header_bytes: max_header_bytes?.value,
         fetch_queue: fetch_queue?.value,
+        fetch_records: fetch_records?.value,
         producer_queue: producer_queue?.value,
         worker_memory: worker_memory?.value,
     })

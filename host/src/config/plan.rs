@@ -211,6 +211,8 @@ pub struct Limits {
     pub max_header_bytes: usize,
     /// librdkafka's fetch queue, bytes per worker.
     pub fetch_queue: usize,
+    /// Records in it.
+    pub fetch_records: usize,
     /// librdkafka's producer queue, bytes per worker.
     pub producer_queue: usize,
     /// All of a worker's memory: the queues, a transaction's bytes and its plugins' instances must fit. Bytes.
