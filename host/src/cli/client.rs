@@ -19,11 +19,20 @@ pub struct Client {
 
 impl Client {
     pub fn new(global: &Global) -> Self {
+        Self::waiting(global, Some(TIMEOUT))
+    }
+
+    /// For calls that take as long as a topic is.
+    pub fn patient(global: &Global) -> Self {
+        Self::waiting(global, None)
+    }
+
+    fn waiting(global: &Global, timeout: Option<Duration>) -> Self {
         let base = match global.admin.split_once("://") {
             Some(_) => global.admin.clone(),
             None => format!("http://{}", global.admin),
         };
-        let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).http_status_as_error(false).build();
+        let config = ureq::Agent::config_builder().timeout_global(timeout).http_status_as_error(false).build();
         Self { base: base.trim_end_matches('/').to_owned(), agent: config.new_agent() }
     }
 
