@@ -21,6 +21,7 @@ mod trial;
 #[path = "../support/wall_clock.rs"]
 mod wall_clock;
 
+mod admin;
 mod brokers;
 mod bugs;
 mod clock;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         ("bugs", bugs::TESTS),
         ("network", network::TESTS),
         ("signals", signals::TESTS),
+        ("admin", admin::TESTS),
         ("clock", clock::TESTS),
         ("group", group::TESTS),
         ("swaps", swaps::TESTS),

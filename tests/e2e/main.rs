@@ -15,6 +15,7 @@ mod support;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod admin;
 mod broker;
 mod config;
 mod delivery;
@@ -32,6 +33,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secure;
 mod shutdown;
 mod swap;
 
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),
+        ("admin", admin::TESTS),
         ("demo", demo::TESTS),
     ];
     // Tests wait far more than they compute.

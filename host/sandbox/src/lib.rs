@@ -26,7 +26,7 @@ pub mod stock;
 pub mod wit;
 mod world;
 
-pub use digest::Digest;
+pub use digest::{Digest, Hasher};
 pub use engine::Engine;
 pub use failure::{Failure, FailureKind};
 pub use instance::Limits;

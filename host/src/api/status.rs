@@ -9,10 +9,10 @@ use crate::config::plan::Guarantee;
 use crate::control::history::History;
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
-use crate::feedback::tally::{Release, Tally};
+use crate::feedback::tally::{Clocks, Release, Tally, UnknownClasses};
 use crate::record::Revision;
 use crate::stream::pause::Pause;
-use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::stream::report::{Durations, PartitionReport, WorkerReport, WorkerState};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -116,6 +116,20 @@ pub struct FeedbackStatus {
     pub labels: BTreeMap<String, u64>,
     /// Ids that wait for their other half or are remembered against duplicates.
     pub waiting: u64,
+    /// Memory of these, about, and `[feedback] max_bytes`.
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub max_bytes: u64,
+    /// Records whose time was not taken as it stands.
+    #[serde(default, skip_serializing_if = "Clocks::is_right")]
+    pub clocks: Clocks,
+    /// Labels' classes that the model does not know.
+    #[serde(default, skip_serializing_if = "UnknownClasses::is_empty")]
+    pub unknown_classes: UnknownClasses,
+    /// How labels and predictions come to stand on different partitions, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misplaced: Option<String>,
     pub worker: WorkerStatus,
 }
 
@@ -132,7 +146,7 @@ impl Status {
 impl PipelineStatus {
     pub fn of(pipeline: &RunningPipeline) -> Self {
         let (plan, history) = (&pipeline.controller.plan, pipeline.controller.history());
-        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(Publisher::latest).collect();
+        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
         let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
@@ -163,6 +177,11 @@ impl PipelineStatus {
             feedback: feedback.as_ref().map(|(report, tally)| FeedbackStatus {
                 labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
                 waiting: tally.waiting,
+                bytes: tally.bytes,
+                max_bytes: plan.feedback.as_ref().map_or(0, |feedback| feedback.max_bytes as u64),
+                clocks: tally.clocks.clone(),
+                unknown_classes: tally.unknown.clone(),
+                misplaced: tally.misplaced.clone(),
                 worker: WorkerStatus::of(0, report),
             }),
             workers,

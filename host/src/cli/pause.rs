@@ -53,7 +53,7 @@ impl Resume {
 
 fn ask(global: &Global, pipeline: &str, what: &str, reason: &str) -> anyhow::Result<pause::Pause> {
     let body = serde_json::json!({ "reason": reason });
-    let answered: Answered = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)?;
+    let answered: Answered = Client::new(global)?.post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)?;
     match answered.outcome {
         Came::Paused { pause } | Came::Resumed { pause } => Ok(pause),
         other => anyhow::bail!("the daemon answered {other:?}: it is of another version"),

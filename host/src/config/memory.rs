@@ -8,30 +8,24 @@ use super::unit::{MIB, show_size};
 const DAEMON: usize = 128 * MIB;
 /// What a worker takes besides what is counted in its memory: librdkafka's connections and buffers, one fetch, decompressed.
 const CLIENTS: usize = 32 * MIB;
-/// What a prediction or a label takes that waits for the other, with its id and some classes.
-const ENTRY: usize = 512;
-
 /// One part of the memory that a pipeline may take.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Part {
     pub name: &'static str,
-    /// How many of it there are; of a part for each partition, that for one.
+    /// How many of it there are.
     pub count: usize,
     /// Bytes of one.
     pub bytes: usize,
-    /// There is one for each of the input's partitions that this daemon has, and the sum holds one.
-    pub by_partition: bool,
 }
 
 /// The parts of a daemon that runs this pipeline alone.
 pub fn parts(plan: &Plan) -> Vec<Part> {
-    let part = |name, count, bytes| Part { name, count, bytes, by_partition: false };
+    let part = |name, count, bytes| Part { name, count, bytes };
     let worker = plan.limits.worker_memory + CLIENTS;
     let mut parts = vec![part("daemon", 1, DAEMON), part("worker", plan.limits.workers, worker)];
-    if let Some(feedback) = &plan.feedback {
+    if plan.feedback.is_some() {
+        // What waits for its label is in it: `[feedback] max_bytes`.
         parts.push(part("feedback worker", 1, worker));
-        let bytes = feedback.max_entries.saturating_mul(ENTRY);
-        parts.push(Part { name: "labels and predictions that wait", count: 1, bytes, by_partition: true });
     }
     parts.push(part("replay, while one runs", 1, worker));
     parts
@@ -46,8 +40,7 @@ pub fn sum(parts: &[Part]) -> usize {
 pub fn shown(parts: &[Part]) -> String {
     let each = parts.iter().map(|part| {
         let count = if part.count == 1 { String::new() } else { format!("{} × ", part.count) };
-        let partition = if part.by_partition { " a partition" } else { "" };
-        format!("{count}{} {}{partition}", part.name, mebibytes(part.bytes))
+        format!("{count}{} {}", part.name, mebibytes(part.bytes))
     });
     format!("{} = {}", mebibytes(sum(parts)), each.collect::<Vec<_>>().join(" + "))
 }
@@ -66,15 +59,12 @@ mod tests {
         let mut plan = crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap();
         plan.limits.workers = 2;
         plan.limits.worker_memory = 512 * MIB;
-        let feedback = plan.feedback.as_mut().unwrap();
-        feedback.max_entries = 1_000;
         let with = parts(&plan);
         assert_eq!(
             shown(&with),
-            "2305MiB = daemon 128MiB + 2 × worker 544MiB + feedback worker 544MiB + labels and predictions that wait 1MiB a \
-             partition + replay, while one runs 544MiB"
+            "2304MiB = daemon 128MiB + 2 × worker 544MiB + feedback worker 544MiB + replay, while one runs 544MiB"
         );
         plan.feedback = None;
-        assert_eq!(sum(&with) - sum(&parts(&plan)), 544 * MIB + 512_000);
+        assert_eq!(sum(&with) - sum(&parts(&plan)), 544 * MIB);
     }
 }

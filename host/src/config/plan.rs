@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 /// One pipeline, ready to be started.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ pub struct Feedback {
     /// What names the record that a label is for. `Position` is not allowed here.
     pub id: RecordId,
     /// JSON pointer to the class name in the label's value; `None`: the value is the class name.
-    pub class: Option<String>,
+    pub class: Option<Pointer>,
     /// The scores' topic.
     pub scores: String,
     /// Consumer group; `sandpiper.{name}.feedback` by default.
@@ -165,6 +165,8 @@ pub struct Feedback {
     pub wait: Duration,
     /// Predictions and early labels kept per partition, at most.
     pub max_entries: usize,
+    /// Memory of what waits, over all partitions of one daemon, bytes: part of `worker_memory`.
+    pub max_bytes: usize,
     pub score: Stage,
 }
 

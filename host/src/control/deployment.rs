@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::command::By;
 use crate::record::Revision;
 use sandpiper_sandbox::Digest;
 
@@ -75,6 +76,9 @@ pub struct Deployment {
     pub releases: Releases,
     /// Why, in somebody's words.
     pub reason: String,
+    /// Who asked for it; nobody where the daemon itself did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// Milliseconds since the Unix epoch.
     pub at: i64,
     /// Whether it has yet to pass its first records.

@@ -2,13 +2,17 @@
 //!
 //! `instance` names the daemon, `lock` keeps a second one out, `pipelines/NAME.json` is a pipeline's history (`journal`),
 //! `artifacts/DIGEST` are files by content (`artifacts`), `code/` is compiled code. Every file is written whole or not
-//! at all.
+//! at all: what is being written stands in `incoming/`, and what a process that was killed left there goes.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::NamedTempFile;
+
+/// Where files stand while they are written.
+const INCOMING: &str = "incoming";
 
 /// A state directory, held by this process.
 pub struct StateDirectory {
@@ -40,6 +44,12 @@ impl StateDirectory {
                 "the state directory {} is in use by another daemon; give this one its own with --state",
                 path.display()
             );
+        }
+        match fs::remove_dir_all(path.join(INCOMING)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("emptying {}", path.join(INCOMING).display()));
+            }
+            _ => directory(INCOMING)?,
         }
         let mut state = Self { path: path.to_owned(), _lock: lock, instance: String::new() };
         state.instance = match instance {
@@ -75,9 +85,20 @@ impl StateDirectory {
     /// # Errors
     /// When it cannot be written: then the old content stands.
     pub(super) fn write(&self, file: &Path, bytes: &[u8]) -> Result<()> {
-        let write = || -> Result<()> {
-            let mut temporary = tempfile::NamedTempFile::new_in(&self.path)?;
-            temporary.write_all(bytes)?;
+        let mut temporary = self.temporary()?;
+        temporary.write_all(bytes).with_context(|| format!("writing {}", file.display()))?;
+        self.persist(temporary, file)
+    }
+
+    /// A file of mode 0600 that is not there yet.
+    pub(super) fn temporary(&self) -> Result<NamedTempFile> {
+        let folder = self.path.join(INCOMING);
+        NamedTempFile::new_in(&folder).with_context(|| format!("writing into {}", folder.display()))
+    }
+
+    /// Makes a file what was written, and has that on the disk when this returns.
+    pub(super) fn persist(&self, temporary: NamedTempFile, file: &Path) -> Result<()> {
+        let persist = || -> Result<()> {
             temporary.as_file().sync_all()?;
             temporary.persist(file)?;
             if let Some(directory) = file.parent() {
@@ -85,6 +106,6 @@ impl StateDirectory {
             }
             Ok(())
         };
-        write().with_context(|| format!("writing {}", file.display()))
+        persist().with_context(|| format!("writing {}", file.display()))
     }
 }

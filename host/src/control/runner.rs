@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 
-use super::command::{Action, Command, CommandId, Outcome, Refused};
+use super::command::{Action, By, Command, CommandId, Outcome, Refused};
 use super::deployment::Deployment;
 use super::fold::{Control, Effect, apply};
 use super::journal::{Entry, Journal};
@@ -46,19 +46,27 @@ impl<P> Clone for Inbox<P> {
 }
 
 enum Message<P> {
-    Command { against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
+    Command { by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
     Opened { of: CommandId, opened: Result<Vec<P>> },
     End,
 }
 
 impl<P> Inbox<P> {
-    /// Waits for what comes of a command.
+    /// Waits for what comes of a command that the daemon itself has.
     ///
     /// # Errors
     /// When it is refused, or the daemon stops before it is decided.
     pub fn ask(&self, against: Option<Revision>, action: Action) -> Answer {
+        self.ask_by(None, against, action)
+    }
+
+    /// Waits for what comes of somebody's command.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub fn ask_by(&self, by: Option<By>, against: Option<Revision>, action: Action) -> Answer {
         let (asker, answer) = channel();
-        let message = Message::Command { against, action, asker: Some(asker) };
+        let message = Message::Command { by, against, action, asker: Some(asker) };
         self.messages.send(message).map_err(|_| Refused::Stopping)?;
         answer.recv().unwrap_or(Err(Refused::Stopping))
     }
@@ -74,7 +82,7 @@ impl<P> Inbox<P> {
             WorkerEvent::Paused(pause) => Action::Paused { pause },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
         };
-        let _ = self.messages.send(Message::Command { against: None, action, asker: None });
+        let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });
     }
 
     /// What is known at the moment.
@@ -146,26 +154,31 @@ impl<P: Send + 'static> Runner<P> {
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
-                Ok(Message::Command { against, action, asker }) => self.command(against, action, asker),
+                Ok(Message::Command { by, against, action, asker }) => self.command(by, against, action, asker),
                 Ok(Message::Opened { of, opened: Ok(opened) }) => {
                     self.staged.insert(of, opened);
-                    self.command(None, Action::Staged { of }, None);
+                    self.report(Action::Staged { of });
                 }
                 Ok(Message::Opened { of, opened: Err(error) }) => {
-                    self.command(None, Action::Unfit { of, why: format!("{error:#}") }, None);
+                    self.report(Action::Unfit { of, why: format!("{error:#}") });
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let (_, of) = self.reminders.remove(0);
-                    self.command(None, Action::Overdue { of }, None);
+                    self.report(Action::Overdue { of });
                 }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn command(&mut self, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
+    /// Takes a command of the runner's own.
+    fn report(&mut self, action: Action) {
+        self.command(None, None, action, None);
+    }
+
+    fn command(&mut self, by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
         self.last = CommandId(self.last.0 + 1);
-        let command = Command { id: self.last, against, action };
+        let command = Command { id: self.last, by, against, action };
         self.askers.extend(asker.map(|asker| (command.id, asker)));
         let at = SystemClock.unix_ms();
         let (next, effects) = match apply(&self.control, &command, at) {
@@ -180,8 +193,8 @@ impl<P: Send + 'static> Runner<P> {
             tracing::error!(pipeline = next.pipeline, why, "what changed cannot be remembered");
             match command.action {
                 // What cannot be remembered is not deployed: after a restart another revision would run.
-                Action::Staged { of } => return self.command(None, Action::Unfit { of, why }, None),
-                Action::Pause { .. } | Action::Resume => {
+                Action::Staged { of } => return self.report(Action::Unfit { of, why }),
+                Action::Pause { .. } | Action::Resume | Action::Replay => {
                     return self.answer(command.id, Err(Refused::Unfit { why }));
                 }
                 // A worker has stopped already, and that holds as long as this process lives.

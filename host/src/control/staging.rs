@@ -15,6 +15,7 @@ use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::Writer;
 use crate::record::{Revision, Route, Routes};
+use crate::stream::failpoint::hangpoint;
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
@@ -104,6 +105,7 @@ impl Stager {
         probation: Probation,
         workers: usize,
     ) -> Result<Vec<Pipeline>> {
+        hangpoint!(IN_STAGING);
         let open = |_| {
             let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
             pipeline.probation = probation;

@@ -6,7 +6,7 @@ use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
 use crate::config::plan::{Guarantee, Plan, Start};
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{Placement, SinkSettings};
+use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings};
 use crate::record::Topics;
 use crate::replay::process::{Replay, Shared};
 use crate::stream::hold::{Hold, WorkerEvent};
@@ -52,6 +52,7 @@ pub fn spec(
             topics,
             inputs,
             group,
+            counts: PartitionCounts::default(),
         },
         // What fails again is expected to.
         bounds: Bounds { pause_above: 1.0, ..(&plan).into() },

@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
@@ -52,6 +53,22 @@ pub struct SinkSettings {
     pub inputs: Topics,
     /// The loop's, whose members are named when somebody takes over the transactional id.
     pub group: String,
+    pub counts: PartitionCounts,
+}
+
+/// How many partitions a loop's topics have, as the sink has asked last; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionCounts(Arc<ArcSwap<topics::Partitions>>);
+
+impl PartitionCounts {
+    pub fn set(&self, found: topics::Partitions) {
+        self.0.store(Arc::new(found));
+    }
+
+    /// `None` where it was not asked yet.
+    pub fn of(&self, topic: &str) -> Option<i32> {
+        self.0.load().get(topic).copied().flatten()
+    }
 }
 
 pub(super) struct Producer {
@@ -179,6 +196,7 @@ impl Producer {
                 ))
             })?;
         }
+        settings.counts.set(found.clone());
         Ok(found)
     }
 

@@ -10,6 +10,7 @@ mod list;
 mod list_offsets;
 mod message;
 mod queue;
+mod reports;
 
 use std::ffi::{CStr, c_int};
 use std::time::Instant;
@@ -22,6 +23,7 @@ pub use list::{Element, List};
 pub use list_offsets::{Isolation, OffsetSpec};
 pub use message::{HeaderLimits, Message, MessageRef};
 pub use queue::{MessageBuffer, Queue, QueueEvent};
+pub use reports::Reports;
 
 use crate::stream::fault::Fault;
 use rdkafka::bindings as rd;

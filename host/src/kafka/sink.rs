@@ -12,7 +12,7 @@ use rdkafka::bindings as rd;
 
 use super::members;
 use super::offset_committer::Offsets;
-pub use super::producer::{Placement, SinkSettings, SinkTopic};
+pub use super::producer::{PartitionCounts, Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
 use super::raw::{CallError, Group, List, millis_until, outcome};
 use super::source::vanished;
@@ -295,6 +295,7 @@ mod tests {
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: "g".into(),
+            counts: PartitionCounts::default(),
         };
         // The attempt is seen by what it is told.
         let fault = KafkaSink::unconnected(settings).check(&[]).unwrap_err();

@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use partition_errors::PartitionErrors;
 use topics::InputTopics;
 
 use super::raw::{
-    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, describe, is_configuration, is_missing,
+    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, is_configuration, is_missing,
 };
 pub use super::raw::{Group, HeaderLimits};
 use crate::config::plan::{Properties, Start};
@@ -49,8 +48,6 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
-    // After the client, whose threads may still report to it.
-    partition_errors: PartitionErrors,
     topics: InputTopics,
     start: Start,
     limits: BatchLimits,
@@ -78,16 +75,13 @@ impl KafkaSource {
     /// `Configuration` when librdkafka refuses the properties.
     pub fn new(properties: &Properties, topics: Topics, start: Start, limits: BatchLimits) -> Result<Self, Fault> {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
-        let partition_errors = PartitionErrors::default();
-        // SAFETY: the configuration is alive; the fields of a source are dropped in their order.
-        let client = Client::with(Kind::Consumer, properties, events, |conf| unsafe { partition_errors.listen(conf) })?;
+        let client = Client::with(Kind::Consumer, properties, events, Reports::listen_for_partitions)?;
         let topics = InputTopics::new(topics)?;
         client.join_consumer_queue();
         let source = Self {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
-            partition_errors,
             topics,
             start,
             limits,
@@ -120,7 +114,7 @@ impl Source for KafkaSource {
         {
             return Ok(event);
         }
-        if let Some(event) = self.partition_errors.take(self.topics.names.names()) {
+        if let Some(event) = partition_errors::take(self.client.reports(), self.topics.names.names()) {
             return Ok(event);
         }
         if self.held.is_empty() {

@@ -43,7 +43,8 @@ pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Resu
         let code = rd::rd_kafka_metadata(client.ptr(), 0, handle, &mut answer, wait.as_millis().max(1) as i32);
         rd::rd_kafka_topic_destroy(handle);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            let message = format!("the brokers do not answer: {}", describe(code));
+            let why = client.reports().connection().map_or_else(String::new, |why| format!(": {why}"));
+            let message = format!("the brokers do not answer: {}{why}", describe(code));
             return Err(if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) });
         }
         let topic = if (*answer).topic_cnt > 0 { Some(&*(*answer).topics) } else { None };

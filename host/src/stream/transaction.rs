@@ -55,7 +55,7 @@ impl Transaction {
     /// A batch whose outputs were handed to the sink.
     pub fn add(&mut self, batch: &Batch, outputs: &Outputs) {
         self.records += batch.len();
-        self.bytes += outputs.size();
+        self.bytes += outputs.size() + outputs.kept;
         self.counts.add(&outputs.counts);
         let mut run: Option<(TopicPartition, i64)> = None;
         for row in batch.rows.iter() {

@@ -3,6 +3,7 @@
 //! Three rounds: the files themselves; their plugins and models, each release opened as a daemon would; and with
 //! `--connect` the cluster. A file reaches a round only when it passed the one before.
 
+mod meeting;
 mod position;
 mod releases;
 
@@ -32,7 +33,8 @@ pub struct Check {
     /// Pipeline files, as one daemon would run them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit.
+    /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit, and whether the last
+    /// labels stand on the partitions of their predictions.
     #[arg(long)]
     connect: bool,
 }
@@ -138,8 +140,14 @@ fn read(files: &[PathBuf]) -> Result<(Vec<Plan>, Vec<Mistake>)> {
 
 fn cluster_problems(plan: &Plan) -> Vec<Problem> {
     let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
-    let messages =
-        topics::problems(plan).unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let found = topics::problems(plan).and_then(|mut problems| {
+        // Where the topics are not right, a sample of them tells nothing.
+        if let Some(feedback) = plan.feedback.as_ref().filter(|_| problems.is_empty()) {
+            problems.extend(meeting::problem(plan, feedback)?);
+        }
+        Ok(problems)
+    });
+    let messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
     let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
     messages.into_iter().map(problem).collect()
 }

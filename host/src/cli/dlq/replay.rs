@@ -17,9 +17,9 @@ const READING_INTERVAL: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outcome {
-    let client = Client::new(global);
+    let client = Client::new(global)?;
     let path = format!("/v1/pipelines/{pipeline}/replay");
-    let mut progress = begin(global, &client, &path, request)?;
+    let mut progress = begin(&client, &path, request)?;
     let interrupted = interrupted()?;
     while progress.running && !interrupted.load(Ordering::Relaxed) {
         std::thread::sleep(PROGRESS_INTERVAL);
@@ -37,13 +37,10 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
 }
 
 /// Asks for it. The daemon reads the whole topic before it answers; meanwhile stderr says how far it is.
-fn begin(global: &Global, client: &Client, path: &str, request: &Request) -> Result<Progress> {
+fn begin(client: &Client, path: &str, request: &Request) -> Result<Progress> {
     let (answered, answer) = mpsc::channel();
     std::thread::scope(|threads| {
-        threads.spawn(move || {
-            let patient = Client::patient(global);
-            let _ = answered.send(patient.post(path, request));
-        });
+        threads.spawn(move || answered.send(client.post(path, request)));
         loop {
             match answer.recv_timeout(READING_INTERVAL) {
                 Ok(progress) => return progress,

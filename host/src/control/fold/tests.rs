@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::*;
 use crate::control::command::NamedPlugin;
+use crate::control::history::Line;
 
 fn release(name: &str, content: &str) -> Release {
     Release { name: name.into(), plugin: Digest::of(content.as_bytes()), model: None, config: json!({}) }
@@ -54,7 +55,7 @@ impl Story {
 
     fn tell_against(&mut self, against: Option<Revision>, action: Action) -> CommandId {
         self.id += 1;
-        let command = Command { id: CommandId(self.id), against, action };
+        let command = Command { id: CommandId(self.id), by: None, against, action };
         let now = self.id as i64 * 10;
         match apply(&self.control, &command, now) {
             Ok((next, effects)) => {
@@ -397,6 +398,7 @@ enum Step {
     Undo,
     Pause,
     Resume,
+    Replay,
     Breaker,
     Failed(u64),
     Passed(u64),
@@ -414,6 +416,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Undo),
         1 => Just(Step::Pause),
         1 => Just(Step::Resume),
+        1 => Just(Step::Replay),
         1 => Just(Step::Breaker),
         3 => (0..3u64).prop_map(Step::Failed),
         1 => (0..3u64).prop_map(Step::Passed),
@@ -440,6 +443,7 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
         Step::Undo => Action::Undo { reason: String::new() },
         Step::Pause => Action::Pause { reason: String::new() },
         Step::Resume => Action::Resume,
+        Step::Replay => Action::Replay,
         Step::Breaker => Action::Paused { pause: pause() },
         Step::Failed(by) => Action::Failed { revision: back(*by)?, why: "it traps".into() },
         Step::Passed(by) => Action::Passed { revision: back(*by)? },
@@ -517,4 +521,69 @@ proptest! {
         }
         prop_assert_eq!(again, story.control);
     }
+}
+
+#[test]
+fn who_asked_stands_in_the_history_beside_what_came_of_it() {
+    let mut story = Story::running();
+    let by = By { who: "admin".into(), from: "192.0.2.7".into() };
+    let mut tell = |action| {
+        story.id += 1;
+        let command = Command { id: CommandId(story.id), by: Some(by.clone()), against: None, action };
+        (story.control, story.effects) = apply(&story.control, &command, story.id as i64 * 10).unwrap();
+        assert!(story.effects.contains(&Effect::Remember));
+    };
+    tell(Action::Pause { reason: "lunch".into() });
+    tell(Action::Replay);
+    tell(Action::Resume);
+    let of = story.deployed("logistic");
+    assert!(story.answer(of).is_ok());
+    let lines: Vec<String> = (story.control.history.lines().iter())
+        .map(|line| match line {
+            Line::Deployment(deployment) => format!("{} {:?}", deployment.revision, deployment.by),
+            Line::Call(call) => format!("{} {} {:?}", call.call.name(), call.reason, call.by),
+        })
+        .collect();
+    let by = Some(by);
+    assert_eq!(
+        lines,
+        [
+            "1 None".to_owned(),
+            format!("pause lunch {by:?}"),
+            format!("replay  {by:?}"),
+            format!("resume  {by:?}"),
+            "2 None".to_owned()
+        ]
+    );
+}
+
+#[test]
+fn what_people_say_has_a_bound_and_is_remembered_up_to_it() {
+    let mut story = Story::running();
+    let said = |bytes: usize| "x".repeat(bytes);
+    for action in [
+        |reason| Action::Pause { reason },
+        |reason| Action::Undo { reason },
+        |reason| Action::Deploy { stages: [("parse".to_owned(), StageChange::default())].into(), reason },
+    ] as [fn(String) -> Action; 3]
+    {
+        let of = story.tell(action(said(MAX_REASON + 1)));
+        let why = story.answer(of).as_ref().unwrap_err().to_string();
+        assert!(why.contains("1025 bytes") && why.contains("1024"), "{why}");
+    }
+    let paused = story.tell(Action::Pause { reason: said(MAX_REASON) });
+    assert!(story.answer(paused).is_ok());
+    let plugin = NamedPlugin { name: said(MAX_NAME + 1), digest: Digest::of(b"a") };
+    let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
+    let of = story.tell(Action::Deploy { stages: [("parse".to_owned(), change)].into(), reason: "a name".into() });
+    assert!(story.answer(of).as_ref().unwrap_err().to_string().contains("129 bytes"));
+}
+
+#[test]
+fn calls_are_remembered_up_to_a_number() {
+    let mut story = Story::running();
+    for _ in 0..300 {
+        story.tell(Action::Replay);
+    }
+    assert_eq!(story.control.history.calls.len(), 200);
 }

@@ -37,11 +37,12 @@ fn feedback() -> (World<Feedback>, Figures) {
         predictions: TopicIndex::FIRST,
         labels_id: RecordId::Key,
         class: None,
-        bounds: feedback::Bounds { wait_ms: 1_000, entries: 100 },
+        bounds: feedback::Bounds { wait_ms: 1_000, entries: 100, bytes: 1 << 20 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
+        counts: Default::default(),
     };
     let figures = Figures::default();
     let process = Feedback::new(settings, Box::new(ZeroOne), Box::new(Empty), figures.clone());
