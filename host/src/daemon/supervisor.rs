@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::loop_spec::LoopSpec;
-use crate::kafka::source::BatchLimits;
+use crate::kafka::source::{BatchLimits, HeaderLimits};
 use crate::kafka::{KafkaSink, KafkaSource, group_offsets, members, topics};
 use crate::stream::backoff::Backoff;
 use crate::stream::clock::SystemClock;
@@ -193,7 +193,8 @@ fn connect<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(KafkaSour
     fit_into_group(spec, stays_out)?;
     let sink = KafkaSink::new(spec.sink.clone())?;
     let limits = &spec.plan.limits;
-    let batch = BatchLimits { records: limits.batch_records, bytes: limits.batch_bytes };
+    let headers = HeaderLimits { count: limits.max_headers, bytes: limits.max_header_bytes };
+    let batch = BatchLimits { records: limits.batch_records, bytes: limits.batch_bytes, headers };
     let source = KafkaSource::new(&spec.source.properties, spec.source.topics.clone(), spec.source.start, batch)?;
     Ok((source, sink))
 }

@@ -21,7 +21,7 @@ pub use client::{Client, Kind};
 pub use group::Group;
 pub use list::{Element, List};
 pub use list_offsets::{Isolation, OffsetSpec};
-pub use message::{Message, MessageRef};
+pub use message::{HeaderLimits, Message, MessageRef};
 pub use queue::{MessageBuffer, Queue, QueueEvent};
 pub use reports::Reports;
 

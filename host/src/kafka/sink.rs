@@ -34,6 +34,10 @@ const RESTING: usize = 4;
 /// An abort waits that long, then failed deliveries are taken and it goes on.
 const ABORT: Duration = Duration::from_millis(100);
 
+/// Why an exclusive sink ends.
+const TAKEN_OVER: &str = "its transactional id was taken over, as by the same command on another daemon, or the outcome of a \
+    transaction is unknown; ask again: what was committed is not done twice";
+
 pub struct KafkaSink {
     /// `None` only while a recovery that failed waits to be tried again.
     producer: Option<Producer>,
@@ -49,6 +53,8 @@ pub struct KafkaSink {
     resting: Vec<Outputs>,
     spare: Vec<Outputs>,
     fenced: Option<Instant>,
+    /// A producer was made before.
+    connected: bool,
 }
 
 impl KafkaSink {
@@ -74,6 +80,7 @@ impl KafkaSink {
             resting: Vec::new(),
             spare: Vec::new(),
             fenced: None,
+            connected: false,
         }
     }
 
@@ -117,6 +124,9 @@ impl KafkaSink {
     }
 
     fn note_fencing(&mut self, message: String) -> Fault {
+        if self.settings.exclusive {
+            return Fault::Configuration(TAKEN_OVER.into());
+        }
         let id = self.settings.transactional_id.clone().unwrap_or_default();
         let before = self.fenced.replace(Instant::now());
         let taken = Fault::Unknown(format!("the transactional id {id} was taken over: {message}"));
@@ -265,6 +275,10 @@ impl Sink for KafkaSink {
     }
 
     fn recover(&mut self) -> Result<(), Fault> {
+        if self.settings.exclusive && self.connected {
+            // A new producer would fence whoever may have gone on meanwhile.
+            return Err(Fault::Configuration(TAKEN_OVER.into()));
+        }
         self.in_transaction = false;
         self.spare.append(&mut self.resting);
         self.sent.clear();
@@ -273,6 +287,7 @@ impl Sink for KafkaSink {
             old.purge();
         }
         self.producer = Some(Producer::new(&self.settings)?);
+        self.connected = true;
         Ok(())
     }
 }
@@ -289,6 +304,7 @@ mod tests {
         let settings = SinkSettings {
             properties: crate::config::plan::Properties([("no.such.property".into(), "1".into())].into()),
             transactional_id: None,
+            exclusive: false,
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: "g".into(),

@@ -16,11 +16,11 @@ use rdkafka::bindings as rd;
 
 use topics::InputTopics;
 
-pub use super::raw::Group;
 use super::raw::{
     CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, fault, is_configuration,
     is_missing,
 };
+pub use super::raw::{Group, HeaderLimits};
 use crate::config::plan::{Properties, Start};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
@@ -38,8 +38,10 @@ const REQUEST: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
     pub records: usize,
-    /// Bytes of values; a single larger record makes a batch of its own.
+    /// Bytes of values, keys and headers, and what headers take besides; a single larger record makes a batch of its own.
     pub bytes: usize,
+    /// Of each record.
+    pub headers: HeaderLimits,
 }
 
 pub struct KafkaSource {
@@ -56,6 +58,8 @@ pub struct KafkaSource {
     /// Read but not handed out: what did not fit into the last batch.
     held: VecDeque<Message>,
     buffer: MessageBuffer,
+    /// Of the last batch, by which it is judged how many records may be taken out of librdkafka's queue at once.
+    record_size: usize,
     /// What the group has assigned to this member and not taken back.
     assigned: BTreeSet<TopicPartition>,
     /// Those of them that are read: an assignment is announced first, and started when its offsets are known.
@@ -89,6 +93,7 @@ impl KafkaSource {
             limits,
             held: VecDeque::new(),
             buffer: MessageBuffer::with_room_for(limits.records),
+            record_size: 0,
             assigned: BTreeSet::new(),
             started: BTreeSet::new(),
             after_revocation: None,

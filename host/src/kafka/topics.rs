@@ -68,6 +68,16 @@ pub struct Limits {
     pub max_bytes: usize,
     /// `cleanup.policy` has `compact`: a null key is refused.
     pub compacted: bool,
+    /// Milliseconds that a record's time may lie before and after the broker's; `i64::MAX` where the topic takes any, or writes its
+    /// own.
+    pub before_max: i64,
+    pub after_max: i64,
+}
+
+impl Limits {
+    /// Of a topic that does not tell.
+    pub const UNKNOWN: Self =
+        Self { max_bytes: usize::MAX, compacted: false, before_max: i64::MAX, after_max: i64::MAX };
 }
 
 /// The limits of those topics that tell us theirs; a broker may not let us ask.
@@ -80,7 +90,11 @@ pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limi
     let limits_in = |answer: &ConfigResource| {
         let value = |name: &str| answer.get(name)?.value.as_deref();
         let max_bytes = value("max.message.bytes")?.parse().ok()?;
-        Some(Limits { max_bytes, compacted: value("cleanup.policy")?.contains("compact") })
+        let compacted = value("cleanup.policy")?.contains("compact");
+        let dated = value("message.timestamp.type") != Some("LogAppendTime");
+        let time = |name: &str| value(name).and_then(|time| time.parse().ok()).filter(|_| dated).unwrap_or(i64::MAX);
+        let (before_max, after_max) = (time("message.timestamp.before.max.ms"), time("message.timestamp.after.max.ms"));
+        Some(Limits { max_bytes, compacted, before_max, after_max })
     };
     let ask = || -> anyhow::Result<BTreeMap<String, Limits>> {
         let admin: AdminClient<_> = config.create()?;

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
-use crate::config::{self, Mistake};
+use crate::config::{self, Mistake, memory};
 use crate::control::StateDirectory;
 use crate::control::staging::Stager;
 use crate::kafka::properties::{self, Assignor};
@@ -44,9 +44,28 @@ pub struct Check {
 #[derive(Default, Serialize)]
 struct Findings {
     mistakes: Vec<Mistake>,
+    /// What each pipeline may take, where its file has no mistake.
+    memory: Vec<Memory>,
     /// Absent when the cluster was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<Problem>>,
+}
+
+/// The memory that a daemon may take that runs this pipeline alone.
+#[derive(Serialize)]
+struct Memory {
+    #[serde(skip)]
+    file: PathBuf,
+    pipeline: String,
+    bytes: usize,
+    parts: Vec<memory::Part>,
+}
+
+impl Memory {
+    fn of(plan: &Plan) -> Self {
+        let parts = memory::parts(plan);
+        Self { file: plan.file.clone(), pipeline: plan.name.clone(), bytes: memory::sum(&parts), parts }
+    }
 }
 
 /// What a cluster lacks for a pipeline.
@@ -60,7 +79,8 @@ struct Problem {
 impl Check {
     pub fn run(self, global: &Global) -> Outcome {
         let (plans, mistakes) = read(&self.files)?;
-        let mut findings = Findings { mistakes, problems: None };
+        let memory = plans.iter().map(Memory::of).collect();
+        let mut findings = Findings { mistakes, memory, problems: None };
         if findings.mistakes.is_empty() && self.connect {
             findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
         }
@@ -91,6 +111,9 @@ impl Check {
                 && problems.iter().all(|problem| problem.file != shown)
             {
                 super::print(&format!("{shown}: ok\n"))?;
+                if let Some(memory) = findings.memory.iter().find(|memory| memory.file == *file) {
+                    super::print(&format!("{shown}: may take {} of memory\n", memory::shown(&memory.parts)))?;
+                }
             }
         }
         Ok(())
