@@ -13,14 +13,23 @@ use sandpiper::api::tokens::{self, Role, Tokens};
 use sandpiper::control::command::{Action, Command, CommandId, MAX_REASON};
 use sandpiper::control::controller::{Change, PluginRequest};
 use sandpiper::control::fold;
+use sandpiper::feedback::classes::ClassLists;
 use sandpiper::feedback::message;
-use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, RecordId, TopicIndex, Topics};
+use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, Pointer, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
 use sandpiper::replay::process::Request;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper_sandbox::wit::latest::Matrix;
 use sandpiper_sandbox::{Engine, Limits, Plugin};
+
+#[path = "join_model.rs"]
+mod join_model;
+
+mod join_api {
+    pub use sandpiper::feedback::join::*;
+    pub use sandpiper::record::Revision;
+}
 
 /// A pipeline file.
 pub fn config(data: &[u8]) {
@@ -43,14 +52,15 @@ pub fn config(data: &[u8]) {
 pub fn label(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    if let Ok(label) = message::label(&batch, 0, (!pointer.is_empty()).then_some(pointer)) {
+    let pointer = Pointer::new(pointer).ok().filter(|_| !pointer.is_empty());
+    if let Ok(label) = message::label(&batch, 0, pointer.as_ref()) {
         assert!(!label.class.is_empty(), "an empty class");
     }
 }
 
 /// A value in the predictions' topic.
 pub fn prediction(data: &[u8]) {
-    if let Some(prediction) = message::prediction(data) {
+    if let Some(prediction) = message::prediction(data, &mut ClassLists::default()) {
         assert_eq!(prediction.scores.len(), prediction.classes.len());
         assert!((prediction.predicted as usize) < prediction.classes.len());
     }
@@ -75,12 +85,19 @@ pub fn letter(data: &[u8]) {
 pub fn pointer(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    let pointed = sandpiper::record::id::pointed(pointer, value).ok();
-    let id = sandpiper::record::id::of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
-    assert_eq!(pointed.as_deref(), id.as_deref());
+    if let Ok(pointer) = Pointer::new(pointer) {
+        let pointed = sandpiper::record::id::pointed(&pointer, value).ok();
+        let id = sandpiper::record::id::of(&RecordId::Json(pointer), &batch, 0).ok();
+        assert_eq!(pointed.as_deref(), id.as_deref());
+    }
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
         let _ = sandpiper::record::id::of(&id, &batch, 0);
     }
+}
+
+/// Predictions, labels and how their transactions end.
+pub fn join(data: &[u8]) {
+    join_model::check(data);
 }
 
 /// A plugin's file: loaded, opened as what it says it is, and called.

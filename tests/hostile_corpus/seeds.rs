@@ -24,6 +24,7 @@ pub fn run() -> Result<String> {
             "admin" => entries::admin,
             "config" => entries::config,
             "label" => entries::label,
+            "join" => entries::join,
             "letter" => entries::letter,
             "prediction" => entries::prediction,
             "pointer" => entries::pointer,

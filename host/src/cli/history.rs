@@ -67,12 +67,18 @@ fn releases(releases: &Releases) -> String {
     releases.iter().map(|(stage, release)| format!("{stage} {}", release.label())).collect::<Vec<_>>().join(", ")
 }
 
+/// The year 10000, milliseconds since the Unix epoch: RFC 3339 has no later year.
+const YEAR_10000_MS: u64 = 253_402_300_800_000;
+
 /// Milliseconds since the Unix epoch as RFC 3339, UTC.
+///
+/// What lies before 1970 or behind the year 9999 is shown as the number that it is: it may come from a record's header.
 pub(super) fn time(ms: i64) -> String {
-    let since = Duration::from_millis(ms.try_into().unwrap_or_default());
-    UNIX_EPOCH
-        .checked_add(since)
-        .map_or_else(|| ms.to_string(), |time| humantime::format_rfc3339_seconds(time).to_string())
+    let shown = u64::try_from(ms).ok().filter(|ms| *ms < YEAR_10000_MS).and_then(|ms| {
+        let time = UNIX_EPOCH.checked_add(Duration::from_millis(ms))?;
+        Some(humantime::format_rfc3339_seconds(time).to_string())
+    });
+    shown.unwrap_or_else(|| format!("{ms} ms"))
 }
 
 #[cfg(test)]
@@ -82,6 +88,15 @@ mod tests {
     use crate::control::history::{Call, CallKind};
     use crate::record::Revision;
     use sandpiper_sandbox::Digest;
+
+    #[test]
+    fn a_time_that_no_calendar_has_is_shown_as_a_number() {
+        assert_eq!(time(0), "1970-01-01T00:00:00Z");
+        assert_eq!(time(253_402_300_799_999), "9999-12-31T23:59:59Z");
+        for beyond in [-1, i64::MIN, 253_402_300_800_000, 1_777_635_296_000_000, i64::MAX] {
+            assert_eq!(time(beyond), format!("{beyond} ms"));
+        }
+    }
 
     #[test]
     fn a_revision_and_a_call_are_a_line_each_with_time_caller_and_reason() {
