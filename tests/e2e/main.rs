@@ -33,6 +33,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secrets;
 mod secure;
 mod shutdown;
 mod swap;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secrets", secrets::TESTS),
         ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),

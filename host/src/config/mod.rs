@@ -17,7 +17,7 @@ mod output;
 pub mod plan;
 mod plugin_config;
 mod scalar;
-mod secret;
+pub mod secret;
 mod section;
 mod spelling;
 mod stage;

@@ -3,7 +3,7 @@
 //! `config` reads the TOML and makes these; everything behind it reads only these and never the file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::record::{Pointer, RecordId};
@@ -32,6 +32,13 @@ pub struct Plan {
 /// librdkafka properties. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default, PartialEq)]
 pub struct Properties(pub BTreeMap<String, String>);
+
+impl Plan {
+    /// Paths in the file are relative to it.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+}
 
 impl std::fmt::Debug for Properties {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +87,7 @@ pub struct Stage {
     pub plugin: PluginRef,
     /// Only a classifier has one.
     pub model: Option<PathBuf>,
-    /// A JSON object.
+    /// A JSON object, its references to secrets as the file has them.
     pub config: serde_json::Value,
 }
 

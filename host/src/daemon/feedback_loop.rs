@@ -27,7 +27,7 @@ pub fn spec(
     handles: Handles<Feedback>,
 ) -> Result<LoopSpec<Feedback>> {
     let release = stager.release(&feedback.score)?;
-    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
+    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(plan, &release)?)
         .with_context(|| format!("pipeline {}, stage score", plan.name))?;
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
     let counts = PartitionCounts::default();
@@ -58,6 +58,7 @@ pub fn spec(
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

@@ -41,6 +41,7 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
         plan: plan.clone(),
         process,
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

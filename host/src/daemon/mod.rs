@@ -204,6 +204,11 @@ impl Daemon {
         Ok(progress)
     }
 
+    /// Whether a loop has failed for good and none runs any more: then this process is of no use until a person has helped.
+    pub fn has_failed(&self) -> bool {
+        self.is_started() && self.supervisor.has_failed()
+    }
+
     /// Tells every loop to finish its transaction and to leave its group, and waits for it.
     pub fn stop(&self) {
         self.supervisor.stop();

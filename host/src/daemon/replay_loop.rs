@@ -59,6 +59,7 @@ pub fn spec(
         plan: Arc::new(plan),
         process,
         handles,
+        ends_when_denied: true,
         ended: Box::new(move |fault| {
             progress.change(|progress| {
                 progress.running = false;
@@ -75,7 +76,10 @@ pub fn hold(progress: Shared, stop: Stop) -> Hold {
     Hold::new(false, move |event| match event {
         WorkerEvent::Failed { why, .. } => end(&progress, &stop, why),
         WorkerEvent::Paused(pause) => end(&progress, &stop, pause.why),
-        WorkerEvent::Passed { .. } | WorkerEvent::Runs { .. } => {}
+        WorkerEvent::Passed { .. }
+        | WorkerEvent::Adopt { .. }
+        | WorkerEvent::Outrun { .. }
+        | WorkerEvent::Runs { .. } => {}
     })
 }
 

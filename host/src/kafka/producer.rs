@@ -10,7 +10,9 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::offset_committer::{OffsetCommitter, Offsets};
-use super::raw::{CallError, Client, Kind, Queue, QueueEvent, describe, is_configuration, millis_until, outcome};
+use super::raw::{
+    CallError, Client, Kind, Queue, QueueEvent, describe, fault, is_configuration, millis_until, outcome,
+};
 use super::retransmits::{Link, Retransmits};
 use super::topics;
 use crate::config::plan::Properties;
@@ -202,14 +204,14 @@ impl Producer {
 
     /// Looks at failed deliveries and errors; the first that matters is the transaction's.
     pub(super) fn serve(&self, sent: &[Sent]) -> Result<(), Fault> {
-        let mut fault = Ok(());
+        let mut result = Ok(());
         while let Some(event) = self.queue.poll(Duration::ZERO) {
-            fault = both(
-                fault,
+            result = both(
+                result,
                 match event.kind() {
                     rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
                     rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => {
-                        Err(Fault::Configuration(event.message()))
+                        Err(fault(event.error(), event.message()))
                     }
                     rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => {
                         Err(Fault::Unknown(event.message()))
@@ -218,7 +220,7 @@ impl Producer {
                 },
             );
         }
-        fault
+        result
     }
 
     /// Waits until everything is acknowledged.
@@ -253,7 +255,9 @@ pub(super) fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Resul
             Err(Fault::Refused(all))
         }
         (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
-        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
+        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Denied(_) | Fault::Configuration(_)))) => {
+            Err(fault)
+        }
         (first, _) => first,
     }
 }
@@ -288,7 +292,7 @@ pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Faul
         Some(Sent { origin, what, size, .. }) if let Some(objection) = objection(code, size) => {
             Fault::Refused(vec![Refused { origin, message, what, objection }])
         }
-        _ if is_configuration(code) => Fault::Configuration(message),
+        _ if is_configuration(code) => fault(code, message),
         _ => Fault::Abortable(format!("an output was not delivered: {message}")),
     }
 }
@@ -332,6 +336,6 @@ mod tests {
         let other = || Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, sent(true)));
         assert!(matches!(both(other(), one()), Err(Fault::Refused(_))));
         let gone = Err(refused(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, sent(true)));
-        assert!(matches!(both(one(), gone), Err(Fault::Configuration(_))));
+        assert!(matches!(both(one(), gone), Err(Fault::Denied(_))));
     }
 }

@@ -17,7 +17,8 @@ use rdkafka::bindings as rd;
 use topics::InputTopics;
 
 use super::raw::{
-    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, is_configuration, is_missing,
+    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, fault, is_configuration,
+    is_missing,
 };
 pub use super::raw::{Group, HeaderLimits};
 use crate::config::plan::{Properties, Start};
@@ -48,6 +49,9 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
+    properties: Properties,
+    /// The id that the group last gave to this member; empty before.
+    member_id: String,
     topics: InputTopics,
     start: Start,
     limits: BatchLimits,
@@ -82,6 +86,8 @@ impl KafkaSource {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
+            properties: properties.clone(),
+            member_id: String::new(),
             topics,
             start,
             limits,
@@ -99,6 +105,18 @@ impl KafkaSource {
             Fault::Configuration(format!("cannot subscribe to {:?}: {}", source.topics.names.names(), describe(code)))
         })?;
         Ok(source)
+    }
+
+    /// A partition's oldest offset, and the one behind its last.
+    fn watermarks(&self, TopicPartition { topic, partition }: TopicPartition) -> Result<(i64, i64), Fault> {
+        let name = self.topics.name(topic);
+        self.client.query_watermarks(self.topics.terminated(topic), partition, REQUEST).map_err(|code| {
+            if is_missing(code) {
+                Fault::Unknown(vanished(name))
+            } else {
+                cannot(&format!("find the start of {name}/{partition}"), code)
+            }
+        })
     }
 }
 
@@ -210,13 +228,7 @@ impl Source for KafkaSource {
     fn start_of(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
         let mut positions = Vec::new();
         for partition in partitions {
-            let name = self.topics.name(partition.topic);
-            let terminated = self.topics.terminated(partition.topic);
-            let (low, high) = match self.client.query_watermarks(terminated, partition.partition, REQUEST) {
-                Ok(watermarks) => watermarks,
-                Err(code) if is_missing(code) => return Err(Fault::Unknown(vanished(name))),
-                Err(code) => return Err(cannot(&format!("find the start of {name}/{}", partition.partition), code)),
-            };
+            let (low, high) = self.watermarks(*partition)?;
             let offset = match self.start {
                 Start::Earliest => low,
                 Start::Latest => high,
@@ -226,13 +238,17 @@ impl Source for KafkaSource {
         Ok(positions)
     }
 
+    fn oldest(&mut self, partition: TopicPartition) -> Result<Position, Fault> {
+        Ok(Position { partition, offset: self.watermarks(partition)?.0 })
+    }
+
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault> {
         if positions.is_empty() {
             return Ok(());
         }
         match self.client.commit(&self.topics.positions(positions, metadata)) {
             Ok(()) => Ok(()),
-            Err(code) if is_configuration(code) => Err(Fault::Configuration(describe(code))),
+            Err(code) if is_configuration(code) => Err(fault(code, describe(code))),
             Err(code) => Err(Fault::Abortable(format!("the offsets could not be committed: {}", describe(code)))),
         }
     }
@@ -285,6 +301,5 @@ fn accepted(what: &str, outcome: Result<(), CallError>) -> Result<(), Fault> {
 }
 
 fn cannot(what: &str, code: Code) -> Fault {
-    let message = format!("cannot {what}: {}", describe(code));
-    if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) }
+    fault(code, format!("cannot {what}: {}", describe(code)))
 }
