@@ -179,8 +179,10 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>, counted: Counted) {
         let time = if is_denied { denied.failed() } else { backoff.failed() };
         wait(time, || spec.handles.stop.is_set() || spec.handles.slot.is_waiting());
     }
+    let is_awaited = spec.ends_when_denied;
     (spec.ended)(last.as_ref().filter(|_| failed));
-    counted.ended(failed);
+    // Who waits for it is told; the daemon has not failed with a replay that another took over.
+    counted.ended(failed && !is_awaited);
 }
 
 /// Producer first: when it is there, no transaction of an earlier holder of its id is open any more.
