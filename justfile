@@ -51,6 +51,10 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p sandpiper --test soak -- -D warnings
 
+# Dependencies: licences, sources, known holes (`cargo install --locked cargo-deny`; the RustSec database is fetched from GitHub).
+audit:
+    cargo deny --locked check
+
 # The stock plugins alone, for wasm32-wasip2.
 plugins:
     cargo build --profile plugin --target wasm32-wasip2 --target-dir target/plugins -p sandpiper-csv -p sandpiper-json -p sandpiper-logistic -p sandpiper-tree -p sandpiper-loss -p sandpiper-route

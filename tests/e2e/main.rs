@@ -25,6 +25,7 @@ mod feedback;
 mod flowers;
 mod harness;
 mod membership;
+mod memory;
 mod passthrough;
 mod pause;
 mod reader;
@@ -32,6 +33,7 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secrets;
 mod secure;
 mod shutdown;
 mod swap;
@@ -52,12 +54,14 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secrets", secrets::TESTS),
         ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),
         ("reader", reader::TESTS),
         ("swap", swap::TESTS),
+        ("memory", memory::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),

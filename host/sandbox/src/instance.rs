@@ -14,6 +14,7 @@ use crate::engine::TICK;
 use crate::failure::shortened;
 use crate::plugin::Plugin;
 use crate::plugin_log::PluginLog;
+use crate::secrets::Secrets;
 use crate::state::State;
 use crate::world::{Opening, World};
 use crate::{Failure, FailureKind};
@@ -72,7 +73,13 @@ impl<W: World> Instance<W> {
         store.set_epoch_deadline(ticks(OPEN_DEADLINE));
         match guest.open(&mut store, &self.opening) {
             Ok(Ok(opened)) => Ok((store, guest, opened)),
-            Ok(Err(message)) => bail!("plugin {} refuses to open: {}", plugin.name, shortened(message)),
+            Ok(Err(message)) => {
+                bail!(
+                    "plugin {} refuses to open: {}",
+                    plugin.name,
+                    shortened(self.opening.secrets.hide(&message).into_owned())
+                )
+            }
             Err(error) => {
                 let failure = self.failure(&store, &error, || format!("`open` has {OPEN_DEADLINE:?}"));
                 bail!("plugin {} failed in open: {}", plugin.name, failure.with_last_words())
@@ -81,7 +88,7 @@ impl<W: World> Instance<W> {
     }
 
     fn instantiate(&self) -> Result<(Store<State>, W)> {
-        let log = PluginLog::new(&self.plugin.name, self.plugin.log_rate.clone());
+        let log = PluginLog::new(&self.plugin.name, self.plugin.log_rate.clone(), self.opening.secrets.clone());
         let state = State::new(log, self.limits.memory);
         let mut store = Store::new(&self.plugin.engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
@@ -119,8 +126,10 @@ impl<W: World> Instance<W> {
             })
         })?;
         store.data_mut().rows = None;
-        let answer =
-            answer.map_err(|message| Failure::new(FailureKind::Error, message).with_log(store.data().log.last_lines()));
+        let answer = answer.map_err(|message| {
+            let message = self.opening.secrets.hide(&message).into_owned();
+            Failure::new(FailureKind::Error, message).with_log(store.data().log.last_lines())
+        });
         self.live = Some((store, guest));
         answer
     }
@@ -129,6 +138,11 @@ impl<W: World> Instance<W> {
     /// again.
     pub(super) fn discard(&mut self) {
         self.live = None;
+    }
+
+    /// What the plugin must not show.
+    pub fn secrets(&self) -> &Secrets {
+        &self.opening.secrets
     }
 
     pub fn plugin(&self) -> &Arc<Plugin> {

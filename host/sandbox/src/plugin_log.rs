@@ -11,6 +11,7 @@ use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::secrets::Secrets;
 use crate::wit::latest::log::Level;
 
 /// Lines that all instances of a plugin together may write in each window; the rest are only counted.
@@ -59,6 +60,7 @@ impl LogRate {
 struct Inner {
     plugin: String,
     rate: LogRate,
+    secrets: Secrets,
     /// Bytes of stdout or stderr since the last newline.
     partial: Vec<u8>,
     /// At most `LAST_LINES`, oldest first; lines that the rate limit keeps out of the daemon's log are among them.
@@ -66,9 +68,9 @@ struct Inner {
 }
 
 impl PluginLog {
-    pub fn new(plugin: &str, rate: LogRate) -> Self {
+    pub fn new(plugin: &str, rate: LogRate, secrets: Secrets) -> Self {
         let (plugin, partial, last) = (plugin.to_owned(), Vec::new(), VecDeque::new());
-        Self(Arc::new(Mutex::new(Inner { plugin, rate, partial, last })))
+        Self(Arc::new(Mutex::new(Inner { plugin, rate, secrets, partial, last })))
     }
 
     pub fn line(&self, level: Level, line: &str) {
@@ -84,7 +86,9 @@ impl PluginLog {
 
 impl Inner {
     fn line(&mut self, level: Level, line: &str) {
-        let line = line.get(..line.floor_char_boundary(MAX_LINE)).unwrap_or_default();
+        // Before it is cut: half a secret would not be found.
+        let shown = self.secrets.hide(line).into_owned();
+        let line = shown.get(..shown.floor_char_boundary(MAX_LINE)).unwrap_or_default();
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }
@@ -164,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_the_rate_keeps_out_is_among_the_last_lines() {
-        let log = PluginLog::new("p", LogRate::default());
+        let log = PluginLog::new("p", LogRate::default(), Secrets::default());
         for line in 0..100 {
             log.line(Level::Info, &format!("line {line}"));
         }

@@ -1,7 +1,7 @@
 //! The command line: arguments as typed, resolved once, run. How an error is printed and which exit code it has is decided
 //! here and nowhere else.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong.
+//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong, 3 `run` ended because every loop failed.
 
 mod check;
 mod client;
@@ -12,6 +12,7 @@ mod dlq;
 mod history;
 mod model;
 mod pause;
+mod plain;
 mod plugin;
 mod run;
 mod status;
@@ -133,22 +134,26 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", plain::plain(&format!("{error:#}")));
             ExitCode::from(1)
         }
         Err(Failure::Usage(message)) => {
-            eprintln!("{message}");
+            eprintln!("{}", plain::plain(&message));
             ExitCode::from(2)
         }
         Err(Failure::Reported(code)) => ExitCode::from(code),
     }
 }
 
-/// Prints to stdout. False when its reader has gone, which ends a verb and is no failure.
+/// Prints to stdout, with nothing that commands a terminal. False when its reader has gone, which ends a verb and is no failure.
 ///
 /// # Errors
 /// When stdout cannot be written.
 fn print(text: &str) -> anyhow::Result<bool> {
+    write(&plain::plain(text))
+}
+
+fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -162,7 +167,7 @@ fn print(text: &str) -> anyhow::Result<bool> {
 /// # Errors
 /// As `print`.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
-    print(&(serde_json::to_string(value)? + "\n"))
+    write(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// What tells a process to end: SIGTERM, Ctrl-C, or that its terminal has gone.
@@ -229,6 +234,8 @@ fn directives(wanted: &str) -> String {
 /// Log lines go to stderr. `RUST_LOG` filters them, but not those of the audit log; `SANDPIPER_LOG=json` writes them as JSON.
 pub fn logging() {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::field::MakeExt as _;
+    use tracing_subscriber::fmt::format::debug_fn;
     let wanted = std::env::var("RUST_LOG").unwrap_or_default();
     let filter = EnvFilter::try_new(directives(&wanted)).unwrap_or_else(|_| EnvFilter::new("info"));
     let filter = match "audit=info".parse() {
@@ -240,7 +247,15 @@ pub fn logging() {
     if std::env::var("SANDPIPER_LOG").is_ok_and(|form| form == "json") {
         builder.json().init();
     } else {
-        builder.with_target(false).init();
+        // A plugin, a broker or a caller chooses what stands in a line, but not what it does to the terminal or where it ends.
+        let fields = debug_fn(|writer, field, value| {
+            let value = plain::one_line(&format!("{value:?}"));
+            match field.name() {
+                "message" => write!(writer, "{value}"),
+                name => write!(writer, "{name}={value}"),
+            }
+        });
+        builder.with_target(false).fmt_fields(fields.delimited(" ")).init();
     }
 }
 

@@ -45,7 +45,7 @@ impl Resume {
         if global.output == Output::Json {
             print_json(&pause)?;
         } else {
-            println!("pipeline {} goes on; it was paused: {}", self.pipeline, pause.why);
+            super::print(&format!("pipeline {} goes on; it was paused: {}\n", self.pipeline, pause.why))?;
         }
         Ok(())
     }

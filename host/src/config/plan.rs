@@ -3,7 +3,7 @@
 //! `config` reads the TOML and makes these; everything behind it reads only these and never the file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::record::{Pointer, RecordId};
@@ -32,6 +32,13 @@ pub struct Plan {
 /// librdkafka properties. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default, PartialEq)]
 pub struct Properties(pub BTreeMap<String, String>);
+
+impl Plan {
+    /// Paths in the file are relative to it.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+}
 
 impl std::fmt::Debug for Properties {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +87,7 @@ pub struct Stage {
     pub plugin: PluginRef,
     /// Only a classifier has one.
     pub model: Option<PathBuf>,
-    /// A JSON object.
+    /// A JSON object, its references to secrets as the file has them.
     pub config: serde_json::Value,
 }
 
@@ -204,12 +211,19 @@ pub struct Limits {
     pub deadline: Duration,
     /// Records in one plugin call, at most 1,024.
     pub batch_records: usize,
-    /// Payload in one plugin call, bytes, at most 4 MiB.
+    /// Values, keys and headers in one plugin call, bytes, at most 4 MiB.
     pub batch_bytes: usize,
     /// What the records of one plugin call may come to, bytes.
     pub output_bytes: usize,
+    /// Bytes of the largest key.
+    pub max_key: usize,
+    /// How many headers a record may have, and of how many bytes together.
+    pub max_headers: usize,
+    pub max_header_bytes: usize,
     /// librdkafka's fetch queue, bytes per worker.
     pub fetch_queue: usize,
+    /// Records in it.
+    pub fetch_records: usize,
     /// librdkafka's producer queue, bytes per worker.
     pub producer_queue: usize,
     /// All of a worker's memory: the queues, a transaction's bytes and its plugins' instances must fit. Bytes.

@@ -103,24 +103,35 @@ impl StateDirectory {
         self.path().join("artifacts").join(digest.hex())
     }
 
-    /// Drops artifacts that no pipeline's history needs.
-    ///
-    /// # Errors
-    /// When a history cannot be read, or an artifact cannot be removed.
-    pub fn collect_artifacts(&self) -> Result<()> {
+    /// Drops artifacts that no pipeline's history needs. What cannot be dropped stays until the next time: whether a
+    /// deployment is kept does not hang on it.
+    pub(super) fn collect_artifacts(&self) {
+        if let Err(error) = self.needed_artifacts().and_then(|needed| self.drop_artifacts(&needed)) {
+            let why = format!("{error:#}");
+            tracing::warn!(why, "artifacts that nothing needs could not be removed; they take room and no more");
+        }
+    }
+
+    fn needed_artifacts(&self) -> Result<HashSet<String>> {
         let mut needed = HashSet::new();
         for entry in fs::read_dir(self.path().join("pipelines"))? {
-            let history: History = serde_json::from_slice(&fs::read(entry?.path())?)?;
+            let file = entry?.path();
+            let read = || -> Result<History> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
+            let history = read().with_context(|| format!("{} cannot be read", file.display()))?;
             for (_, release) in history.deployments.iter().flat_map(|deployment| deployment.releases.iter()) {
                 needed.insert(release.plugin.hex());
                 needed.extend(release.model.map(|model| model.hex()));
             }
         }
+        Ok(needed)
+    }
+
+    fn drop_artifacts(&self, needed: &HashSet<String>) -> Result<()> {
         for entry in fs::read_dir(self.path().join("artifacts"))? {
             let entry = entry?;
             let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age >= ON_ITS_WAY);
             if is_old && !needed.contains(&*entry.file_name().to_string_lossy()) {
-                fs::remove_file(entry.path())?;
+                fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
             }
         }
         Ok(())

@@ -16,6 +16,7 @@ use super::history::History;
 use super::runner::{Answer, Inbox, Runner};
 use super::staging::Stager;
 use crate::config::plan::{self, Plan, PluginRef};
+use crate::config::secret;
 use crate::pipeline::Pipeline;
 use crate::record::Revision;
 use crate::stream::hold::Hold;
@@ -169,6 +170,7 @@ impl Controller {
 
     /// A command names plugins and models by content: it means the same whenever and wherever it is applied.
     fn resolve(&self, request: &StageRequest) -> Result<StageChange> {
+        secret::refuse_references(&request.config).map_err(anyhow::Error::msg)?;
         let plugin = match &request.plugin {
             None => None,
             Some(PluginRequest::Artifact(plugin)) => {

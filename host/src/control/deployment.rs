@@ -14,7 +14,7 @@ pub struct Release {
     pub plugin: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Digest>,
-    /// A JSON object.
+    /// A JSON object. References to secrets are kept as references.
     pub config: serde_json::Value,
 }
 
@@ -71,7 +71,7 @@ impl Releases {
 /// What a pipeline runs from one moment on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Grows by one with each deployment of this pipeline; the first is 1.
+    /// Grows with each deployment of this pipeline, by one unless the group is further; the first is 1.
     pub revision: Revision,
     pub releases: Releases,
     /// Why, in somebody's words.

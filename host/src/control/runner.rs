@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,9 @@ use crate::stream::slot::Slot;
 /// How long a deployment waits to be taken by every running worker before its command is answered.
 const TAKEN: Duration = Duration::from_secs(10);
 
+/// Messages that wait for the runner. Beyond them whoever sends waits: the runner waits for nobody, so that ends soon.
+const WAITING: usize = 256;
+
 pub type Answer = Result<Outcome, Refused>;
 
 /// Opens a deployment: one process for each worker.
@@ -35,7 +38,7 @@ pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sy
 
 /// Where commands go, and where what is known is read.
 pub struct Inbox<P> {
-    messages: Sender<Message<P>>,
+    messages: SyncSender<Message<P>>,
     snapshot: Arc<ArcSwap<Control>>,
 }
 
@@ -80,6 +83,8 @@ impl<P> Inbox<P> {
             },
             WorkerEvent::Passed { revision } => Action::Passed { revision },
             WorkerEvent::Paused(pause) => Action::Paused { pause },
+            WorkerEvent::Adopt { revision, releases } => Action::Adopt { revision, releases },
+            WorkerEvent::Outrun { revision } => Action::Outrun { revision },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
         };
         let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });
@@ -128,7 +133,7 @@ impl<P: Send + 'static> Runner<P> {
         let kept = journal.read(pipeline)?;
         let history = Arc::new(kept.history);
         let control = Control { pipeline: pipeline.to_owned(), develops, history, ..Control::default() };
-        let (send, messages) = channel();
+        let (send, messages) = sync_channel(WAITING);
         let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
         let events = inbox.clone();
         let hold = Arc::new(Hold::new(control.history.paused.is_some(), move |event| events.report(event)));
@@ -244,7 +249,8 @@ impl<P: Send + 'static> Runner<P> {
         let thread = std::thread::Builder::new().name(format!("{}/stage", self.control.pipeline)).spawn(open);
         if let Err(error) = thread {
             let error = anyhow::Error::from(error).context("no thread to stage on");
-            let _ = self.inbox.messages.send(Message::Opened { of, opened: Err(error) });
+            // Not by the inbox, which may be full: only this thread empties it.
+            self.report(Action::Unfit { of, why: format!("{error:#}") });
         }
     }
 

@@ -42,6 +42,7 @@ pub fn spec(
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "feedback", 0),
+            exclusive: false,
             topics: Routes {
                 output: SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
                 dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
@@ -57,6 +58,7 @@ pub fn spec(
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), running.figures.clone())
             .replaceable_by(running.next_scorer.clone()),
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }
@@ -67,7 +69,7 @@ pub fn spec(
 /// When it cannot be opened.
 pub fn scorer(plan: &Plan, feedback: &plan::Feedback, stager: &Stager) -> Result<(WasmScorer, String)> {
     let release = stager.release(&feedback.score)?;
-    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
+    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(plan, &release)?)
         .with_context(|| format!("pipeline {}, stage score", plan.name))?;
     Ok((scorer, release.label()))
 }

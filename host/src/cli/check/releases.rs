@@ -26,7 +26,7 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     let topics = staging::sink_topics(plan);
     for (at, transform) in plan.transforms.iter().enumerate() {
         let opened = open_release(stager, &transform.stage, |release| {
-            let (_, outputs) = WasmTransform::open(stager.plugin(release)?, limits, stager.opening(release)?)?;
+            let (_, outputs) = WasmTransform::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?;
             staging::routes(&transform.outputs, &outputs, &topics).map(drop)
         });
         if let Err(error) = opened {
@@ -39,14 +39,17 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     let parse = plan.parse.as_ref().map(|stage| {
         open_release(stager, stage, |release| {
-            Ok((release.name.clone(), WasmParser::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1))
+            Ok((
+                release.name.clone(),
+                WasmParser::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
+            ))
         })
     });
     let classify = plan.classify.as_ref().map(|stage| {
         open_release(stager, stage, |release| {
             Ok((
                 release.name.clone(),
-                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1,
+                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
             ))
         })
     });
@@ -69,7 +72,7 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     if let Some(feedback) = &plan.feedback
         && let Err(error) = open_release(stager, &feedback.score, |release| {
-            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(release)?)
+            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)
         })
     {
         add("[feedback] score".into(), &[Step::Key("feedback"), Step::Key("score")], &error);

@@ -24,12 +24,12 @@ use sandpiper_sandbox::{Digest, Engine, Opening, Plugin};
 /// The test of a letter's plugin.
 ///
 /// # Errors
-/// When the letter is of no plugin that a test can drive, when it was written without its value, or when it is not known what
+/// When the letter is of no plugin that a test can drive, when it was written without all of its record, or when it is not known what
 /// ran then; the message says what is missing.
 pub(super) fn test(global: &Global, plan: &Plan, letter: &Letter) -> Result<String> {
     let (facts, at) = (&letter.facts, place(letter.at));
-    if facts.left_out.is_some() {
-        bail!("letter {at} was written without its value: there is nothing to test with");
+    if !facts.is_whole() {
+        bail!("letter {at} was written without all of its record: there is nothing to test with");
     }
     let transform =
         facts.stage.strip_prefix("transform[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());

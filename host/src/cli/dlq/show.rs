@@ -3,14 +3,14 @@
 use super::super::history::time;
 use super::super::tap::{bytes, shown};
 use super::super::{Global, Outcome, Output, print, print_json};
-use super::{announce, place};
+use super::{announce, place, reading};
 use crate::config::plan::Plan;
 use crate::replay::{Found, Letter, Range, scan};
 
 pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -> Outcome {
     let (mut found, mut replayed) = (None, false);
     let wanted = (wanted.partition, wanted.from);
-    scan(plan, announce, |at, record| {
+    scan(plan, announce, reading(), |at, record| {
         replayed |= record == Found::Replayed(wanted);
         if at == wanted {
             found = Some(record);
@@ -73,7 +73,13 @@ fn shown_whole(letter: &Letter, replayed: bool) -> String {
         text.push_str("\nits last log lines:\n");
         text.push_str(&indented(&facts.log));
     }
-    text.push_str(&format!("\nkey    {}\n", shown(letter.key.as_deref())));
+    match facts.key_left_out {
+        Some(size) => text.push_str(&format!("\nkey    left out for the same reason as the value: {size} bytes\n")),
+        None => text.push_str(&format!("\nkey    {}\n", shown(letter.key.as_deref()))),
+    }
+    if facts.headers_left_out {
+        text.push_str("headers left out: there were too many, or the letter would have been too large\n");
+    }
     match facts.left_out {
         Some(size) => {
             text.push_str(&format!("value  left out, since the letter would have been too large: {size} bytes\n"))
