@@ -49,7 +49,7 @@ pub(super) fn problem(plan: &Plan, feedback: &Feedback) -> Result<Option<String>
 fn sample(plan: &Plan, topic: &str, id: impl Fn(&Record) -> Option<String>) -> Result<Sample, Fault> {
     let properties = properties::reader(plan, "check");
     let mut reader = Reader::open(&properties, topic, &Partitions::All, &ReadFrom::Last(LAST), PATIENCE)?;
-    let partitions = reader.partitions() as i32;
+    let partitions = i32::try_from(reader.partitions()).unwrap_or(i32::MAX);
     let (mut sample, deadline) = (Sample::default(), Instant::now() + PATIENCE);
     while sample.ids.len() < RECORDS && Instant::now() < deadline {
         match reader.next(deadline.saturating_duration_since(Instant::now()))? {
