@@ -176,6 +176,7 @@ fn a_replay_that_two_daemons_are_asked_for_takes_each_letter_at_most_once(scene:
     let (mut one, file) = run(scene)?;
     one.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
     let mut other = scene.unready_daemon("b", &file)?;
+    other.until_status(&scene.name, "it has a deployment", |status| status["revision"].is_u64())?;
     other.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
     let name = scene.name.clone();
     for _ in 0..5 {
