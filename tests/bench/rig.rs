@@ -17,7 +17,7 @@ use sandpiper::control::StateDirectory;
 use sandpiper::control::staging::{Stager, sink_topics};
 use sandpiper::kafka::properties::{self, Assignor};
 use sandpiper::kafka::sink::SinkSettings;
-use sandpiper::kafka::source::BatchLimits;
+use sandpiper::kafka::source::{BatchLimits, HeaderLimits};
 use sandpiper::kafka::{KafkaSink, KafkaSource};
 use sandpiper::pipeline::{Pipeline, Settings};
 use sandpiper::record::output::Outputs;
@@ -271,13 +271,15 @@ impl Running {
 fn work(plan: &Plan, bounds: Bounds, watched: Watched, handles: Handles<Watched>) -> Result<()> {
     let topics = Topics::new(&plan.input.topics);
     let sink = KafkaSink::new(SinkSettings {
+        exclusive: false,
         properties: properties::producer(plan),
         transactional_id: Some(plan.name.clone()),
         topics: sink_topics(plan),
         inputs: topics.clone(),
         group: plan.input.group.clone(),
     })?;
-    let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes };
+    let headers = HeaderLimits { count: plan.limits.max_headers, bytes: plan.limits.max_header_bytes };
+    let batch = BatchLimits { records: plan.limits.batch_records, bytes: plan.limits.batch_bytes, headers };
     let consumer = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
     let source = KafkaSource::new(&consumer, topics.clone(), plan.input.start, batch)?;
     Worker::new(source, sink, SystemClock, watched, handles, bounds, topics).run().context("the worker gave up")

@@ -30,8 +30,10 @@ mod group;
 mod kills;
 mod load_test;
 mod matrix;
+mod mixed;
 mod network;
 mod signals;
+mod state;
 mod swaps;
 mod topics;
 
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
         ("admin", admin::TESTS),
         ("clock", clock::TESTS),
         ("group", group::TESTS),
+        ("state", state::TESTS),
+        ("mixed", mixed::TESTS),
         ("swaps", swaps::TESTS),
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),

@@ -13,6 +13,8 @@ crate::tests![
     a_replay_takes_each_letter_once_through_what_runs_now,
     a_letter_that_fails_again_counts_its_attempts_and_is_left_alone_at_the_last,
     letters_that_cannot_go_through_are_named_and_nothing_is_written,
+    what_a_producer_writes_under_our_names_hides_no_letter,
+    a_replay_that_two_daemons_are_asked_for_takes_each_letter_at_most_once,
 ];
 
 /// 60 flowers of which every third is written with another delimiter.
@@ -141,5 +143,56 @@ fn letters_that_cannot_go_through_are_named_and_nothing_is_written(scene: &Scene
     assert_eq!(scene.read("dead")?.len(), before.len() + 2, "nothing is written");
     let wrong = daemon.cli(&["dlq", "replay", &scene.name, "--at", "3"])?;
     assert!(wrong.code == Some(2) && wrong.err.contains("PARTITION@OFFSET"), "{wrong:?}");
+    Ok(())
+}
+
+fn what_a_producer_writes_under_our_names_hides_no_letter(scene: &Scene) -> Result<()> {
+    scene.create(&[("in", 1, &[]), ("out", 1, &[]), ("dead", 1, &[])])?;
+    let row = record::value(ROW.replace(',', ";")).key("k");
+    let forged = [
+        row.clone().header("__sandpiper.replayed", Some(b"0@0")),
+        row.clone().header("__sandpiper.errors.topic", Some(b"other")).header("__sandpiper.errors.reason", None),
+        row.header("__sandpiper.own.__sandpiper.replayed", Some(b"0@2")),
+    ];
+    scene.write("in", &forged)?;
+    let file = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    let mut daemon = scene.daemon("a", &file)?;
+    scene.until_done(&mut [&mut daemon])?;
+    assert_eq!(letters(scene)?.len(), forged.len());
+    daemon.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
+    let replayed = replay(scene, &mut daemon, &[])?;
+    assert_eq!(
+        (&replayed["selected"], &replayed["emitted"]),
+        (&forged.len().into(), &forged.len().into()),
+        "{replayed}"
+    );
+    let out = scene.read("out")?;
+    let headers: Vec<_> = out.iter().map(|record| &record.content.headers).collect();
+    assert_eq!(headers, forged.iter().map(|record| &record.content.headers).collect::<Vec<_>>(), "as they came");
+    Ok(())
+}
+
+fn a_replay_that_two_daemons_are_asked_for_takes_each_letter_at_most_once(scene: &Scene) -> Result<()> {
+    let (mut one, file) = run(scene)?;
+    one.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
+    let mut other = scene.unready_daemon("b", &file)?;
+    other.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
+    let name = scene.name.clone();
+    for _ in 0..5 {
+        std::thread::scope(|threads| {
+            for daemon in [&mut one, &mut other] {
+                let name = &name;
+                // Which of the two is taken over, and when, is chance.
+                threads.spawn(move || daemon.cli(&["dlq", "replay", name, "--rate", "200"]));
+            }
+        });
+    }
+    let rest = replay(scene, &mut one, &[])?;
+    assert_eq!(rest["error"], Value::Null, "{rest}");
+    let mut came: Vec<String> = predicted(scene)?.into_iter().map(|(_, origin)| origin).collect();
+    came.sort();
+    let mut expected: Vec<String> = (0..60).map(|at| format!("{}/{}@{}", scene.topic("in"), at % 2, at / 2)).collect();
+    expected.sort();
+    assert_eq!(came, expected, "every record once");
     Ok(())
 }

@@ -25,6 +25,7 @@ mod feedback;
 mod flowers;
 mod harness;
 mod membership;
+mod memory;
 mod passthrough;
 mod pause;
 mod reader;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         ("membership", membership::TESTS),
         ("reader", reader::TESTS),
         ("swap", swap::TESTS),
+        ("memory", memory::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),

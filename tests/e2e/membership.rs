@@ -5,7 +5,7 @@ use crate::support::{topic, until, until_true};
 use anyhow::{Result, ensure};
 use sandpiper::config::plan::{Properties, Start};
 use sandpiper::kafka::KafkaSource;
-use sandpiper::kafka::source::BatchLimits;
+use sandpiper::kafka::source::{BatchLimits, HeaderLimits};
 use sandpiper::record::Topics;
 use sandpiper::stream::source::{Event, Source, TopicPartition};
 use std::collections::BTreeSet;
@@ -32,7 +32,7 @@ fn source(scene: &Scene, assignor: &str) -> Result<KafkaSource> {
     ] {
         properties.0.insert(name.into(), value.into());
     }
-    let limits = BatchLimits { records: 100, bytes: 1 << 20 };
+    let limits = BatchLimits { records: 100, bytes: 1 << 20, headers: HeaderLimits::NONE };
     Ok(KafkaSource::new(&properties, Topics::new([scene.topic("in")]), Start::Earliest, limits)?)
 }
 

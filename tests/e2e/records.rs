@@ -1,6 +1,6 @@
 //! Records that cannot become predictions: each becomes a dead letter, and the records around it are not affected.
 
-use crate::support::daemon::{Daemon, dead_letters};
+use crate::support::daemon::{Daemon, dead_letters, sum};
 use crate::support::flowers::ROW;
 use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
@@ -13,6 +13,9 @@ crate::tests![
     an_output_that_is_too_large_becomes_a_dead_letter,
     a_dead_letter_that_is_too_large_goes_without_its_value,
     a_dead_letter_of_a_time_that_its_topic_refuses_goes_without_it,
+    a_record_of_any_key_and_headers_becomes_a_letter_that_keeps_what_fits,
+    many_outputs_of_a_refused_time_become_whole_letters_in_one_go,
+    more_headers_than_there_may_be_are_a_dead_letter_that_says_so,
     a_null_key_for_a_compacted_topic_becomes_a_dead_letter,
 ];
 
@@ -144,12 +147,70 @@ fn a_dead_letter_of_a_time_that_its_topic_refuses_goes_without_it(scene: &Scene)
     let records = [record::value(ROW).key("a"), old, record::value(ROW).key("b")];
     run(scene, "", &records, &[], &[("message.timestamp.before.max.ms", "86400000")])?;
     assert_eq!(predicted(scene)?, [0, 2]);
-    assert_eq!(dead_letter_reasons(scene)?, [(1, "refused-by-broker".to_owned())]);
+    assert_eq!(dead_letter_reasons(scene)?, [(1, "not-a-number".to_owned())], "the first reason stays");
     let letters = scene.read("dead")?;
     let letter = letters.first().context("no dead letter")?;
     assert_eq!(letter.error("timestamp")?, "1000000000000");
-    assert_eq!(letter.error("value-size")?, "6");
+    assert_eq!(letter.content.value.as_deref(), Some(b"no row".as_slice()));
     assert!(letter.timestamp.is_some_and(|written| written > 1_700_000_000_000), "{:?}", letter.timestamp);
+    Ok(())
+}
+
+fn a_record_of_any_key_and_headers_becomes_a_letter_that_keeps_what_fits(scene: &Scene) -> Result<()> {
+    let large = vec![b'x'; 20_000];
+    let records = [
+        record::value(ROW).key("a"),
+        record::tombstone().key(&large),
+        record::value("no row").key("headers").header("h", Some(&large)),
+        record::value(&large).key(&large).header("h", Some(&large)),
+        record::value(ROW).key("b"),
+    ];
+    let mut daemon = run(scene, "", &records, &[], &[("max.message.bytes", "8192")])?;
+    assert_eq!(predicted(scene)?, [0, 4]);
+    let letters = scene.read("dead")?;
+    let reasons: Vec<String> = dead_letter_reasons(scene)?.into_iter().map(|(_, reason)| reason).collect();
+    assert_eq!(reasons, ["null-value", "not-a-number", "not-a-number"]);
+    let [key, headers, all] = letters.as_slice() else { anyhow::bail!("{letters:?}") };
+    assert_eq!((key.error("key-size")?, key.error("value-size").is_err()), ("20000", true));
+    assert_eq!((headers.error("headers-count")?, headers.error("key-size").is_err()), ("1", true));
+    assert_eq!(headers.content.value.as_deref(), Some(b"no row".as_slice()));
+    for part in ["value", "headers", "key"] {
+        all.error(&format!("{part}-digest"))?;
+    }
+    daemon.until_ready()
+}
+
+/// Each would have cost aborts of its own: the topic's limits are known before anything is sent.
+fn many_outputs_of_a_refused_time_become_whole_letters_in_one_go(scene: &Scene) -> Result<()> {
+    let records: Vec<Record> =
+        (0..400).map(|at| record::value(ROW).key(format!("{at}")).at(1_000_000_000_000)).collect();
+    let mut daemon = run(scene, "", &records, &[("message.timestamp.before.max.ms", "86400000")], &[])?;
+    let letters = scene.read("dead")?;
+    assert_eq!(letters.len(), 400);
+    for (letter, record) in letters.iter().zip(&records) {
+        assert_eq!((letter.original(), letter.error("reason")?), (record.content.clone(), "refused-by-broker"));
+        assert!(letter.error("message")?.contains("message.timestamp.before.max.ms"), "{:?}", letter.content);
+    }
+    let status = daemon.pipeline(&scene.name)?;
+    let aborted = sum(&status, "aborted");
+    assert!(aborted <= 20, "{status:#}");
+    Ok(())
+}
+
+fn more_headers_than_there_may_be_are_a_dead_letter_that_says_so(scene: &Scene) -> Result<()> {
+    let with_headers = |count: usize| {
+        (0..count).fold(record::value(ROW).key(format!("{count}")), |record, _| record.header("h", None))
+    };
+    let records = [with_headers(1_000), with_headers(1_001), with_headers(100_001), with_headers(0)];
+    run(scene, "", &records, &[], &[])?;
+    assert_eq!(predicted(scene)?, [0, 3]);
+    let wanted = [1, 2].map(|offset| (offset, "too-many-headers".to_owned()));
+    assert_eq!(dead_letter_reasons(scene)?, wanted);
+    let letters = scene.read("dead")?;
+    let [counted, unread] = letters.as_slice() else { anyhow::bail!("{} letters", letters.len()) };
+    assert_eq!((counted.error("headers-count")?, counted.error("headers-size")?), ("1001", "1001"));
+    assert!(unread.error("message")?.contains("more than 100,000"), "{unread:?}");
+    assert_eq!(unread.content.value.as_deref(), Some(ROW.as_bytes()));
     Ok(())
 }
 

@@ -15,6 +15,8 @@ use sandpiper::control::controller::{Change, PluginRequest};
 use sandpiper::control::fold;
 use sandpiper::feedback::classes::ClassLists;
 use sandpiper::feedback::message;
+use sandpiper::record::dead_letter::{DeadLetter, DeadLetterWriter, Form, Reason};
+use sandpiper::record::output::Outputs;
 use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, Pointer, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
 use sandpiper::replay::process::Request;
@@ -66,7 +68,8 @@ pub fn prediction(data: &[u8]) {
     }
 }
 
-/// A record of the dead letters' topic: a header a line, its value behind a colon, null where there is none.
+/// A record of the dead letters' topic: a header a line, its value behind a colon, null where there is none. And the same
+/// headers on an input record: whatever they are, its letter is no note, speaks for us alone, and gives them back.
 pub fn letter(data: &[u8]) {
     let header = |line: &[u8]| {
         let at = line.iter().position(|byte| *byte == b':');
@@ -74,10 +77,31 @@ pub fn letter(data: &[u8]) {
         (String::from_utf8_lossy(name).into_owned(), value.get(1..).map(<[u8]>::to_vec))
     };
     let headers: Headers = data.split(|byte| *byte == b'\n').map(header).collect();
-    match Found::read((0, 1), None, Some(data), &headers) {
-        Found::Letter(letter) => assert_eq!(headers.get(..letter.headers.len()), Some(letter.headers.as_slice())),
-        Found::Replayed(_) => {}
-        Found::Foreign(why) => assert!(!why.is_empty(), "without a reason"),
+    if let Found::Foreign(why) = Found::read((0, 1), None, Some(data), &headers) {
+        assert!(!why.is_empty(), "without a reason");
+    }
+    for (value, form) in [(None, Form::default()), (Some(data), Form::default()), (Some(data), Form::LEAST)] {
+        let mut builder = BatchBuilder::new(Topics::new(["in"]));
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: 7 };
+        builder.push(origin, None, Some(data), value, Some(Box::new(headers.clone())));
+        let mut outputs = Outputs::default();
+        let reason = Reason::of_host("input", "null-value", "why");
+        let writer = DeadLetterWriter { pipeline: "p".into(), instance: "i".into() };
+        let letter = DeadLetter { reason: &reason, id: None, revision: None, form, time: 9 };
+        writer.write(&mut outputs, &builder.finish(), 0, &letter);
+        let written = outputs.records.first().expect("a letter");
+        let bytes = |span| outputs.bytes(span);
+        let read = Found::read(
+            (0, 1),
+            written.key.map(bytes),
+            written.value.map(bytes),
+            written.headers.as_deref().expect("our headers"),
+        );
+        let Found::Letter(read) = read else { panic!("a letter reads as {read:?}") };
+        assert_eq!((read.facts.topic.as_str(), read.facts.offset, read.facts.reason.as_str()), ("in", 7, "null-value"));
+        if form == Form::default() {
+            assert_eq!((read.key.as_deref(), read.value.as_deref(), &read.headers), (Some(data), value, &headers));
+        }
     }
 }
 

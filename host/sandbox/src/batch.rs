@@ -7,6 +7,14 @@ pub use crate::wit::latest::RawBatch;
 /// A record's headers, in order; names may repeat and a value may be null.
 pub type Headers = Vec<(String, Option<Vec<u8>>)>;
 
+/// What a header takes besides its bytes: its place in the list, and two allocations.
+const HEADER: usize = 112;
+
+/// Bytes that headers take in memory.
+pub fn size_of_headers(headers: &Headers) -> usize {
+    headers.iter().map(|(name, value)| HEADER + name.len() + value.as_ref().map_or(0, Vec::len)).sum()
+}
+
 /// One of a loop's input topics, by its place in `Topics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicIndex(u16);
@@ -82,6 +90,17 @@ pub struct Row {
     pub null: bool,
     /// `None` where the record has no header: most have none, and then nothing is allocated.
     pub headers: Option<Box<Headers>>,
+    /// Its headers are above a bound: they were not copied, and the record reaches no stage.
+    pub excess: Option<Excess>,
+}
+
+/// Headers that a record came with, and that are more than may be kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Excess {
+    /// By their number and the bytes of their names and values.
+    Headers { count: usize, bytes: usize },
+    /// librdkafka did not read them: there are more than 100,000, or they are malformed.
+    Unread,
 }
 
 /// The rows of a batch; shared with the plugin's store while a call runs, for its record-context.
@@ -91,9 +110,22 @@ pub struct Rows {
     pub topics: Topics,
     rows: Vec<Row>,
     keys: Vec<u8>,
+    /// Bytes of all headers, and what each takes besides.
+    header_bytes: usize,
+    any_excess: bool,
 }
 
 impl Rows {
+    /// Bytes of all keys.
+    pub fn key_bytes(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether the headers of any row are above a bound.
+    pub fn any_excess(&self) -> bool {
+        self.any_excess
+    }
+
     pub fn get(&self, row: usize) -> Option<&Row> {
         self.rows.get(row)
     }
@@ -148,6 +180,9 @@ impl Batch {
         for index in rows {
             if let Some(row) = self.rows.get(index) {
                 builder.push(row.origin, row.timestamp, self.rows.key(row), self.value(index), row.headers.clone());
+                if let Some(excess) = row.excess {
+                    builder.exceeds(excess);
+                }
             }
         }
         builder.finish()
@@ -164,7 +199,7 @@ impl BatchBuilder {
     pub fn new(topics: Topics) -> Self {
         Self {
             raw: RawBatch { payload: Vec::new(), offsets: vec![0] },
-            rows: Rows { topics, rows: Vec::new(), keys: Vec::new() },
+            rows: Rows { topics, rows: Vec::new(), keys: Vec::new(), header_bytes: 0, any_excess: false },
         }
     }
 
@@ -173,7 +208,13 @@ impl BatchBuilder {
         offsets.push(0);
         Self {
             raw: RawBatch { payload: Vec::with_capacity(bytes), offsets },
-            rows: Rows { topics, rows: Vec::with_capacity(records), keys: Vec::with_capacity(records * 16) },
+            rows: Rows {
+                topics,
+                rows: Vec::with_capacity(records),
+                keys: Vec::with_capacity(records * 16),
+                header_bytes: 0,
+                any_excess: false,
+            },
         }
     }
 
@@ -192,7 +233,16 @@ impl BatchBuilder {
         });
         self.raw.payload.extend_from_slice(value.unwrap_or_default());
         self.raw.offsets.push(self.raw.payload.len() as u32);
-        self.rows.rows.push(Row { origin, timestamp, key, null: value.is_none(), headers });
+        self.rows.header_bytes += headers.as_deref().map_or(0, size_of_headers);
+        self.rows.rows.push(Row { origin, timestamp, key, null: value.is_none(), headers, excess: None });
+    }
+
+    /// The headers of the row that was pushed last are above a bound.
+    pub fn exceeds(&mut self, excess: Excess) {
+        if let Some(row) = self.rows.rows.last_mut() {
+            row.excess = Some(excess);
+            self.rows.any_excess = true;
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -203,9 +253,9 @@ impl BatchBuilder {
         self.rows.rows.is_empty()
     }
 
-    /// Bytes of values so far.
-    pub fn bytes(&self) -> usize {
-        self.raw.payload.len()
+    /// Bytes of values, keys and headers so far, and what each header takes besides.
+    pub fn size(&self) -> usize {
+        self.raw.payload.len() + self.rows.keys.len() + self.rows.header_bytes
     }
 
     pub fn finish(self) -> Batch {

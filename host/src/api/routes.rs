@@ -20,7 +20,7 @@ use super::audit::CameOf;
 use super::bodies::{self, Asked, pipeline};
 use super::metrics;
 use super::refusal::Refusal;
-use super::status::Status;
+use super::status::{PipelineStatus, Status};
 use super::uploads::Uploads;
 use crate::control::command::{By, Outcome};
 use crate::control::controller::{Answered, Change, Controller};
@@ -63,7 +63,7 @@ async fn status(State(daemon): Shared) -> Json<Status> {
 
 /// Alive: no running worker is stuck.
 async fn livez(State(daemon): Shared, Extension(may_look): Extension<MayLook>) -> Response {
-    let stuck = |pipeline: &crate::api::status::PipelineStatus| {
+    let stuck = |pipeline: &PipelineStatus| {
         let stuck = (pipeline.workers.iter())
             .find(|worker| worker.state == WorkerState::Running && worker.silent_ms > STUCK_MS);
         stuck.map(|worker| {
@@ -84,23 +84,7 @@ async fn readyz(State(daemon): Shared, Extension(may_look): Extension<MayLook>) 
     if !daemon.is_started() {
         reasons.push("the daemon starts: plugins are compiled and opened".to_owned());
     }
-    for pipeline in Status::of(&daemon).pipelines {
-        if let Some(paused) = &pipeline.paused {
-            reasons.push(format!("pipeline {} is paused: {}", pipeline.name, paused.pause.why));
-        } else if pipeline.state != WorkerState::Running {
-            let why = pipeline.last_error.unwrap_or_else(|| "connecting".into());
-            reasons.push(format!("pipeline {} is not running: {why}", pipeline.name));
-        } else if let Some(revision) = pipeline.revision
-            && let Some(worker) = pipeline.workers.iter().find(|worker| worker.revision < Some(revision))
-        {
-            reasons.push(format!(
-                "pipeline {}, worker {} has yet to take revision {revision}",
-                pipeline.name, worker.slot
-            ));
-        } else if let Some(restoring) = pipeline.restoring() {
-            reasons.push(format!("pipeline {} restores what it remembers of {restoring}", pipeline.name));
-        }
-    }
+    reasons.extend(Status::of(&daemon).pipelines.iter().filter_map(PipelineStatus::not_ready));
     health(may_look, reasons)
 }
 

@@ -105,7 +105,7 @@ mod tests {
         let label = release.label();
         let releases = Releases { parse: Some(release), ..Releases::default() };
         let by = Some(By { who: "admin".into(), from: "127.0.0.1".into() });
-        let deployment = Line::Deployment(Deployment {
+        let deployment = Line::Deployment(Box::new(Deployment {
             revision: Revision::new(3).unwrap(),
             releases,
             reason: "trained on May".into(),
@@ -113,7 +113,7 @@ mod tests {
             at: 1_777_635_296_000,
             on_probation: false,
             failed: None,
-        });
+        }));
         let call = Call { call: CallKind::Pause, by, reason: "lunch".into(), at: 1_777_635_297_000 };
         let text = render(serde_json::to_value([deployment, Line::Call(call)]).unwrap()).unwrap();
         let lines: Vec<String> =

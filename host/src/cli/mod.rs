@@ -1,7 +1,7 @@
 //! The command line: arguments as typed, resolved once, run. How an error is printed and which exit code it has is decided
 //! here and nowhere else.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong.
+//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong, 3 `run` ended because every loop failed.
 
 mod check;
 mod client;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -20,11 +21,23 @@ use crate::config::plan::Plan;
 use crate::daemon::{Daemon, Options};
 use sandpiper_sandbox::stock;
 
+/// The exit code when every loop has stopped for a reason that only a person can mend: whatever supervises the process sees
+/// it, and need not start it anew at once.
+const ALL_FAILED: u8 = 3;
+/// Between two looks at whether anything runs.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// Every loop has stopped for a reason that only a person can mend; the log says which.
+#[derive(Debug, thiserror::Error)]
+#[error("every loop has failed")]
+struct AllFailed;
+
 /// Run pipelines until SIGTERM, SIGHUP or Ctrl-C.
 #[derive(Args)]
 #[command(after_help = "Example:\n  sandpiper run data/iris.toml\n  sandpiper run data/iris.toml --dev\n  \
     sandpiper run data/iris.toml --admin https://0.0.0.0:8642 --admin-cert cert.pem --admin-key key.pem\n\n\
-    On SIGTERM, SIGHUP or Ctrl-C each worker finishes its transaction and leaves its group; the exit code is then 0.")]
+    On SIGTERM, SIGHUP or Ctrl-C each worker finishes its transaction and leaves its group; the exit code is then 0.\n\
+    It is 3 when every loop has stopped for a reason that only a person can mend.")]
 pub struct Run {
     /// Pipeline files.
     #[arg(required = true, value_name = "FILE")]
@@ -32,6 +45,9 @@ pub struct Run {
     /// Deploy anew whenever a plugin or model file of the pipelines changes.
     #[arg(long)]
     dev: bool,
+    /// Keep answering on the admin API when every loop has failed, instead of ending with exit code 3.
+    #[arg(long)]
+    stay: bool,
     /// This daemon's name in transactional ids; kept in the state directory by default.
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
@@ -58,7 +74,9 @@ impl Run {
         let ended = runtime.block_on(self.serve(plans, address, acceptor, global));
         // What is still compiled or looked for is for nobody any more, and is not waited for.
         runtime.shutdown_background();
-        ended.map_err(Failure::Failed)
+        ended.map_err(
+            |error| if error.is::<AllFailed>() { Failure::Reported(ALL_FAILED) } else { Failure::Failed(error) },
+        )
     }
 
     async fn serve(
@@ -81,7 +99,7 @@ impl Run {
         let serving = tokio::spawn(server::serve(listener, routes::router(daemon.clone(), access), async {
             let _ = stopped.await;
         }));
-        let ended = until_told(daemon.clone(), signals, self.dev).await;
+        let ended = until_told(daemon.clone(), signals, self.dev, self.stay).await;
         spawn_blocking(move || daemon.stop()).await?;
         let _ = stop.send(());
         serving.await?;
@@ -93,7 +111,8 @@ impl Run {
 }
 
 /// Starts the pipelines, and waits until the process is told to end: that is heard while they are compiled, too.
-async fn until_told(daemon: Arc<Daemon>, signals: Signals, dev: bool) -> Result<()> {
+async fn until_told(daemon: Arc<Daemon>, signals: Signals, dev: bool, stay: bool) -> Result<()> {
+    let looked_at = daemon.clone();
     let starting = daemon.clone();
     let start = async {
         spawn_blocking(move || starting.start()).await??;
@@ -104,10 +123,21 @@ async fn until_told(daemon: Arc<Daemon>, signals: Signals, dev: bool) -> Result<
     };
     tokio::select! {
         failed = start => failed,
+        () = failed(&looked_at), if !stay => {
+            tracing::error!("nothing runs any more, and only a person can help: the process ends");
+            Err(AllFailed.into())
+        }
         signal = signals.next() => {
             tracing::info!("{signal}: finishing transactions");
             Ok(())
         }
+    }
+}
+
+/// Waits until nothing runs any more because it failed.
+async fn failed(daemon: &Daemon) {
+    while !daemon.has_failed() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 

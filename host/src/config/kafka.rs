@@ -51,7 +51,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["delivery.report.only.error", "produce.offset.report", "enabled_events"], "the producer's reports are read by Sandpiper itself"),
     (&["partitioner", "msg_order_cmp", "sticky.partitioning.linger.ms"], "set [output] partition: \"input\", or \"key\" (murmur2, as Java's clients do)"),
     (&["queued.max.messages.kbytes"], "it is part of a worker's memory: set [limits] fetch_queue"),
-    (&["queued.min.messages"], "the fetch queue is limited by bytes: set [limits] fetch_queue"),
+    (&["queued.min.messages"], "set [limits] fetch_records"),
     (&["queue.buffering.max.kbytes"], "it is part of a worker's memory: set [limits] producer_queue"),
     (&["queue.buffering.max.messages"], "the producer's queue is limited by bytes: set [limits] producer_queue"),
     (&["allow.auto.create.topics", "auto.create.topics.enable"],

@@ -12,6 +12,8 @@ use super::{delivery, feedback};
 
 /// librdkafka's own maximum for a queue is 2,097,151 KiB.
 const LARGEST_QUEUE: usize = 2047 * MIB;
+/// librdkafka counts the bytes of values only, and keeps some 300 more beside each record: small ones are limited by number.
+const SMALL_RECORD: usize = 128;
 /// Instances of each plugin while a swap is staged: of the release that runs and of the one that is to replace it.
 const INSTANCES: usize = 2;
 
@@ -30,7 +32,12 @@ pub(super) fn read(
     );
     let batch_records = section.count("batch_records", 1024, 1..=1024);
     let batch_bytes = section.size("batch_bytes", 4 * MIB, KIB..=4 * MIB);
+    let max_key = section.size("max_key", MIB, KIB..=GIB);
+    let max_headers = section.count("max_headers", 1_000, 0..=100_000);
+    let max_header_bytes = section.size("max_header_bytes", MIB, KIB..=GIB);
     let fetch_queue = section.size("fetch_queue", 4 * MIB, 64 * KIB..=LARGEST_QUEUE);
+    let small = fetch_queue.as_ref().map_or(0, |queue| queue.value / SMALL_RECORD);
+    let fetch_records = section.count("fetch_records", small.max(1), 1..=10_000_000);
     let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
     let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
     section.finish();
@@ -72,7 +79,11 @@ pub(super) fn read(
         deadline: deadline?.value,
         batch_records: batch_records?.value,
         batch_bytes: batch_bytes?.value,
+        max_key: max_key?.value,
+        max_headers: max_headers?.value,
+        max_header_bytes: max_header_bytes?.value,
         fetch_queue: fetch_queue?.value,
+        fetch_records: fetch_records?.value,
         producer_queue: producer_queue?.value,
         worker_memory: worker_memory?.value,
     })

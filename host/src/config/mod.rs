@@ -10,6 +10,7 @@ mod file;
 mod input;
 mod kafka;
 mod limits;
+pub mod memory;
 mod mistake;
 mod name;
 mod output;

@@ -211,10 +211,17 @@ pub struct Limits {
     pub deadline: Duration,
     /// Records in one plugin call, at most 1,024.
     pub batch_records: usize,
-    /// Payload in one plugin call, bytes, at most 4 MiB.
+    /// Values, keys and headers in one plugin call, bytes, at most 4 MiB.
     pub batch_bytes: usize,
+    /// Bytes of the largest key.
+    pub max_key: usize,
+    /// How many headers a record may have, and of how many bytes together.
+    pub max_headers: usize,
+    pub max_header_bytes: usize,
     /// librdkafka's fetch queue, bytes per worker.
     pub fetch_queue: usize,
+    /// Records in it.
+    pub fetch_records: usize,
     /// librdkafka's producer queue, bytes per worker.
     pub producer_queue: usize,
     /// All of a worker's memory: the queues, a transaction's bytes and its plugins' instances must fit. Bytes.

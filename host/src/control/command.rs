@@ -72,6 +72,10 @@ pub enum Action {
     Passed { revision: Revision },
     /// A worker has paused the pipeline.
     Paused { pause: Pause },
+    /// A worker: the group runs the same releases under that number, which is higher than ours.
+    Adopt { revision: Revision, releases: Digest },
+    /// A worker: the group has committed by that revision, which ran something else, and none of its members runs it.
+    Outrun { revision: Revision },
     /// A worker runs that revision now; none while it is connecting, recovering or held.
     Runs { worker: usize, revision: Option<Revision> },
     /// The runner: what that command wants deployed is opened for every worker.

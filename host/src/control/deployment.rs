@@ -71,7 +71,7 @@ impl Releases {
 /// What a pipeline runs from one moment on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Grows by one with each deployment of this pipeline; the first is 1.
+    /// Grows with each deployment of this pipeline, by one unless the group is further; the first is 1.
     pub revision: Revision,
     pub releases: Releases,
     /// Why, in somebody's words.

@@ -105,6 +105,8 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
         Action::Failed { revision, why } => fold.failed(*revision, why),
         Action::Passed { revision } => fold.passed(*revision),
         Action::Paused { pause } => fold.hold(pause.clone(), command.id),
+        Action::Adopt { revision, releases } => fold.adopt(*revision, *releases),
+        Action::Outrun { revision } => fold.outrun(*revision),
         Action::Runs { worker, revision } => fold.runs(*worker, *revision),
         Action::Staged { of } => fold.staged(*of),
         Action::Unfit { of, why } => fold.unfit(*of, why),
@@ -307,6 +309,38 @@ impl Fold {
             current.on_probation = false;
         }
         self.done(Outcome::Noted);
+    }
+
+    /// The daemon came to the group late, or lost its state: what it runs has another number there.
+    fn adopt(&mut self, revision: Revision, releases: sandpiper_sandbox::Digest) {
+        match self.next.history.current().cloned() {
+            Some(current) if current.releases.digest() == releases && current.revision < revision => {
+                self.renumber(current, revision, format!("the group runs this as revision {revision}"));
+            }
+            _ => self.done(Outcome::Noted),
+        }
+    }
+
+    /// Nobody could take a partition from this daemon without waiting: it goes above what was committed.
+    fn outrun(&mut self, outrun: Revision) {
+        match self.next.history.current().cloned() {
+            Some(current) if current.revision <= outrun => {
+                let reason = format!("the group ran something else as revision {outrun}, and none of its members does");
+                self.renumber(current, outrun.next(), reason);
+            }
+            _ => self.done(Outcome::Noted),
+        }
+    }
+
+    /// Has what is current staged once more under a higher number, unless something of that number is on its way: every worker
+    /// reports the same.
+    fn renumber(&mut self, current: Deployment, revision: Revision, reason: String) {
+        if self.next.staging.values().any(|staging| staging.deployment.revision >= revision) {
+            return self.done(Outcome::Noted);
+        }
+        let against = Some(current.revision);
+        let deployment = Deployment { revision, reason, at: self.now, ..current };
+        self.stage(Staging { deployment, against, applies: None, replaces: None });
     }
 
     fn runs(&mut self, worker: usize, revision: Option<Revision>) {

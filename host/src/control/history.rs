@@ -45,7 +45,7 @@ impl CallKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Line {
-    Deployment(Deployment),
+    Deployment(Box<Deployment>),
     Call(Call),
 }
 
@@ -100,7 +100,7 @@ impl History {
         let mut lines = Vec::new();
         for deployment in &self.deployments {
             lines.extend(std::iter::from_fn(|| calls.next_if(|call| call.at < deployment.at)).map(Line::Call));
-            lines.push(Line::Deployment(deployment.clone()));
+            lines.push(Line::Deployment(Box::new(deployment.clone())));
         }
         lines.extend(calls.map(Line::Call));
         lines

@@ -83,6 +83,8 @@ impl<P> Inbox<P> {
             },
             WorkerEvent::Passed { revision } => Action::Passed { revision },
             WorkerEvent::Paused(pause) => Action::Paused { pause },
+            WorkerEvent::Adopt { revision, releases } => Action::Adopt { revision, releases },
+            WorkerEvent::Outrun { revision } => Action::Outrun { revision },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
         };
         let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });

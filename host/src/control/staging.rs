@@ -119,6 +119,7 @@ impl Stager {
         let open = |_| {
             let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
             pipeline.probation = probation;
+            pipeline.releases = Some(deployment.releases.digest());
             Ok(pipeline)
         };
         (0..workers).map(open).collect()

@@ -43,6 +43,7 @@ pub fn spec(
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "feedback", 0),
+            exclusive: false,
             topics: Routes {
                 output: SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
                 dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
@@ -57,6 +58,7 @@ pub fn spec(
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

@@ -31,6 +31,7 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "main", handles.worker),
+            exclusive: false,
             topics: sink_topics(plan),
             inputs: topics,
             group: plan.input.group.clone(),
@@ -40,6 +41,7 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
         plan: plan.clone(),
         process,
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

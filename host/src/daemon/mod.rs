@@ -171,17 +171,16 @@ impl Daemon {
     fn start_replay(&self, running: &RunningPipeline, request: &Request) -> Result<Progress> {
         let mut plan = Plan::clone(&running.controller.plan);
         let mut pipeline = running.controller.open()?;
-        let mut kept = Vec::new();
-        let selected = replay::select(&plan, request, |letter| {
-            if request.dry_run {
-                kept.push(letter);
-            }
-        })?;
-        let mut progress = selected.progress;
+        let stop = self.supervisor.stop_of_one();
+        let told = |progress: &Progress| {
+            running.replay.change(|shared| *shared = Progress { running: true, ..progress.clone() });
+            !stop.is_set()
+        };
         if request.dry_run {
-            replay::rehearse(&mut pipeline, &kept, &mut progress);
-            return Ok(progress);
+            return replay::rehearse(&mut pipeline, &plan, request, told);
         }
+        let selected = replay::select(&plan, request, told, |_, _| {})?;
+        let mut progress = selected.progress;
         if progress.selected == 0 {
             return Ok(progress);
         }
@@ -191,8 +190,9 @@ impl Daemon {
         if let Some(rate) = request.rate {
             plan.limits.batch_records = plan.limits.batch_records.min(rate.div_ceil(2).max(1) as usize);
         }
-        let stop = self.supervisor.stop_of_one();
-        let process = Replay::new(pipeline, selected.letters, running.replay.clone(), stop.clone(), request.rate);
+        let shared = running.replay.clone();
+        let process =
+            Replay::new(pipeline, Arc::new(plan.clone()), selected.letters, shared, stop.clone(), request.rate);
         let handles = Handles {
             worker: 0,
             slot: Arc::new(Slot::new()?),
@@ -202,6 +202,11 @@ impl Daemon {
         };
         self.supervisor.start(replay_loop::spec(plan, &self.names, process, handles, running.replay.clone()))?;
         Ok(progress)
+    }
+
+    /// Whether a loop has failed for good and none runs any more: then this process is of no use until a person has helped.
+    pub fn has_failed(&self) -> bool {
+        self.is_started() && self.supervisor.has_failed()
     }
 
     /// Tells every loop to finish its transaction and to leave its group, and waits for it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
-use crate::config::plan::{Plan, Start};
+use crate::config::plan::{Guarantee, Plan, Start};
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings};
@@ -16,12 +16,17 @@ use crate::stream::worker::Handles;
 
 /// `plan` is the pipeline's, as the replay has changed it.
 pub fn spec(
-    plan: Plan,
+    mut plan: Plan,
     names: &ClientNames,
     process: Replay,
     handles: Handles<Replay>,
     progress: Shared,
 ) -> LoopSpec<Replay> {
+    // A letter carries headers of ours beside its record's, which may have ours before their names.
+    plan.limits.max_headers += 64;
+    plan.limits.max_header_bytes += (64 << 10) + 64 * plan.limits.max_headers;
+    // Whatever the pipeline promises: a letter and the note of it are written together, so that none is replayed twice.
+    plan.delivery.guarantee = Guarantee::ExactlyOnce;
     let group = format!("sandpiper.{}.replay.{}", plan.name, uuid::Uuid::new_v4());
     let mut topics = sink_topics(&plan);
     for topic in topics.iter_mut() {
@@ -41,7 +46,9 @@ pub fn spec(
         },
         sink: SinkSettings {
             properties: names.producer(&plan),
-            transactional_id: names.transactional_id(&plan, "replay", 0),
+            // One for all daemons: Kafka lets the last that asks go on.
+            transactional_id: Some(format!("{}.replay", plan.name)),
+            exclusive: true,
             topics,
             inputs,
             group,
@@ -52,6 +59,7 @@ pub fn spec(
         plan: Arc::new(plan),
         process,
         handles,
+        ends_when_denied: true,
         ended: Box::new(move |fault| {
             progress.change(|progress| {
                 progress.running = false;
@@ -68,7 +76,10 @@ pub fn hold(progress: Shared, stop: Stop) -> Hold {
     Hold::new(false, move |event| match event {
         WorkerEvent::Failed { why, .. } => end(&progress, &stop, why),
         WorkerEvent::Paused(pause) => end(&progress, &stop, pause.why),
-        WorkerEvent::Passed { .. } | WorkerEvent::Runs { .. } => {}
+        WorkerEvent::Passed { .. }
+        | WorkerEvent::Adopt { .. }
+        | WorkerEvent::Outrun { .. }
+        | WorkerEvent::Runs { .. } => {}
     })
 }
 

@@ -21,9 +21,9 @@ pub use join::{Bounds, Join, Kept, Kind};
 use crate::config::plan::Feedback as Plan;
 use crate::kafka::sink::PartitionCounts;
 use crate::pipeline::isolate::isolate;
-use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
+use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Form, Reason};
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, Pointer, RecordId, Route, Row, TopicIndex};
+use crate::record::{Batch, Origin, Pointer, RecordId, Route, Row, TopicIndex};
 use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
@@ -245,7 +245,7 @@ impl Feedback {
     }
 
     /// Has the scorer look at what was joined in one batch, by list of classes.
-    fn score(&mut self, batch: &Batch, joined: &[(usize, Joined)], now: i64, outputs: &mut Outputs) {
+    fn score(&mut self, batch: &Batch, joined: &[(usize, Joined)], forced: &Forced, now: i64, outputs: &mut Outputs) {
         let mut rest = joined;
         while let Some((_, first)) = rest.first() {
             let same =
@@ -276,7 +276,8 @@ impl Feedback {
                     release: Some(self.settings.release.clone()),
                 };
                 let (id, revision) = (Some(&*joined.prediction.id), Some(joined.prediction.revision));
-                let letter = DeadLetter { reason: &reason, id, revision, with_value: true, time: now };
+                let form = batch.rows.get(*row).map(|facts| form_of(forced, facts.origin)).unwrap_or_default();
+                let letter = DeadLetter { reason: &reason, id, revision, form, time: now };
                 self.settings.dead_letters.write(outputs, batch, *row, &letter);
             }
         }
@@ -306,6 +307,10 @@ impl Feedback {
         outputs.counts.emitted += 1;
         outputs.counts.records += 1;
     }
+}
+
+fn form_of(forced: &Forced, origin: Origin) -> Form {
+    forced.get(&origin).map(|refusal| refusal.form).unwrap_or_default()
 }
 
 impl Process for Feedback {
@@ -341,24 +346,27 @@ impl Process for Feedback {
         outputs.clear();
         let mut joined = Vec::new();
         for (row, facts) in batch.rows.iter().enumerate() {
-            let (arrived, with_value) = match forced.get(&facts.origin) {
-                Some(refusal) => (
-                    Err(Box::new(Reason::of_host("output", "refused-by-broker", &refusal.message))),
-                    refusal.with_value,
-                ),
-                None => (self.arrive(batch, row, now), true),
+            let refused = forced.get(&facts.origin).and_then(|refusal| refusal.output.as_ref());
+            let arrived = match (refused, facts.excess) {
+                (Some(message), _) => Err(Box::new(Reason::of_host("output", "refused-by-broker", message))),
+                (None, Some(_)) => {
+                    let message = "it has more headers than [limits] allows: they are left out";
+                    Err(Box::new(Reason::of_host("feedback", "too-many-headers", message)))
+                }
+                (None, None) => self.arrive(batch, row, now),
             };
             match arrived {
                 Ok(Some(pair)) => joined.push((row, pair)),
                 Ok(None) => {}
                 Err(reason) => {
-                    let letter = DeadLetter { reason: &reason, id: None, revision: None, with_value, time: now };
+                    let form = form_of(forced, facts.origin);
+                    let letter = DeadLetter { reason: &reason, id: None, revision: None, form, time: now };
                     self.settings.dead_letters.write(outputs, batch, row, &letter);
                 }
             }
         }
         outputs.kept = self.joins.values_mut().map(Join::take_staged).sum();
-        self.score(batch, &joined, now, outputs);
+        self.score(batch, &joined, forced, now, outputs);
         if !outputs.records.is_sorted_by_key(|output| output.origin) {
             outputs.records.sort_by_key(|output| output.origin);
         }

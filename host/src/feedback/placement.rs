@@ -4,6 +4,8 @@ use crate::kafka::partitioner::Partitioner;
 
 /// Fewer keys may fit by chance.
 const FEW: u64 = 20;
+/// At so many all counts are halved: a producer that was mended is seen to be.
+const MANY: u64 = 10_000;
 
 /// What the keys of one topic tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -18,6 +20,10 @@ impl Placement {
     pub fn add(&mut self, key: &[u8], partition: i32, partitions: i32) {
         if key.is_empty() || partitions < 2 {
             return;
+        }
+        if self.keys >= MANY {
+            self.keys /= 2;
+            self.fit = self.fit.map(|fit| fit / 2);
         }
         self.keys += 1;
         for (fit, partitioner) in self.fit.iter_mut().zip(Partitioner::ALL) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::pipeline::fakes::revision;
 use crate::record::output::Span;
-use crate::record::{BatchBuilder, Origin, Topics};
+use crate::record::{BatchBuilder, Topics};
 use crate::stream::process::Refusal;
 use crate::stream::state::{Empty, Progress};
 use join::{Entry, Met, Prediction};
@@ -374,11 +374,12 @@ fn a_forced_record_is_a_dead_letter_and_touches_no_join() {
     process(&mut feedback, read().prediction("a", "cat", 7));
     let batch = read().label("a", "cat").batch();
     let origin = Origin { topic: LABELS, partition: 0, offset: 0 };
-    for with_value in [true, false] {
-        let forced = Forced::from([(origin, Refusal { message: "too large".into(), with_value })]);
+    for form in [Form::default(), Form::LEAST] {
+        let forced = Forced::from([(origin, Refusal { output: Some("too large".into()), form })]);
         let outputs = run(&mut feedback, &batch, &forced);
         assert_eq!(letters(&outputs), [(0, "refused-by-broker".to_owned())]);
-        assert_eq!((outputs.records[0].value.is_some(), outputs.records[0].last_resort), (with_value, !with_value));
+        let least = form == Form::LEAST;
+        assert_eq!((outputs.records[0].value.is_some(), outputs.records[0].last_resort), (!least, least));
     }
     assert_eq!(scores(&run(&mut feedback, &batch, &Forced::new())).len(), 1, "the prediction still waits");
 }

@@ -10,13 +10,15 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::offset_committer::{OffsetCommitter, Offsets};
-use super::raw::{CallError, Client, Kind, Queue, QueueEvent, describe, is_configuration, millis_until, outcome};
+use super::raw::{
+    CallError, Client, Kind, Queue, QueueEvent, describe, fault, is_configuration, millis_until, outcome,
+};
 use super::retransmits::{Link, Retransmits};
 use super::topics;
 use crate::config::plan::Properties;
-use crate::record::output::Output;
+use crate::record::output::{Output, Outputs};
 use crate::record::{Origin, Routes, Topics};
-use crate::stream::fault::{Fault, Refused};
+use crate::stream::fault::{Fault, Objection, Refused, Written};
 
 /// Time for `init_transactions`: an old transaction of the same id may have to be aborted first.
 const INIT: Duration = Duration::from_secs(10);
@@ -46,6 +48,8 @@ pub struct SinkSettings {
     pub properties: Properties,
     /// `None` is at-least-once.
     pub transactional_id: Option<String>,
+    /// The id is of one piece of work, whoever does it: who is in doubt about a transaction, or sees the id taken over, ends.
+    pub exclusive: bool,
     pub topics: Routes<SinkTopic>,
     /// The loop's input topics, whose partition counts an output's must equal.
     pub inputs: Topics,
@@ -82,14 +86,17 @@ pub(super) struct Producer {
 #[derive(Clone, Copy)]
 pub(super) struct Sent {
     pub(super) origin: Origin,
-    pub(super) last_resort: bool,
+    pub(super) what: Written,
+    /// Bytes of a batch that holds it alone, at most.
+    pub(super) size: usize,
     /// It has a time of its own; else it was given this machine's.
     pub(super) dated: bool,
 }
 
-impl From<&Output> for Sent {
-    fn from(output: &Output) -> Self {
-        Self { origin: output.origin, last_resort: output.last_resort, dated: output.timestamp.is_some() }
+impl Sent {
+    pub(super) fn new(outputs: &Outputs, output: &Output) -> Self {
+        let (origin, dated) = (output.origin, output.timestamp.is_some());
+        Self { origin, what: output.into(), size: outputs.written_size(output), dated }
     }
 }
 
@@ -136,8 +143,7 @@ impl Producer {
                 .map_err(|_| Fault::Configuration(format!("topic {:?} holds a NUL byte", topic.name)))?;
             // SAFETY: client and name are alive.
             let handle = unsafe { rd::rd_kafka_topic_new(client.ptr(), name.as_ptr(), ptr::null_mut()) };
-            let limits =
-                limits.get(&topic.name).copied().unwrap_or(topics::Limits { max_bytes: usize::MAX, compacted: false });
+            let limits = limits.get(&topic.name).copied().unwrap_or(topics::Limits::UNKNOWN);
             Ok(Topic { target: topic.clone(), handle, partitions: 0, limits })
         })?;
         let link = Arc::new(Link { client, retransmits });
@@ -198,14 +204,14 @@ impl Producer {
 
     /// Looks at failed deliveries and errors; the first that matters is the transaction's.
     pub(super) fn serve(&self, sent: &[Sent]) -> Result<(), Fault> {
-        let mut fault = Ok(());
+        let mut result = Ok(());
         while let Some(event) = self.queue.poll(Duration::ZERO) {
-            fault = both(
-                fault,
+            result = both(
+                result,
                 match event.kind() {
                     rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
                     rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => {
-                        Err(Fault::Configuration(event.message()))
+                        Err(fault(event.error(), event.message()))
                     }
                     rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => {
                         Err(Fault::Unknown(event.message()))
@@ -214,7 +220,7 @@ impl Producer {
                 },
             );
         }
-        fault
+        result
     }
 
     /// Waits until everything is acknowledged.
@@ -249,7 +255,9 @@ pub(super) fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Resul
             Err(Fault::Refused(all))
         }
         (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
-        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
+        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Denied(_) | Fault::Configuration(_)))) => {
+            Err(fault)
+        }
         (first, _) => first,
     }
 }
@@ -273,15 +281,6 @@ fn reports(event: &QueueEvent, sent: &[Sent]) -> Result<(), Fault> {
 
 /// What a delivery's error means for its transaction.
 pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Fault {
-    let for_this_record = [
-        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
-        Code::RD_KAFKA_RESP_ERR_INVALID_RECORD,
-        Code::RD_KAFKA_RESP_ERR_INVALID_MSG,
-        Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE,
-        Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
-        Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
-        Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
-    ];
     let message = describe(code);
     match sent {
         Some(Sent { dated: false, .. }) if code == Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP => {
@@ -290,11 +289,26 @@ pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Faul
                  message.timestamp.after.max.ms or message.timestamp.before.max.ms: set the clock"
             ))
         }
-        Some(Sent { origin, last_resort, .. }) if for_this_record.contains(&code) => {
-            Fault::Refused(vec![Refused { origin, message, last_resort }])
+        Some(Sent { origin, what, size, .. }) if let Some(objection) = objection(code, size) => {
+            Fault::Refused(vec![Refused { origin, message, what, objection }])
         }
-        _ if is_configuration(code) => Fault::Configuration(message),
+        _ if is_configuration(code) => fault(code, message),
         _ => Fault::Abortable(format!("an output was not delivered: {message}")),
+    }
+}
+
+/// What a delivery's error has against a record of that size; `None` where it is not the record's.
+fn objection(code: rd::rd_kafka_resp_err_t, size: usize) -> Option<Objection> {
+    match code {
+        // How much the broker takes it does not say.
+        Code::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE
+        | Code::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
+        | Code::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE => Some(Objection::Size { fits: size / 2 }),
+        Code::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP => Some(Objection::Time),
+        Code::RD_KAFKA_RESP_ERR_INVALID_RECORD
+        | Code::RD_KAFKA_RESP_ERR_INVALID_MSG
+        | Code::RD_KAFKA_RESP_ERR_POLICY_VIOLATION => Some(Objection::Unnamed),
+        _ => None,
     }
 }
 
@@ -304,7 +318,8 @@ mod tests {
     use crate::record::TopicIndex;
 
     fn sent(dated: bool) -> Option<Sent> {
-        Some(Sent { origin: Origin { topic: TopicIndex::FIRST, partition: 1, offset: 2 }, last_resort: false, dated })
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 1, offset: 2 };
+        Some(Sent { origin, what: Written::Letter, size: 1_000, dated })
     }
 
     #[test]
@@ -321,6 +336,6 @@ mod tests {
         let other = || Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, sent(true)));
         assert!(matches!(both(other(), one()), Err(Fault::Refused(_))));
         let gone = Err(refused(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, sent(true)));
-        assert!(matches!(both(one(), gone), Err(Fault::Configuration(_))));
+        assert!(matches!(both(one(), gone), Err(Fault::Denied(_))));
     }
 }

@@ -14,9 +14,6 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
 /// transaction's time; librdkafka's own default is a minute.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Bytes below which a record's own size is not what it costs to keep.
-const SMALL_RECORD: usize = 128;
-
 /// How partitions are shared out in a group.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Assignor {
@@ -46,8 +43,7 @@ pub fn consumer(plan: &Plan, group: &str, assignor: Assignor) -> Properties {
     );
     set("max.poll.interval.ms", poll.as_millis().to_string());
     set("queued.max.messages.kbytes", (plan.limits.fetch_queue / 1024).max(1).to_string());
-    // librdkafka counts a record's bytes only, and keeps some 300 more beside each: small records are limited by number.
-    set("queued.min.messages", (plan.limits.fetch_queue / SMALL_RECORD).max(1).to_string());
+    set("queued.min.messages", plan.limits.fetch_records.to_string());
     // The queue's limits are looked at before a fetch: what one may bring comes on top of them.
     let record = properties.0.get("message.max.bytes").and_then(|size| size.parse().ok()).unwrap_or(1_000_000);
     let fetch = (plan.limits.fetch_queue / 4).max(record);

@@ -18,11 +18,15 @@ use rdkafka::bindings as rd;
 
 use position::Positions;
 
-use super::raw::{Client, Code, Kind, List, MessageRef, Queue, QueueEvent, describe, is_configuration, is_missing};
+use super::raw::{
+    Client, Code, HeaderLimits, Kind, List, MessageRef, Queue, QueueEvent, describe, is_configuration, is_missing,
+};
 use crate::config::plan::Properties;
 use crate::record::Headers;
 use crate::stream::fault::Fault;
 
+/// Bytes of one fetch, unless the user says otherwise; not less than a record that a topic takes by default.
+const FETCH: usize = 2 << 20;
 /// Between two attempts to open.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -64,7 +68,7 @@ impl Record {
             timestamp: message.timestamp(),
             key: message.key().map(<[u8]>::to_vec),
             value: message.value().map(<[u8]>::to_vec),
-            headers: message.headers().map(|headers| *headers).unwrap_or_default(),
+            headers: message.headers(HeaderLimits::NONE).ok().flatten().map(|headers| *headers).unwrap_or_default(),
         }
     }
 }
@@ -238,9 +242,14 @@ fn for_reading(properties: &Properties) -> Properties {
         // Where the offset that is read next was deleted, the oldest that is left comes next.
         ("auto.offset.reset", "earliest"),
         ("enable.partition.eof", "true"),
+        // Of ours: librdkafka's own is 64 MiB, whatever is read.
+        ("queued.max.messages.kbytes", "8192"),
+        ("queued.min.messages", "4096"),
+        ("fetch.queue.backoff.ms", "5"),
     ] {
         properties.0.insert(name.into(), value.into());
     }
+    properties.0.entry("fetch.max.bytes".into()).or_insert_with(|| FETCH.to_string());
     properties
 }
 

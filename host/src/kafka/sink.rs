@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::members;
+use super::members::{self, Holders};
 use super::offset_committer::Offsets;
 pub use super::producer::{PartitionCounts, Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
@@ -23,7 +23,8 @@ use crate::stream::fault::Fault;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, TopicPartition};
 
-/// Fenced again within this time, without a timeout of our own, means two holders of one id.
+/// Fenced again within this time: the members of the group tell whether somebody else holds the id. Where nobody does, the
+/// broker took it from a producer that stood still for longer than a transaction may.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 /// The broker ends a transaction for some milliseconds after it has answered. A partition that the next one adds
 /// meanwhile is refused, and librdkafka asks again only 20 ms later: so outputs rest here that long, or until this many
@@ -32,6 +33,10 @@ const REST: Duration = Duration::from_millis(4);
 const RESTING: usize = 4;
 /// An abort waits that long, then failed deliveries are taken and it goes on.
 const ABORT: Duration = Duration::from_millis(100);
+
+/// Why an exclusive sink ends.
+const TAKEN_OVER: &str = "its transactional id was taken over, as by the same command on another daemon, or the outcome of a \
+    transaction is unknown; ask again: what was committed is not done twice";
 
 pub struct KafkaSink {
     /// `None` only while a recovery that failed waits to be tried again.
@@ -48,6 +53,8 @@ pub struct KafkaSink {
     resting: Vec<Outputs>,
     spare: Vec<Outputs>,
     fenced: Option<Instant>,
+    /// A producer was made before.
+    connected: bool,
 }
 
 impl KafkaSink {
@@ -73,6 +80,7 @@ impl KafkaSink {
             resting: Vec::new(),
             spare: Vec::new(),
             fenced: None,
+            connected: false,
         }
     }
 
@@ -116,16 +124,31 @@ impl KafkaSink {
     }
 
     fn note_fencing(&mut self, message: String) -> Fault {
+        if self.settings.exclusive {
+            return Fault::Configuration(TAKEN_OVER.into());
+        }
         let id = self.settings.transactional_id.clone().unwrap_or_default();
         let before = self.fenced.replace(Instant::now());
-        if before.is_some_and(|before| before.elapsed() < FENCED_TWICE) {
-            let holders = members::holders(&self.settings.properties, &self.settings.group);
-            return Fault::Configuration(format!(
-                "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
-                 instance id: {holders}; give each its own with --instance or its own state directory with --state"
-            ));
+        let taken = Fault::Unknown(format!("the transactional id {id} was taken over: {message}"));
+        if before.is_none_or(|before| before.elapsed() >= FENCED_TWICE) {
+            return taken;
         }
-        Fault::Unknown(format!("the transactional id {id} was taken over: {message}"))
+        const FIX: &str = "give each its own with --instance or its own state directory with --state";
+        match members::holders(&self.settings.properties, &self.settings.group) {
+            Ok(Holders::Daemon(who)) => Fault::Configuration(format!(
+                "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
+                 instance id: {who}; {FIX}"
+            )),
+            Ok(Holders::Unclear(who)) => Fault::Denied(format!(
+                "the transactional id {id} was taken over twice within five minutes: another daemon may run with the same \
+                 instance id: {who}; if one does, {FIX}"
+            )),
+            Ok(Holders::Nobody) => taken,
+            Err(fault) => {
+                tracing::warn!(%fault, "who else may have taken the transactional id over cannot be read");
+                taken
+            }
+        }
     }
 }
 
@@ -252,6 +275,10 @@ impl Sink for KafkaSink {
     }
 
     fn recover(&mut self) -> Result<(), Fault> {
+        if self.settings.exclusive && self.connected {
+            // A new producer would fence whoever may have gone on meanwhile.
+            return Err(Fault::Configuration(TAKEN_OVER.into()));
+        }
         self.in_transaction = false;
         self.spare.append(&mut self.resting);
         self.sent.clear();
@@ -260,6 +287,7 @@ impl Sink for KafkaSink {
             old.purge();
         }
         self.producer = Some(Producer::new(&self.settings)?);
+        self.connected = true;
         Ok(())
     }
 }
@@ -276,6 +304,7 @@ mod tests {
         let settings = SinkSettings {
             properties: crate::config::plan::Properties([("no.such.property".into(), "1".into())].into()),
             transactional_id: None,
+            exclusive: false,
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: "g".into(),

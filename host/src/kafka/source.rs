@@ -16,10 +16,11 @@ use rdkafka::bindings as rd;
 
 use topics::InputTopics;
 
-pub use super::raw::Group;
 use super::raw::{
-    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, is_configuration, is_missing,
+    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, fault, is_configuration,
+    is_missing,
 };
+pub use super::raw::{Group, HeaderLimits};
 use crate::config::plan::{Properties, Start};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
@@ -37,8 +38,10 @@ const REQUEST: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
     pub records: usize,
-    /// Bytes of values; a single larger record makes a batch of its own.
+    /// Bytes of values, keys and headers, and what headers take besides; a single larger record makes a batch of its own.
     pub bytes: usize,
+    /// Of each record.
+    pub headers: HeaderLimits,
 }
 
 pub struct KafkaSource {
@@ -46,12 +49,17 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
+    properties: Properties,
+    /// The id that the group last gave to this member; empty before.
+    member_id: String,
     topics: InputTopics,
     start: Start,
     limits: BatchLimits,
     /// Read but not handed out: what did not fit into the last batch.
     held: VecDeque<Message>,
     buffer: MessageBuffer,
+    /// Of the last batch, by which it is judged how many records may be taken out of librdkafka's queue at once.
+    record_size: usize,
     /// What the group has assigned to this member and not taken back.
     assigned: BTreeSet<TopicPartition>,
     /// Those of them that are read: an assignment is announced first, and started when its offsets are known.
@@ -78,11 +86,14 @@ impl KafkaSource {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
+            properties: properties.clone(),
+            member_id: String::new(),
             topics,
             start,
             limits,
             held: VecDeque::new(),
             buffer: MessageBuffer::with_room_for(limits.records),
+            record_size: 0,
             assigned: BTreeSet::new(),
             started: BTreeSet::new(),
             after_revocation: None,
@@ -94,6 +105,18 @@ impl KafkaSource {
             Fault::Configuration(format!("cannot subscribe to {:?}: {}", source.topics.names.names(), describe(code)))
         })?;
         Ok(source)
+    }
+
+    /// A partition's oldest offset, and the one behind its last.
+    fn watermarks(&self, TopicPartition { topic, partition }: TopicPartition) -> Result<(i64, i64), Fault> {
+        let name = self.topics.name(topic);
+        self.client.query_watermarks(self.topics.terminated(topic), partition, REQUEST).map_err(|code| {
+            if is_missing(code) {
+                Fault::Unknown(vanished(name))
+            } else {
+                cannot(&format!("find the start of {name}/{partition}"), code)
+            }
+        })
     }
 }
 
@@ -205,13 +228,7 @@ impl Source for KafkaSource {
     fn start_of(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
         let mut positions = Vec::new();
         for partition in partitions {
-            let name = self.topics.name(partition.topic);
-            let terminated = self.topics.terminated(partition.topic);
-            let (low, high) = match self.client.query_watermarks(terminated, partition.partition, REQUEST) {
-                Ok(watermarks) => watermarks,
-                Err(code) if is_missing(code) => return Err(Fault::Unknown(vanished(name))),
-                Err(code) => return Err(cannot(&format!("find the start of {name}/{}", partition.partition), code)),
-            };
+            let (low, high) = self.watermarks(*partition)?;
             let offset = match self.start {
                 Start::Earliest => low,
                 Start::Latest => high,
@@ -221,13 +238,17 @@ impl Source for KafkaSource {
         Ok(positions)
     }
 
+    fn oldest(&mut self, partition: TopicPartition) -> Result<Position, Fault> {
+        Ok(Position { partition, offset: self.watermarks(partition)?.0 })
+    }
+
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault> {
         if positions.is_empty() {
             return Ok(());
         }
         match self.client.commit(&self.topics.positions(positions, metadata)) {
             Ok(()) => Ok(()),
-            Err(code) if is_configuration(code) => Err(Fault::Configuration(describe(code))),
+            Err(code) if is_configuration(code) => Err(fault(code, describe(code))),
             Err(code) => Err(Fault::Abortable(format!("the offsets could not be committed: {}", describe(code)))),
         }
     }
@@ -280,6 +301,5 @@ fn accepted(what: &str, outcome: Result<(), CallError>) -> Result<(), Fault> {
 }
 
 fn cannot(what: &str, code: Code) -> Fault {
-    let message = format!("cannot {what}: {}", describe(code));
-    if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) }
+    fault(code, format!("cannot {what}: {}", describe(code)))
 }

@@ -9,7 +9,7 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::properties;
-use super::raw::{Client, Kind, describe, is_configuration, is_missing};
+use super::raw::{Client, Kind, describe, fault, is_missing};
 use crate::config::plan::{Partition, Plan, Properties};
 use crate::stream::fault::Fault;
 
@@ -45,7 +45,7 @@ pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Resu
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
             let why = client.reports().connection().map_or_else(String::new, |why| format!(": {why}"));
             let message = format!("the brokers do not answer: {}{why}", describe(code));
-            return Err(if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) });
+            return Err(fault(code, message));
         }
         let topic = if (*answer).topic_cnt > 0 { Some(&*(*answer).topics) } else { None };
         let result = match topic {
@@ -53,10 +53,7 @@ pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Resu
             Some(topic) => match topic.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(topic.partition_cnt)),
                 code if is_missing(code) => Ok(None),
-                code if is_configuration(code) => {
-                    Err(Fault::Configuration(format!("topic {name}: {}", describe(code))))
-                }
-                code => Err(Fault::Unknown(format!("topic {name}: {}", describe(code)))),
+                code => Err(fault(code, format!("topic {name}: {}", describe(code)))),
             },
         };
         rd::rd_kafka_metadata_destroy(answer);
@@ -71,6 +68,16 @@ pub struct Limits {
     pub max_bytes: usize,
     /// `cleanup.policy` has `compact`: a null key is refused.
     pub compacted: bool,
+    /// Milliseconds that a record's time may lie before and after the broker's; `i64::MAX` where the topic takes any, or writes its
+    /// own.
+    pub before_max: i64,
+    pub after_max: i64,
+}
+
+impl Limits {
+    /// Of a topic that does not tell.
+    pub const UNKNOWN: Self =
+        Self { max_bytes: usize::MAX, compacted: false, before_max: i64::MAX, after_max: i64::MAX };
 }
 
 /// The limits of those topics that tell us theirs; a broker may not let us ask.
@@ -83,7 +90,11 @@ pub fn limits(properties: &Properties, topics: &[&str]) -> BTreeMap<String, Limi
     let limits_in = |answer: &ConfigResource| {
         let value = |name: &str| answer.get(name)?.value.as_deref();
         let max_bytes = value("max.message.bytes")?.parse().ok()?;
-        Some(Limits { max_bytes, compacted: value("cleanup.policy")?.contains("compact") })
+        let compacted = value("cleanup.policy")?.contains("compact");
+        let dated = value("message.timestamp.type") != Some("LogAppendTime");
+        let time = |name: &str| value(name).and_then(|time| time.parse().ok()).filter(|_| dated).unwrap_or(i64::MAX);
+        let (before_max, after_max) = (time("message.timestamp.before.max.ms"), time("message.timestamp.after.max.ms"));
+        Some(Limits { max_bytes, compacted, before_max, after_max })
     };
     let ask = || -> anyhow::Result<BTreeMap<String, Limits>> {
         let admin: AdminClient<_> = config.create()?;

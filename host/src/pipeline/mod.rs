@@ -21,8 +21,9 @@ use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
-use crate::record::{Batch, Headers, Origin, RecordId, Revision, Route, id};
+use crate::record::{Batch, Excess, Headers, Origin, RecordId, Revision, Route, id};
 use crate::stream::process::{Forced, Probation, Process};
+use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::wit::latest::Rejection;
 
 /// What a pipeline does with records, whatever it runs.
@@ -38,6 +39,10 @@ pub struct Settings {
     pub budget: Duration,
     /// Bytes of the largest value that reaches a plugin.
     pub max_value: usize,
+    /// Bytes of the largest key, and how many headers of how many bytes a record may have.
+    pub max_key: usize,
+    pub max_headers: usize,
+    pub max_header_bytes: usize,
     /// What becomes of a record that a plugin rejects, and of one that it fails on.
     pub rejected: Policy,
     pub failed: Policy,
@@ -54,6 +59,9 @@ impl Settings {
             deadline: plan.limits.deadline,
             budget: plan.delivery.budget,
             max_value: plan.limits.batch_bytes,
+            max_key: plan.limits.max_key,
+            max_headers: plan.limits.max_headers,
+            max_header_bytes: plan.limits.max_header_bytes,
             rejected: plan.errors.rejected,
             failed: plan.errors.failed,
             dead_letters: DeadLetterWriter { pipeline: plan.name.clone(), instance: instance.to_owned() },
@@ -64,6 +72,8 @@ impl Settings {
 /// The stages of one revision, opened.
 pub struct Pipeline {
     pub revision: Revision,
+    /// What it runs, where that is a deployment's.
+    pub releases: Option<Digest>,
     pub probation: Probation,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
@@ -78,7 +88,7 @@ impl Pipeline {
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
-        Self { revision, probation: Probation::Passed, settings, transforms, model }
+        Self { revision, releases: None, probation: Probation::Passed, settings, transforms, model }
     }
 }
 
@@ -88,12 +98,13 @@ impl Process for Pipeline {
         let mut run = Run {
             revision: self.revision,
             settings: &self.settings,
+            forced,
             input: batch,
             now,
             marks: vec![Mark::Open; batch.len()],
             outputs,
         };
-        let admitted = run.admit(forced);
+        let admitted = run.admit();
         let mut work = match admitted {
             None => Work::whole(batch),
             Some(rows) => Work::selected(batch, rows),
@@ -110,6 +121,10 @@ impl Process for Pipeline {
 
     fn revision(&self) -> Option<Revision> {
         Some(self.revision)
+    }
+
+    fn releases(&self) -> Option<Digest> {
+        self.releases
     }
 
     fn probation(&self) -> Probation {
@@ -162,6 +177,7 @@ enum Mark {
 struct Run<'a> {
     revision: Revision,
     settings: &'a Settings,
+    forced: &'a Forced,
     input: &'a Batch,
     now: i64,
     /// By input row.
@@ -171,38 +187,60 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Ends the rows whose outcome is fixed before any stage; the others, or `None` for all of them.
-    fn admit(&mut self, forced: &Forced) -> Option<Vec<u32>> {
+    fn admit(&mut self) -> Option<Vec<u32>> {
         let oversize = |row: usize| self.input.bytes(row).is_some_and(|value| value.len() > self.settings.max_value);
         // The sum bounds each: only a batch that is as large as one value may be needs a look at its rows.
-        if forced.is_empty() && self.input.raw.payload.len() <= self.settings.max_value {
+        let small = self.input.raw.payload.len() <= self.settings.max_value
+            && self.input.rows.key_bytes() <= self.settings.max_key
+            && !self.input.rows.any_excess();
+        if self.forced.is_empty() && small {
             return None;
         }
         let mut admitted = Vec::with_capacity(self.input.len());
         let mut ended = Vec::new();
         for (at, row) in self.input.rows.iter().enumerate() {
-            if let Some(refusal) = forced.get(&row.origin) {
-                ended.push((at, Reason::of_host("output", "refused-by-broker", &refusal.message), refusal.with_value));
+            if let Some(message) = self.forced.get(&row.origin).and_then(|refusal| refusal.output.as_ref()) {
+                ended.push((at, Reason::of_host("output", "refused-by-broker", message)));
+            } else if let Some(excess) = row.excess {
+                ended.push((at, self.too_much(excess)));
+            } else if let Some(size) =
+                self.input.rows.key(row).map(<[u8]>::len).filter(|size| *size > self.settings.max_key)
+            {
+                let message = format!("the key has {size} bytes, more than limits.max_key = {}", self.settings.max_key);
+                ended.push((at, Reason::of_host("input", "too-large", message)));
             } else if oversize(at) {
                 let size = self.input.bytes(at).map_or(0, <[u8]>::len);
                 let message =
                     format!("the value has {size} bytes, more than limits.batch_bytes = {}", self.settings.max_value);
-                ended.push((at, Reason::of_host("input", "too-large", message), true));
+                ended.push((at, Reason::of_host("input", "too-large", message)));
             } else {
                 admitted.push(at as u32);
             }
         }
-        for (at, reason, with_value) in ended {
-            self.dead_letter_with(at, &reason, with_value);
+        for (at, reason) in ended {
+            self.dead_letter(at, &reason);
         }
         Some(admitted)
     }
 
-    /// Makes an input row a dead letter, once.
-    fn dead_letter(&mut self, source: usize, reason: &Reason) {
-        self.dead_letter_with(source, reason, true);
+    /// Why a record is a dead letter whose headers are above a bound.
+    fn too_much(&self, excess: Excess) -> Reason {
+        let Settings { max_headers, max_header_bytes, .. } = *self.settings;
+        let message = match excess {
+            Excess::Headers { count, bytes } => format!(
+                "{count} headers of {bytes} bytes, more than limits.max_headers = {max_headers} or limits.max_header_bytes = \
+                 {max_header_bytes}: they are left out"
+            ),
+            Excess::Unread => format!(
+                "its headers cannot be read: there are more than 100,000, and limits.max_headers = {max_headers}, or they are \
+                 malformed; they are left out"
+            ),
+        };
+        Reason::of_host("input", "too-many-headers", message)
     }
 
-    fn dead_letter_with(&mut self, source: usize, reason: &Reason, with_value: bool) {
+    /// Makes an input row a dead letter, once.
+    fn dead_letter(&mut self, source: usize, reason: &Reason) {
         match self.marks.get_mut(source) {
             Some(mark) if matches!(mark, Mark::Open | Mark::Emitted) => *mark = Mark::Dead,
             _ => return,
@@ -224,7 +262,9 @@ impl Run<'_> {
         }
         let id = id::of(&self.settings.id, self.input, source).ok();
         let (id, revision) = (id.as_deref(), Some(self.revision));
-        let letter = DeadLetter { reason, id, revision, with_value, time: self.now };
+        let origin = self.input.rows.get(source).map(|row| row.origin);
+        let form = origin.and_then(|origin| self.forced.get(&origin)).map(|refusal| refusal.form).unwrap_or_default();
+        let letter = DeadLetter { reason, id, revision, form, time: self.now };
         self.settings.dead_letters.write(self.outputs, self.input, source, &letter);
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};
 use super::*;
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
+use crate::record::dead_letter::Form;
 use crate::record::{BatchBuilder, Pointer, RecordId, Route, TopicIndex, Topics};
 use crate::stream::process::Refusal;
 use sandpiper_sandbox::wit::latest::EmittedKey;
@@ -225,8 +226,8 @@ fn a_value_above_the_limit_is_a_dead_letter_before_any_stage_and_one_at_the_limi
 
 // Forced outcomes.
 
-fn refusal(with_value: bool) -> Refusal {
-    Refusal { message: "Broker: Message size too large".into(), with_value }
+fn refusal(form: Form) -> Refusal {
+    Refusal { output: Some("Broker: Message size too large".into()), form }
 }
 
 #[test]
@@ -235,7 +236,7 @@ fn a_forced_record_is_a_dead_letter_and_reaches_no_stage() {
         assert_ne!(text, "b");
         passes(text)
     });
-    let came = run(&mut pipeline, &values(&["a", "b", "c"]), &Forced::from([(origin(1), refusal(true))]));
+    let came = run(&mut pipeline, &values(&["a", "b", "c"]), &Forced::from([(origin(1), refusal(Form::default()))]));
     assert_eq!(came.order(), "0, 1 dead, 2");
     let letter = &came.letters()[0];
     assert_eq!((letter.value.as_deref(), letter.error("reason").as_deref()), (Some("b"), Some("refused-by-broker")));
@@ -245,11 +246,12 @@ fn a_forced_record_is_a_dead_letter_and_reaches_no_stage() {
 }
 
 #[test]
-fn a_record_whose_letter_was_refused_too_goes_without_its_value_and_is_the_last_resort() {
+fn the_last_resort_has_neither_value_nor_key() {
     let mut pipeline = pipeline(settings(), Vec::new(), None);
-    let came = run(&mut pipeline, &values(&["a"]), &Forced::from([(origin(0), refusal(false))]));
+    let came = run(&mut pipeline, &values(&["a"]), &Forced::from([(origin(0), refusal(Form::LEAST))]));
     let letter = &came.letters()[0];
-    assert_eq!((&letter.value, &letter.key), (&None, &Some(b"k".to_vec())));
+    assert_eq!((&letter.value, &letter.key), (&None, &None));
+    assert_eq!(letter.error("key-size").as_deref(), Some("1"));
     assert_eq!(letter.error("value-size").as_deref(), Some("1"));
     assert_eq!(letter.error("value-digest"), Some(sandpiper_sandbox::Digest::of(b"a").to_string()));
     assert!(came.outputs.records[0].last_resort);
@@ -259,7 +261,7 @@ fn a_record_whose_letter_was_refused_too_goes_without_its_value_and_is_the_last_
 fn a_forced_outcome_concerns_that_partition_and_offset_only() {
     let mut pipeline = pipeline(settings(), Vec::new(), None);
     let other = Origin { partition: 4, ..origin(0) };
-    let came = run(&mut pipeline, &values(&["a"]), &Forced::from([(other, refusal(true))]));
+    let came = run(&mut pipeline, &values(&["a"]), &Forced::from([(other, refusal(Form::default()))]));
     assert_eq!(came.counts(), (1, 0, 0));
 }
 

@@ -12,4 +12,6 @@ pub mod route;
 pub use id::{Pointer, RecordId};
 pub use revision::Revision;
 pub use route::{Route, Routes};
-pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows, TopicIndex, Topics};
+pub use sandpiper_sandbox::batch::{
+    Batch, BatchBuilder, Excess, Headers, Origin, RawBatch, Row, Rows, TopicIndex, Topics,
+};

@@ -3,6 +3,15 @@
 use std::collections::BTreeMap;
 
 use crate::record::{Headers, Origin, Route};
+use sandpiper_sandbox::batch::size_of_headers;
+
+/// A batch's header and a record's own fields, at most.
+pub(super) const OVERHEAD: usize = 61 + 25;
+
+/// What a header takes in a record, at most.
+pub(super) fn header_size(name: &str, value: Option<&[u8]>) -> usize {
+    name.len() + value.map_or(0, <[u8]>::len) + 10
+}
 
 /// Bytes in an `Outputs` buffer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,7 +33,7 @@ pub struct Output {
     /// Milliseconds since the Unix epoch; `None` is the time of writing.
     pub timestamp: Option<i64>,
     pub headers: Option<Box<Headers>>,
-    /// Whether this is the last resort: when it too is refused, nothing is left to be tried.
+    /// Whether it is a letter that leaves out all that can be left out: nothing smaller can be written.
     pub last_resort: bool,
 }
 
@@ -98,9 +107,18 @@ impl Outputs {
         self.buffer.get(span.start as usize..span.end as usize).unwrap_or_default()
     }
 
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, and what headers take in memory.
     pub fn size(&self) -> usize {
-        self.buffer.len()
+        let headers = self.records.iter().filter_map(|output| output.headers.as_deref());
+        self.buffer.len() + headers.map(size_of_headers).sum::<usize>()
+    }
+
+    /// Bytes of a batch that holds this record alone, at most.
+    pub fn written_size(&self, output: &Output) -> usize {
+        let span = |span: Option<Span>| span.map_or(0, |span| self.bytes(span).len());
+        let headers = output.headers.iter().flat_map(|headers| headers.iter());
+        let headers: usize = headers.map(|(name, value)| header_size(name, value.as_deref())).sum();
+        OVERHEAD + span(output.key) + span(output.value) + headers
     }
 
     pub fn put(&mut self, bytes: &[u8]) -> Span {

@@ -3,7 +3,7 @@
 //! A replay is a worker whose input is the dead-letter topic. What becomes of a letter and a note that it was replayed are
 //! one transaction, so that no later replay takes it again; it is never written back into the pipeline's input.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,14 +12,19 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::letter::{Found, Letter, REPLAYED};
-use super::{Selection, scan};
+use super::scan::Scan;
+use super::{Places, Selection, scan};
 use crate::config::plan::Plan;
 use crate::pipeline::Pipeline;
 use crate::record::dead_letter::PREFIX;
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, BatchBuilder, Origin, Route, Topics};
+use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
+use crate::stream::source::TopicPartition;
+use crate::stream::state::{self, Restored};
 use crate::stream::stop::Stop;
+use sandpiper_sandbox::batch::size_of_headers;
 
 /// What is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -49,6 +54,11 @@ pub struct Progress {
     pub without_value: u64,
     /// Written by somebody else.
     pub foreign: u64,
+    /// Offsets of the topic that were looked at, before letters are replayed; each twice.
+    #[serde(default)]
+    pub read: u64,
+    #[serde(default)]
+    pub to_read: u64,
     /// What became of those that are done.
     pub emitted: u64,
     pub dropped: u64,
@@ -103,7 +113,7 @@ pub struct Selected {
 pub struct Letters {
     selection: Selection,
     max_attempts: u32,
-    replayed: HashSet<(i32, i64)>,
+    replayed: Places,
     /// By partition, the last letter that is taken: those behind were written since.
     last: BTreeMap<i32, i64>,
 }
@@ -115,49 +125,69 @@ impl Letters {
             && self.last.get(&partition).is_some_and(|last| offset <= *last)
             && !self.replayed.contains(&letter.at)
             && letter.facts.attempts < self.max_attempts
-            && letter.facts.left_out.is_none()
+            && letter.facts.is_whole()
     }
 }
 
-/// Reads the topic for the letters that are meant, and whether this pipeline can take them; `each` is given those.
+/// Reads the topic for the letters that are meant, and whether this pipeline can take them; `each` is given those, one at a
+/// time. The topic is read twice, since a note stands behind its letter: it may hold more than there is memory. `step` is told
+/// how far that is, and ends it by answering false.
 ///
 /// # Errors
 /// When the topic cannot be read, or a letter is of a stage that the pipeline does not have.
-pub fn select(plan: &Plan, request: &Request, mut each: impl FnMut(Letter)) -> Result<Selected> {
+pub fn select(
+    plan: &Plan,
+    request: &Request,
+    mut step: impl FnMut(&Progress) -> bool,
+    mut each: impl FnMut(Letter, &mut Progress),
+) -> Result<Selected> {
     let mut letters =
         Letters { selection: request.selection.clone(), max_attempts: request.max_attempts, ..Letters::default() };
-    let mut progress = Progress::default();
-    let mut meant = Vec::new();
+    let progress = std::cell::RefCell::new(Progress::default());
     let announce = |wait: &str| tracing::info!(pipeline = %plan.name, "{wait}");
-    scan(plan, announce, |_, found| match found {
-        Found::Replayed(at) => drop(letters.replayed.insert(at)),
-        Found::Foreign(_) => progress.foreign += 1,
-        Found::Letter(mut letter) if letters.selection.takes(&letter) => {
-            if !request.dry_run {
-                // Where it stands is enough: the topic may hold more than there is memory.
-                (letter.key, letter.value, letter.headers) = (None, None, Vec::new());
-                (letter.facts.message, letter.facts.log) = (String::new(), String::new());
+    let mut tell = |pass: u64, reached: crate::kafka::reader::Progress| {
+        let mut progress = progress.borrow_mut();
+        (progress.read, progress.to_read) = (pass * reached.whole + reached.read, 2 * reached.whole);
+        step(&progress)
+    };
+    scan(
+        plan,
+        announce,
+        |reached| tell(0, reached),
+        |_, found| match found {
+            Found::Replayed(at) => letters.replayed.insert(at),
+            Found::Foreign(_) => progress.borrow_mut().foreign += 1,
+            Found::Letter(_) => {}
+        },
+    )?;
+    let mut misfit = Ok(());
+    scan(
+        plan,
+        announce,
+        |reached| tell(1, reached),
+        |_, found| {
+            let Found::Letter(letter) = found else { return };
+            if misfit.is_err() || !letters.selection.takes(&letter) {
+                return;
             }
-            meant.push(*letter);
-        }
-        Found::Letter(_) => {}
-    })?;
-    for letter in meant {
-        if letters.replayed.contains(&letter.at) {
-            progress.replayed_before += 1;
-        } else if letter.facts.attempts >= request.max_attempts {
-            progress.tried_too_often += 1;
-        } else if letter.facts.left_out.is_some() {
-            progress.without_value += 1;
-        } else {
-            fits(plan, &letter)?;
-            progress.selected += 1;
-            let (partition, offset) = letter.at;
-            letters.last.insert(partition, offset);
-            each(letter);
-        }
-    }
-    Ok(Selected { progress, letters })
+            let progress = &mut *progress.borrow_mut();
+            if letters.replayed.contains(&letter.at) {
+                progress.replayed_before += 1;
+            } else if letter.facts.attempts >= request.max_attempts {
+                progress.tried_too_often += 1;
+            } else if !letter.facts.is_whole() {
+                progress.without_value += 1;
+            } else {
+                misfit = fits(plan, &letter);
+                progress.selected += 1;
+                let (partition, offset) = letter.at;
+                letters.last.insert(partition, offset);
+                each(*letter, progress);
+            }
+        },
+    )?;
+    misfit?;
+    Ok(Selected { progress: progress.into_inner(), letters })
 }
 
 /// Whether the pipeline can take a letter.
@@ -190,6 +220,11 @@ fn fits(plan: &Plan, letter: &Letter) -> Result<()> {
 /// The process of a replay's worker.
 pub struct Replay {
     pipeline: Pipeline,
+    plan: Arc<Plan>,
+    /// Partitions that are not read before the notes are known that were committed before this replay's producer fenced any
+    /// other's: no letter is taken twice, whoever asks.
+    restoring: BTreeSet<TopicPartition>,
+    notes: Option<Scan>,
     letters: Letters,
     /// The original records', as they are met.
     topics: Topics,
@@ -203,9 +238,19 @@ pub struct Replay {
 }
 
 impl Replay {
-    pub fn new(pipeline: Pipeline, letters: Letters, progress: Shared, stop: Stop, rate: Option<u32>) -> Self {
+    pub fn new(
+        pipeline: Pipeline,
+        plan: Arc<Plan>,
+        letters: Letters,
+        progress: Shared,
+        stop: Stop,
+        rate: Option<u32>,
+    ) -> Self {
         Self {
             pipeline,
+            plan,
+            restoring: BTreeSet::new(),
+            notes: None,
             letters,
             topics: Topics::default(),
             progress,
@@ -253,8 +298,9 @@ fn process(
     // Behind all outcomes: the note that each letter has had its turn.
     for (letter, origin) in letters.iter().zip(origins) {
         let (partition, offset) = letter.at;
-        let key = letter.key.as_deref().map(|key| outputs.put(key));
         let place = format!("{partition}@{offset}").into_bytes();
+        // A key that no topic refuses: the letter's may be null, or large.
+        let key = Some(outputs.put(&place));
         let headers = Some(Box::new(vec![(REPLAYED.to_owned(), Some(place))]));
         outputs.records.push(Output {
             origin,
@@ -268,16 +314,51 @@ fn process(
     }
 }
 
-/// What would become of letters.
-pub fn rehearse(pipeline: &mut Pipeline, letters: &[Letter], progress: &mut Progress) {
-    let (mut topics, mut outputs) = (Topics::default(), Outputs::default());
-    for letters in letters.chunks(1_024) {
-        process(pipeline, &mut topics, letters, &Forced::new(), 0, &mut outputs);
-        count(progress, &outputs);
-        if let Some(halt) = &outputs.halt {
-            progress.error = Some(halt.to_string());
+/// What would become of the letters that are meant. A batch of them is kept at a time.
+///
+/// # Errors
+/// As `select`'s.
+pub fn rehearse(
+    pipeline: &mut Pipeline,
+    plan: &Plan,
+    request: &Request,
+    step: impl FnMut(&Progress) -> bool,
+) -> Result<Progress> {
+    let mut rehearsal = Rehearsal { pipeline, letters: Vec::new(), size: 0 };
+    let Selected { mut progress, .. } =
+        select(plan, request, step, |letter, progress| rehearsal.add(letter, plan.limits.batch_bytes, progress))?;
+    rehearsal.process(&mut progress);
+    Ok(progress)
+}
+
+struct Rehearsal<'a> {
+    pipeline: &'a mut Pipeline,
+    letters: Vec<Letter>,
+    /// Bytes of them.
+    size: usize,
+}
+
+impl Rehearsal<'_> {
+    fn add(&mut self, letter: Letter, most: usize, progress: &mut Progress) {
+        let size = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let added = size(&letter.key) + size(&letter.value) + size_of_headers(&letter.headers);
+        if self.letters.len() >= 1_024 || self.size + added > most {
+            self.process(progress);
+        }
+        self.size += added;
+        self.letters.push(letter);
+    }
+
+    fn process(&mut self, progress: &mut Progress) {
+        let letters = std::mem::take(&mut self.letters);
+        self.size = 0;
+        if letters.is_empty() || progress.error.is_some() {
             return;
         }
+        let mut outputs = Outputs::default();
+        process(self.pipeline, &mut Topics::default(), &letters, &Forced::new(), 0, &mut outputs);
+        count(progress, &outputs);
+        progress.error = outputs.halt.map(|halt| halt.to_string());
     }
 }
 
@@ -290,6 +371,40 @@ fn count(progress: &mut Progress, outputs: &Outputs) {
 }
 
 impl Process for Replay {
+    fn assigned(&mut self, partitions: &[TopicPartition]) {
+        self.restoring.extend(partitions);
+        self.notes = None;
+    }
+
+    fn restore(&mut self, wait: Duration) -> Result<Restored, Fault> {
+        if self.restoring.is_empty() {
+            return Ok(Restored::default());
+        }
+        let unread = |error: anyhow::Error| Fault::Unknown(format!("the notes of earlier replays: {error:#}"));
+        if self.notes.is_none() {
+            self.notes = Some(Scan::open(&self.plan).map_err(unread)?);
+        }
+        let Some(scan) = &mut self.notes else { return Ok(Restored::default()) };
+        let (name, replayed) = (&self.plan.name, &mut self.letters.replayed);
+        let mut take = |_, found| {
+            if let Found::Replayed(at) = found {
+                replayed.insert(at);
+            }
+        };
+        if scan.step(wait, &mut |wait| tracing::info!(pipeline = %name, "{wait}"), &mut take).map_err(unread)? {
+            self.restoring.clear();
+            self.notes = None;
+            return Ok(Restored::default());
+        }
+        let reached = scan.progress();
+        let progress = state::Progress { done: reached.read, of: reached.whole };
+        Ok(Restored { left: self.restoring.iter().map(|partition| (*partition, progress)).collect() })
+    }
+
+    fn unassigned(&mut self, partitions: &[TopicPartition]) {
+        self.restoring.retain(|partition| !partitions.contains(partition));
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         let mut letters = Vec::new();
         for (at, row) in batch.rows.iter().enumerate() {
@@ -342,7 +457,7 @@ mod tests {
 
     /// A letter at that offset of partition 3, of the record 2@40.
     fn letter(offset: i64, value: &str) -> Letter {
-        let headers = written(vec![("own".into(), None)], "parse", true);
+        let headers = written(vec![("own".into(), None)], "parse");
         match Found::read((3, offset), Some(b"k"), Some(value.as_bytes()), &headers) {
             Found::Letter(letter) => *letter,
             other => panic!("{other:?}"),
@@ -398,9 +513,11 @@ mod tests {
     #[test]
     fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
         let (progress, stop) = (Shared::default(), Stop::default());
-        let mut replay = Replay::new(pipeline(), taken(9), progress.clone(), stop.clone(), None);
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/iris.toml");
+        let plan = crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap();
+        let mut replay = Replay::new(pipeline(), plan.into(), taken(9), progress.clone(), stop.clone(), None);
         let mut builder = BatchBuilder::new(Topics::new(["dead"]));
-        let headers = Some(Box::new(written(Vec::new(), "parse", true)));
+        let headers = Some(Box::new(written(Vec::new(), "parse")));
         builder.push(
             Origin { topic: TopicIndex::FIRST, partition: 3, offset: 9 },
             None,

@@ -80,9 +80,7 @@ mod tests {
 
     #[test]
     fn each_key_selects() {
-        let Found::Letter(letter) = Found::read((3, 9), None, None, &written(Vec::new(), "parse", true)) else {
-            panic!()
-        };
+        let Found::Letter(letter) = Found::read((3, 9), None, None, &written(Vec::new(), "parse")) else { panic!() };
         let takes = |json: serde_json::Value| serde_json::from_value::<Selection>(json).unwrap().takes(&letter);
         for (key, right, wrong) in [
             ("stage", serde_json::json!("parse"), serde_json::json!("classify")),

@@ -1,8 +1,8 @@
 //! The classes of failure on the way to and from Kafka, each with one action of the worker's.
 //! (A plugin's failure is the sandbox's `Failure`: it concerns rows, or as `Halt` what runs, never the way.)
 
-use crate::record::Origin;
-use crate::record::output::Halt;
+use crate::record::output::{Halt, Output};
+use crate::record::{Origin, Route};
 
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Fault {
@@ -18,9 +18,20 @@ pub enum Fault {
     /// Nobody knows whether the transaction committed: the recovery order.
     #[error("{0}")]
     Unknown(String),
+    /// The cluster or the group does not let this member in, which passes when somebody else changes something: leave the
+    /// group, name it, and try again slowly.
+    #[error("{0}")]
+    Denied(String),
     /// Nothing that is tried again can help: stop and name the fix.
     #[error("{0}")]
     Configuration(String),
+}
+
+impl Fault {
+    /// Whether the worker cannot go on by itself: it leaves its group, and whoever started it decides about another.
+    pub fn ends_worker(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Configuration(_))
+    }
 }
 
 /// A record whose output the broker does not take.
@@ -28,6 +39,39 @@ pub enum Fault {
 pub struct Refused {
     pub origin: Origin,
     pub message: String,
-    /// It was the dead letter without its value: there is nothing smaller to be written.
-    pub last_resort: bool,
+    pub what: Written,
+    pub objection: Objection,
+}
+
+/// What was to be written of a record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Written {
+    Output,
+    Letter,
+    /// A letter that leaves out all that can be left out.
+    LastResort,
+}
+
+impl From<&Output> for Written {
+    fn from(output: &Output) -> Self {
+        match (output.route, output.last_resort) {
+            (Route::DeadLetters, true) => Self::LastResort,
+            (Route::DeadLetters, false) => Self::Letter,
+            (Route::Output | Route::Named(_), _) => Self::Output,
+        }
+    }
+}
+
+/// What the broker has against a record.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Objection {
+    /// It is too large; so many bytes may fit.
+    Size {
+        fits: usize,
+    },
+    Time,
+    /// Its topic is compacted.
+    NullKey,
+    /// It does not say.
+    Unnamed,
 }

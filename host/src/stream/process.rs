@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::record::dead_letter::Form;
 use crate::record::output::Outputs;
 use crate::record::{Batch, Origin, Revision};
 use crate::stream::fault::Fault;
 use crate::stream::source::TopicPartition;
 use crate::stream::state::Restored;
+use crate::stream::transaction::Deployed;
+use sandpiper_sandbox::Digest;
 
 /// What a loop does with its records.
 ///
@@ -37,19 +40,30 @@ pub trait Process: Send + 'static {
     fn revision(&self) -> Option<Revision> {
         None
     }
+    /// What that deployment runs.
+    fn releases(&self) -> Option<Digest> {
+        None
+    }
     fn probation(&self) -> Probation {
         Probation::Passed
     }
+    /// The deployment that this is.
+    fn deployed(&self) -> Option<Deployed> {
+        self.revision().map(|revision| Deployed { revision, releases: self.releases() })
+    }
 }
 
-/// Records whose outcome is fixed beforehand, since the broker refused what became of them.
+/// Records of which the broker refused what became of them.
 pub type Forced = HashMap<Origin, Refusal>;
 
-/// Why the broker refused a record, and whether its dead letter still carries the value.
-#[derive(Clone, Debug, PartialEq)]
+/// What the broker refused of a record.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusal {
-    pub message: String,
-    pub with_value: bool,
+    /// Why it refused an output: then the record is a dead letter, whatever it would be. Where it refused a dead letter alone,
+    /// the record is processed as ever, so that the letter keeps its own reason.
+    pub output: Option<String>,
+    /// Of its dead letter.
+    pub form: Form,
 }
 
 /// How much what runs is trusted.

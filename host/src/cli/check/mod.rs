@@ -17,10 +17,11 @@ use serde::Serialize;
 use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
-use crate::config::{self, Mistake};
+use crate::config::{self, Mistake, memory};
 use crate::control::StateDirectory;
 use crate::control::staging::Stager;
-use crate::kafka::topics;
+use crate::kafka::properties::{self, Assignor};
+use crate::kafka::{members, topics};
 use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
 
@@ -43,9 +44,28 @@ pub struct Check {
 #[derive(Default, Serialize)]
 struct Findings {
     mistakes: Vec<Mistake>,
+    /// What each pipeline may take, where its file has no mistake.
+    memory: Vec<Memory>,
     /// Absent when the cluster was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<Problem>>,
+}
+
+/// The memory that a daemon may take that runs this pipeline alone.
+#[derive(Serialize)]
+struct Memory {
+    #[serde(skip)]
+    file: PathBuf,
+    pipeline: String,
+    bytes: usize,
+    parts: Vec<memory::Part>,
+}
+
+impl Memory {
+    fn of(plan: &Plan) -> Self {
+        let parts = memory::parts(plan);
+        Self { file: plan.file.clone(), pipeline: plan.name.clone(), bytes: memory::sum(&parts), parts }
+    }
 }
 
 /// What a cluster lacks for a pipeline.
@@ -59,7 +79,8 @@ struct Problem {
 impl Check {
     pub fn run(self, global: &Global) -> Outcome {
         let (plans, mistakes) = read(&self.files)?;
-        let mut findings = Findings { mistakes, problems: None };
+        let memory = plans.iter().map(Memory::of).collect();
+        let mut findings = Findings { mistakes, memory, problems: None };
         if findings.mistakes.is_empty() && self.connect {
             findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
         }
@@ -90,6 +111,9 @@ impl Check {
                 && problems.iter().all(|problem| problem.file != shown)
             {
                 super::print(&format!("{shown}: ok\n"))?;
+                if let Some(memory) = findings.memory.iter().find(|memory| memory.file == *file) {
+                    super::print(&format!("{shown}: may take {} of memory\n", memory::shown(&memory.parts)))?;
+                }
             }
         }
         Ok(())
@@ -125,9 +149,17 @@ fn cluster_problems(plan: &Plan) -> Vec<Problem> {
         }
         Ok(problems)
     });
-    let messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let mut messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    messages.extend(groups_in_the_way(plan));
     let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
     messages.into_iter().map(problem).collect()
+}
+
+/// Groups of the pipeline that another application's members keep it out of.
+fn groups_in_the_way(plan: &Plan) -> Vec<String> {
+    let main = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
+    let feedback = plan.feedback.iter().map(|feedback| properties::consumer(plan, &feedback.group, Assignor::Range));
+    std::iter::once(main).chain(feedback).filter_map(|consumer| members::in_the_way(&consumer)).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,17 @@
 //! What is there, counted by cause or each.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::super::history::time;
 use super::super::table::{Table, grouped};
 use super::super::tap::shown;
 use super::super::{Global, Outcome, Output, print, print_json};
-use super::{announce, place};
+use super::{announce, place, reading};
 use crate::config::plan::Plan;
-use crate::replay::{Facts, Found, Selection, scan};
+use crate::replay::{Facts, Found, Place, Places, Selection, scan};
 
 /// Letters of one stage, reason and release.
 #[derive(Serialize)]
@@ -37,48 +38,62 @@ struct Line<'a> {
     facts: &'a Facts,
 }
 
+/// The topic is read twice, since the note that a letter was replayed stands behind it: it may hold more than there is memory.
 pub(super) fn ls(global: &Global, plan: &Plan, selection: &Selection, each: bool) -> Outcome {
-    let (mut letters, mut replayed, mut foreign) = (Vec::new(), HashSet::new(), Vec::new());
-    scan(plan, announce, |at, found| match found {
-        Found::Letter(letter) if selection.takes(&letter) => letters.push((letter.at, letter.facts)),
+    let (mut replayed, mut foreign) = (Places::default(), None);
+    scan(plan, announce, reading(), |at, found| match found {
         Found::Letter(_) => {}
-        Found::Replayed(at) => drop(replayed.insert(at)),
-        Found::Foreign(why) => foreign.push((at, why)),
+        Found::Replayed(at) => replayed.insert(at),
+        Found::Foreign(why) => foreign.get_or_insert((0, at, why)).0 += 1,
     })?;
-    if let Some((at, why)) = foreign.first() {
-        let count = grouped(foreign.len() as u64);
-        eprintln!(
-            "warning: {count} records of {} are no dead letters of ours, such as {}: {why}",
-            plan.errors.dead_letters,
-            place(*at)
-        );
+    if let Some((count, at, why)) = foreign {
+        let (count, topic) = (grouped(count), &plan.errors.dead_letters);
+        eprintln!("warning: {count} records of {topic} are no dead letters of ours, such as {}: {why}", place(at));
     }
-    letters.sort_by_key(|(at, facts)| (facts.time, *at));
-    if each {
-        for (at, facts) in &letters {
-            let line = Line { at: place(*at), replayed: replayed.contains(at), facts };
-            let text = match global.output {
-                Output::Json => serde_json::to_string(&line).map_err(anyhow::Error::from)?,
-                Output::Text => format!(
-                    "{} {} {} {}: {}{}",
-                    line.at,
-                    time(facts.time),
-                    facts.stage,
-                    facts.reason,
-                    shown(Some(facts.message.as_bytes())),
-                    if line.replayed { " (replayed)" } else { "" }
-                ),
-            };
-            if !print(&(text + "\n"))? {
-                break;
-            }
+    let (mut groups, mut failure, mut wanted) = (Groups::default(), Ok(()), true);
+    scan(plan, announce, reading(), |_, found| {
+        let Found::Letter(letter) = found else { return };
+        if !wanted || !selection.takes(&letter) {
+            return;
         }
-        return Ok(());
+        let is_replayed = replayed.contains(&letter.at);
+        if !each {
+            groups.add(letter.at, &letter.facts, is_replayed);
+            return;
+        }
+        match print_line(global, letter.at, &letter.facts, is_replayed) {
+            Ok(more) => wanted = more,
+            Err(error) => (failure, wanted) = (Err(error), false),
+        }
+    })?;
+    failure?;
+    if !each {
+        print_groups(global, groups.most_frequent_first())?;
     }
-    let groups = grouped_by_cause(&letters, &replayed);
+    Ok(())
+}
+
+/// Whether more is wanted.
+fn print_line(global: &Global, at: Place, facts: &Facts, replayed: bool) -> Result<bool> {
+    let line = Line { at: place(at), replayed, facts };
+    let text = match global.output {
+        Output::Json => serde_json::to_string(&line)?,
+        Output::Text => format!(
+            "{} {} {} {}: {}{}",
+            line.at,
+            time(facts.time),
+            facts.stage,
+            facts.reason,
+            shown(Some(facts.message.as_bytes())),
+            if line.replayed { " (replayed)" } else { "" }
+        ),
+    };
+    print(&(text + "\n"))
+}
+
+fn print_groups(global: &Global, groups: Vec<Group>) -> Result<()> {
     if global.output == Output::Json {
-        print_json(&groups)?;
-        return Ok(());
+        return print_json(&groups).map(drop);
     }
     let mut table =
         Table::with_header(&["LETTERS", "REPLAYED", "STAGE", "REASON", "RELEASE", "FIRST", "LAST", "LAST AT"]);
@@ -95,32 +110,46 @@ pub(super) fn ls(global: &Global, plan: &Plan, selection: &Selection, each: bool
             group.at,
         ]);
     }
-    print(&table.render(""))?;
-    Ok(())
+    print(&table.render("")).map(drop)
 }
 
-/// The most frequent first. `letters` by time.
-fn grouped_by_cause(letters: &[((i32, i64), Facts)], replayed: &HashSet<(i32, i64)>) -> Vec<Group> {
-    let mut groups: BTreeMap<(&str, &str, Option<&str>), Group> = BTreeMap::new();
-    for (at, facts) in letters {
-        let group = groups.entry((&facts.stage, &facts.reason, facts.release.as_deref())).or_insert_with(|| Group {
-            stage: facts.stage.clone(),
-            reason: facts.reason.clone(),
-            release: facts.release.clone(),
+/// Counts by cause. A plugin may reject each row with a code of its own: what is beyond `GROUPS` of them is counted together.
+#[derive(Default)]
+struct Groups(BTreeMap<(String, String, Option<String>), Group>);
+
+const GROUPS: usize = 1_000;
+
+impl Groups {
+    fn add(&mut self, at: Place, facts: &Facts, replayed: bool) {
+        let mut cause = (facts.stage.clone(), facts.reason.clone(), facts.release.clone());
+        if self.0.len() >= GROUPS && !self.0.contains_key(&cause) {
+            cause = ("other".into(), "other".into(), None);
+        }
+        let (stage, reason, release) = cause.clone();
+        let (first, last) = (facts.time, facts.time);
+        let group = self.0.entry(cause).or_insert_with(|| Group {
+            stage,
+            reason,
+            release,
             letters: 0,
             replayed: 0,
-            first: facts.time,
-            last: facts.time,
+            first,
+            last,
             at: String::new(),
         });
         group.letters += 1;
-        group.replayed += u64::from(replayed.contains(at));
-        group.last = facts.time;
-        group.at = place(*at);
+        group.replayed += u64::from(replayed);
+        group.first = group.first.min(first);
+        if last >= group.last {
+            (group.last, group.at) = (last, place(at));
+        }
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.letters));
-    groups
+
+    fn most_frequent_first(self) -> Vec<Group> {
+        let mut groups: Vec<Group> = self.0.into_values().collect();
+        groups.sort_by_key(|group| std::cmp::Reverse(group.letters));
+        groups
+    }
 }
 
 #[cfg(test)]
@@ -130,13 +159,24 @@ mod tests {
 
     #[test]
     fn letters_are_counted_by_cause_the_most_frequent_first() {
-        let letters = [((0, 1), facts("a", 5)), ((0, 2), facts("b", 6)), ((1, 1), facts("b", 7))];
-        let groups = grouped_by_cause(&letters, &[(0, 2)].into());
+        let mut groups = Groups::default();
+        for (at, reason, time, replayed) in [((0, 2), "b", 6, true), ((1, 1), "b", 7, false), ((0, 1), "a", 5, false)] {
+            groups.add(at, &facts(reason, time), replayed);
+        }
+        let groups = groups.most_frequent_first();
         let facts =
             |group: &Group| (group.reason.clone(), group.letters, group.replayed, group.first, group.at.clone());
         assert_eq!(
             groups.iter().map(facts).collect::<Vec<_>>(),
             [("b".into(), 2, 1, 6, "1@1".into()), ("a".into(), 1, 0, 5, "0@1".to_owned())]
         );
+    }
+
+    #[test]
+    fn a_code_a_letter_is_a_bounded_number_of_groups() {
+        let mut groups = Groups::default();
+        (0..3_000).for_each(|at| groups.add((0, at), &facts(&format!("code-{at}"), at), false));
+        let groups = groups.most_frequent_first();
+        assert_eq!((groups.len(), groups[0].reason.as_str(), groups[0].letters), (GROUPS + 1, "other", 2_000));
     }
 }

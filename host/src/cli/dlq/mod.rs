@@ -5,16 +5,21 @@ mod replay;
 mod show;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::table::grouped;
 use super::{Failure, Global, Outcome};
 use crate::config::plan::Plan;
+use crate::kafka::reader::Progress;
 use crate::replay::process::Request;
 use crate::replay::{Range, Selection};
 use crate::stream::clock::{Clock as _, SystemClock};
+
+/// Between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Dead letters: what is there, one of them, or all of them once more.
 #[derive(Args)]
@@ -119,6 +124,18 @@ fn plan(file: PathBuf) -> Result<Plan, Failure> {
 /// Says on stderr what a command waits for.
 fn announce(wait: &str) {
     eprintln!("{wait}");
+}
+
+/// Says on stderr now and then how far a long scan is; it never ends one.
+fn reading() -> impl FnMut(Progress) -> bool {
+    let mut last = Instant::now();
+    move |progress| {
+        if last.elapsed() >= PROGRESS_INTERVAL {
+            last = Instant::now();
+            eprintln!("read {} of {} offsets", grouped(progress.read), grouped(progress.whole));
+        }
+        true
+    }
 }
 
 fn place((partition, offset): (i32, i64)) -> String {

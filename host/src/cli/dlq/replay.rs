@@ -1,20 +1,25 @@
 //! All of them once more: asked of the daemon, and waited for.
 
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
+
+use anyhow::{Result, bail};
 
 use super::super::client::Client;
 use super::super::table::grouped;
 use super::super::{Global, Outcome, Output, interrupted, print, print_json};
 use crate::replay::process::{Progress, Request};
 
+/// Between two lines about the reading before it.
+const READING_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two requests for the progress of a replay that runs.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outcome {
     let client = Client::new(global)?;
     let path = format!("/v1/pipelines/{pipeline}/replay");
-    let mut progress: Progress = client.post(&path, request)?;
+    let mut progress = begin(&client, &path, request)?;
     let interrupted = interrupted()?;
     while progress.running && !interrupted.load(Ordering::Relaxed) {
         std::thread::sleep(PROGRESS_INTERVAL);
@@ -29,6 +34,26 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
         Some(error) => Err(anyhow::anyhow!("the replay ended early: {error}").into()),
         None => Ok(()),
     }
+}
+
+/// Asks for it. The daemon reads the whole topic before it answers; meanwhile stderr says how far it is.
+fn begin(client: &Client, path: &str, request: &Request) -> Result<Progress> {
+    let (answered, answer) = mpsc::channel();
+    std::thread::scope(|threads| {
+        threads.spawn(move || answered.send(client.post(path, request)));
+        loop {
+            match answer.recv_timeout(READING_INTERVAL) {
+                Ok(progress) => return progress,
+                Err(mpsc::RecvTimeoutError::Disconnected) => bail!("the request ended without an answer"),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+            if let Ok(Progress { read, to_read, .. }) = client.get::<Progress>(path)
+                && to_read > 0
+            {
+                eprintln!("read {} of {} offsets", grouped(read), grouped(to_read));
+            }
+        }
+    })
 }
 
 fn summary(progress: &Progress, dry_run: bool) -> String {

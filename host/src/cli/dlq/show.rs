@@ -5,14 +5,14 @@ use anyhow::{Result, bail};
 use super::super::history::time;
 use super::super::tap::{bytes, shown};
 use super::super::{Global, Outcome, Output, print, print_json};
-use super::{announce, place};
+use super::{announce, place, reading};
 use crate::config::plan::Plan;
 use crate::replay::{Found, Letter, Range, scan};
 
 pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -> Outcome {
     let (mut found, mut replayed) = (None, false);
     let wanted = (wanted.partition, wanted.from);
-    scan(plan, announce, |at, record| {
+    scan(plan, announce, reading(), |at, record| {
         replayed |= record == Found::Replayed(wanted);
         if at == wanted {
             found = Some(record);
@@ -75,7 +75,13 @@ fn shown_whole(letter: &Letter, replayed: bool) -> String {
         text.push_str("\nits last log lines:\n");
         text.push_str(&indented(&facts.log));
     }
-    text.push_str(&format!("\nkey    {}\n", shown(letter.key.as_deref())));
+    match facts.key_left_out {
+        Some(size) => text.push_str(&format!("\nkey    left out for the same reason as the value: {size} bytes\n")),
+        None => text.push_str(&format!("\nkey    {}\n", shown(letter.key.as_deref()))),
+    }
+    if facts.headers_left_out {
+        text.push_str("headers left out: there were too many, or the letter would have been too large\n");
+    }
     match facts.left_out {
         Some(size) => {
             text.push_str(&format!("value  left out, since the letter would have been too large: {size} bytes\n"))
@@ -96,8 +102,8 @@ fn indented(text: &str) -> String {
 /// A test for the plugin's own crate: the record's bytes, the stage's configuration, and what was said.
 fn test(plan: &Plan, letter: &Letter) -> Result<String> {
     let facts = &letter.facts;
-    if facts.left_out.is_some() {
-        bail!("letter {} was written without its value: there is nothing to test with", place(letter.at));
+    if !facts.is_whole() {
+        bail!("letter {} was written without all of its record: there is nothing to test with", place(letter.at));
     }
     let at = facts.stage.strip_prefix("transform[").and_then(|rest| rest.strip_suffix(']')?.parse::<usize>().ok());
     let (open, call, stage) = match (facts.stage.as_str(), at) {

@@ -97,7 +97,10 @@ fn remarks_on_labels(feedback: &FeedbackStatus) -> String {
     }
     let clocks = &feedback.clocks;
     if let Some(last) = &clocks.last {
-        remark(format!("clocks: {} records are ahead and move nothing; the last: {last}", grouped(clocks.ahead)));
+        remark(format!(
+            "clocks: {} records are ahead, and alone move nothing; the last: {last}",
+            grouped(clocks.ahead)
+        ));
     }
     if clocks.missing > 0 {
         remark(format!(
@@ -213,6 +216,12 @@ fn remarks_on(name: &str, worker: &WorkerStatus) -> String {
     let mut text = String::new();
     if let Some(error) = &worker.last_error {
         text.push_str(&format!("  worker {name}: {error}\n"));
+    }
+    if worker.missed > 0 {
+        text.push_str(&format!(
+            "  worker {name}: {} offsets of the input were deleted before they were read\n",
+            grouped(worker.missed)
+        ));
     }
     if worker.state == WorkerState::Running && worker.silent_ms > MAX_SILENCE_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
@@ -352,7 +361,7 @@ pub(super) mod tests {
             "what was evicted had no room: 1 of 2 MiB are used; raise [feedback] max_bytes or max_entries, or lower wait",
             "labels and their predictions stand apart",
             "classes that the model does not know: \"10.0\"; it knows \"10\"",
-            "clocks: 2 records are ahead and move nothing; the last: labels/0@7 is 9 s ahead of its stream",
+            "clocks: 2 records are ahead, and alone move nothing; the last: labels/0@7 is 9 s ahead of its stream",
             "clocks: 1 records carry no time since 2000, and are taken for their neighbours'",
         ] {
             assert!(squeezed(&text).iter().any(|found| found == line), "{line:?} is missing in\n{text}");

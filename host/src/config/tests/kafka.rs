@@ -60,7 +60,7 @@ fn what_delivery_sets_is_refused_with_the_key_to_use_instead() {
         ("delivery.report.only.error = false", "Sandpiper itself"),
         ("partitioner = \"random\"", "[output] partition"),
         ("queued.max.messages.kbytes = 1", "[limits] fetch_queue"),
-        ("queued.min.messages = 1", "[limits] fetch_queue"),
+        ("queued.min.messages = 1", "[limits] fetch_records"),
         ("queue.buffering.max.kbytes = 1", "[limits] producer_queue"),
         ("queue.buffering.max.messages = 1", "[limits] producer_queue"),
         ("allow.auto.create.topics = true", "check --connect"),

@@ -68,7 +68,11 @@ fn a_short_file_becomes_a_plan_with_every_default() {
             deadline: Duration::from_millis(500),
             batch_records: 1024,
             batch_bytes: 4 << 20,
+            max_key: 1 << 20,
+            max_headers: 1_000,
+            max_header_bytes: 1 << 20,
             fetch_queue: 4 << 20,
+            fetch_records: 32_768,
             producer_queue: 16 << 20,
             worker_memory: 512 << 20,
         }

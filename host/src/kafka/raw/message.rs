@@ -7,7 +7,7 @@ use std::ptr;
 use rdkafka::bindings as rd;
 
 use super::Code;
-use crate::record::Headers;
+use crate::record::{Excess, Headers};
 
 /// A message that was taken from a queue. Destroyed when dropped.
 pub struct Message(MessageRef<'static>);
@@ -104,27 +104,53 @@ impl<'a> MessageRef<'a> {
         (kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && timestamp >= 0).then_some(timestamp)
     }
 
-    /// `None` where there are none.
-    pub fn headers(self) -> Option<Box<Headers>> {
+    /// Copied out; `None` where there are none. Nothing is copied of those that are above the limits.
+    ///
+    /// # Errors
+    /// What is above them, or that librdkafka does not read them.
+    pub fn headers(self, limits: HeaderLimits) -> Result<Option<Box<Headers>>, Excess> {
         let mut raw = ptr::null_mut();
         // SAFETY: the message is alive and keeps the headers.
-        if unsafe { rd::rd_kafka_message_headers(self.message.as_ptr(), &mut raw) } != Code::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return None;
+        match unsafe { rd::rd_kafka_message_headers(self.message.as_ptr(), &mut raw) } {
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR => {}
+            Code::RD_KAFKA_RESP_ERR__NOENT => return Ok(None),
+            _ => return Err(Excess::Unread),
         }
-        let mut headers = Headers::new();
-        loop {
-            let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
-            // SAFETY: the headers are alive; name and value point into them.
-            unsafe {
-                let found = rd::rd_kafka_header_get_all(raw, headers.len(), &mut name, &mut value, &mut size);
-                if found != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                    return if headers.is_empty() { None } else { Some(Box::new(headers)) };
-                }
-                let value = bytes(value.cast_mut(), size).map(<[u8]>::to_vec);
-                headers.push((CStr::from_ptr(name).to_string_lossy().into_owned(), value));
-            }
+        // SAFETY: the headers are alive as long as the message.
+        let count = unsafe { rd::rd_kafka_header_cnt(raw) };
+        // SAFETY: as above; name and value point into them, for as long.
+        let each = || (0..count).map_while(|at| unsafe { header(raw, at) });
+        let bytes = each().map(|(name, value)| name.count_bytes() + value.map_or(0, <[u8]>::len)).sum();
+        if count > limits.count || bytes > limits.bytes {
+            return Err(Excess::Headers { count, bytes });
         }
+        let headers: Headers =
+            each().map(|(name, value)| (name.to_string_lossy().into_owned(), value.map(<[u8]>::to_vec))).collect();
+        Ok(if headers.is_empty() { None } else { Some(Box::new(headers)) })
+    }
+}
+
+/// How many headers of a record are copied, at most.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderLimits {
+    pub count: usize,
+    /// Of names and values together.
+    pub bytes: usize,
+}
+
+impl HeaderLimits {
+    /// All that librdkafka reads.
+    pub const NONE: Self = Self { count: usize::MAX, bytes: usize::MAX };
+}
+
+/// # Safety
+/// The headers are alive for as long as the result is used.
+unsafe fn header<'a>(headers: *const rd::rd_kafka_headers_t, at: usize) -> Option<(&'a CStr, Option<&'a [u8]>)> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: the caller's promise; the name is terminated, the value as long as its size.
+    unsafe {
+        let found = rd::rd_kafka_header_get_all(headers, at, &mut name, &mut value, &mut size);
+        (found == Code::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| (CStr::from_ptr(name), bytes(value.cast_mut(), size)))
     }
 }
 

@@ -62,10 +62,11 @@ impl Queue {
         unsafe { Message::own(rd::rd_kafka_consume_queue(self.0, wait.as_millis().max(1) as c_int)) }
     }
 
-    /// Moves messages that are there behind those of `to`, as many as the buffer has room for; says how many.
-    pub fn consume_batch(&self, buffer: &mut MessageBuffer, to: &mut VecDeque<Message>) -> usize {
+    /// Moves messages that are there behind those of `to`, as many as that and as the buffer has room for; says how many.
+    pub fn consume_batch(&self, buffer: &mut MessageBuffer, most: usize, to: &mut VecDeque<Message>) -> usize {
+        let room = buffer.0.len().min(most);
         // SAFETY: the buffer has room for that many pointers; librdkafka's count says how many it wrote.
-        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.0, 0, buffer.0.as_mut_ptr(), buffer.0.len()) };
+        let count = unsafe { rd::rd_kafka_consume_batch_queue(self.0, 0, buffer.0.as_mut_ptr(), room) };
         let count = count.max(0) as usize;
         // SAFETY: each of these was written just now, and is ours.
         to.extend(buffer.0.iter().take(count).filter_map(|message| unsafe { Message::own(*message) }));

@@ -11,10 +11,12 @@ use rdkafka::bindings as rd;
 use super::super::partitioner::Partitioner;
 use super::super::producer::{Placement, Producer, SLICE, Sent, refused};
 use super::KafkaSink;
+use crate::kafka::topics::Limits;
 use crate::record::Headers;
 use crate::record::output::{Output, Outputs, Span};
+use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::failpoint::failpoint;
-use crate::stream::fault::{Fault, Refused};
+use crate::stream::fault::{Fault, Objection, Refused};
 
 impl KafkaSink {
     /// Where a record goes.
@@ -30,7 +32,7 @@ impl KafkaSink {
     /// Hands over records that carry neither header nor timestamp: one call for all of a topic.
     fn send_plain(&mut self, outputs: &Outputs, records: &[Output], deadline: Instant) -> Result<(), Fault> {
         let first = self.sent.len();
-        self.sent.extend(records.iter().map(Sent::from));
+        self.sent.extend(records.iter().map(|output| Sent::new(outputs, output)));
         let producer = self.producer()?;
         let mut messages: Vec<rd::rd_kafka_message_t> = Vec::with_capacity(records.len());
         for (at, output) in records.iter().enumerate() {
@@ -76,7 +78,7 @@ impl KafkaSink {
 
     fn send_one(&mut self, outputs: &Outputs, output: &Output, deadline: Instant) -> Result<(), Fault> {
         use rd::rd_kafka_vtype_t as Type;
-        self.sent.push(output.into());
+        self.sent.push(Sent::new(outputs, output));
         let opaque = self.sent.len();
         let producer = self.producer()?;
         let Some(topic) = producer.topics.get(output.route) else { return Ok(()) };
@@ -126,7 +128,7 @@ impl KafkaSink {
                 code
             };
             if code != Code::RD_KAFKA_RESP_ERR__QUEUE_FULL {
-                return Err(refused(code, Some(output.into())));
+                return Err(refused(code, self.sent.last().copied()));
             }
             self.wait_for_room(producer, deadline)?;
         }
@@ -135,21 +137,12 @@ impl KafkaSink {
     /// The records that their topic is known not to take.
     pub(super) fn unfit(&self, outputs: &Outputs, records: &[Output]) -> Result<Option<Vec<Refused>>, Fault> {
         let producer = self.producer()?;
-        let why = |output: &Output| {
-            let limits = producer.topics.get(output.route)?.limits;
-            let size = size(outputs, output);
-            if size > limits.max_bytes {
-                return Some(format!(
-                    "its {size} bytes are more than max.message.bytes = {} of its topic",
-                    limits.max_bytes
-                ));
-            }
-            (limits.compacted && output.key.is_none()).then(|| "its key is null, and its topic is compacted".to_owned())
-        };
+        let now = SystemClock.unix_ms();
         let refused: Vec<Refused> = (records.iter())
             .filter_map(|output| {
-                let message = why(output)?;
-                Some(Refused { origin: output.origin, message, last_resort: output.last_resort })
+                let limits = producer.topics.get(output.route)?.limits;
+                let (objection, message) = unfit(&limits, outputs, output, now)?;
+                Some(Refused { origin: output.origin, message, what: output.into(), objection })
             })
             .collect();
         Ok(if refused.is_empty() { None } else { Some(refused) })
@@ -223,20 +216,38 @@ impl KafkaSink {
     }
 }
 
-/// A batch's header and a record's own fields, at most.
-const OVERHEAD: usize = 61 + 25;
-
-/// Bytes of a batch that holds this record alone.
-fn size(outputs: &Outputs, output: &Output) -> usize {
-    let span = |span: Option<Span>| span.map_or(0, |span| outputs.bytes(span).len());
-    let header = |(name, value): &(String, Option<Vec<u8>>)| name.len() + value.as_ref().map_or(0, Vec::len) + 10;
-    let headers: usize = output.headers.iter().flat_map(|headers| headers.iter()).map(header).sum();
-    OVERHEAD + span(output.key) + span(output.value) + headers
+/// What a topic has against a record, told by its limits: a refusal by the broker would cost a whole transaction's records
+/// their time.
+fn unfit(limits: &Limits, outputs: &Outputs, output: &Output, now: i64) -> Option<(Objection, String)> {
+    let size = outputs.written_size(output);
+    if size > limits.max_bytes {
+        let max = limits.max_bytes;
+        let message = format!("its {size} bytes are more than max.message.bytes = {max} of its topic");
+        return Some((Objection::Size { fits: max }, message));
+    }
+    if limits.compacted && output.key.is_none() {
+        return Some((Objection::NullKey, "its key is null, and its topic is compacted".to_owned()));
+    }
+    let time = output.timestamp?;
+    // The broker's clock may be another: it decides where it is close.
+    let is_beyond = |distance: i64, most: i64| distance > most.saturating_add(CLOCKS_APART);
+    let (name, most) = if is_beyond(now.saturating_sub(time), limits.before_max) {
+        ("before", limits.before_max)
+    } else if is_beyond(time.saturating_sub(now), limits.after_max) {
+        ("after", limits.after_max)
+    } else {
+        return None;
+    };
+    let message = format!("its time {time} is not within message.timestamp.{name}.max.ms = {most} of its topic");
+    Some((Objection::Time, message))
 }
 
 fn is_plain(output: &Output) -> bool {
     output.headers.is_none() && output.timestamp.is_none()
 }
+
+/// Milliseconds that this machine's clock and the broker's may be apart.
+const CLOCKS_APART: i64 = 5_000;
 
 /// Pointer and length as librdkafka takes them: a null pointer is null, an empty slice is empty.
 fn raw(outputs: &Outputs, span: Option<Span>) -> (*mut c_void, usize) {
@@ -258,5 +269,36 @@ fn native_headers(headers: &Headers) -> *mut rd::rd_kafka_headers_t {
             rd::rd_kafka_header_add(native, name.as_ptr().cast(), name.len() as isize, start.cast(), size as isize);
         }
         native
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Origin, Route, TopicIndex};
+
+    /// What a topic of those limits has against a record of that key, value and time; it is now 1,000,000.
+    fn objection(limits: Limits, key: Option<&[u8]>, value: &[u8], timestamp: Option<i64>) -> Option<Objection> {
+        let mut outputs = Outputs::default();
+        let (key, value) = (key.map(|key| outputs.put(key)), Some(outputs.put(value)));
+        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: 0 };
+        let output = Output { origin, route: Route::Output, key, value, timestamp, headers: None, last_resort: false };
+        unfit(&limits, &outputs, &output, 1_000_000).map(|(objection, _)| objection)
+    }
+
+    #[test]
+    fn what_a_topics_limits_refuse_is_known_before_it_is_sent() {
+        let limits = Limits { max_bytes: 200, compacted: true, before_max: 60_000, after_max: 30_000 };
+        assert_eq!(objection(limits, Some(b"k"), b"v", Some(1_000_000)), None);
+        assert_eq!(objection(limits, Some(b"k"), &[0; 200], None), Some(Objection::Size { fits: 200 }));
+        assert_eq!(objection(limits, Some(&[0; 200]), b"", None), Some(Objection::Size { fits: 200 }));
+        assert_eq!(objection(limits, None, b"v", None), Some(Objection::NullKey));
+        for (time, refused) in
+            [(930_000, true), (936_000, false), (1_034_000, false), (1_036_000, true), (i64::MAX, true)]
+        {
+            let expected = refused.then_some(Objection::Time);
+            assert_eq!(objection(limits, Some(b"k"), b"v", Some(time)), expected, "{time}");
+        }
+        assert_eq!(objection(Limits::UNKNOWN, None, &[0; 900], Some(i64::MIN)), None);
     }
 }

@@ -1,14 +1,14 @@
 //! The worker's transaction, if there is one, and what outlives it: when the last one closed, and the outcomes that the
 //! broker's refusals fixed.
 
-use std::collections::HashSet;
 use std::mem;
 use std::time::{Duration, Instant};
 
+use crate::record::dead_letter::Form;
 use crate::record::output::Outputs;
-use crate::record::{Batch, Origin, Topics};
-use crate::stream::fault::{Fault, Refused};
-use crate::stream::process::{Forced, Refusal};
+use crate::record::{Batch, Topics};
+use crate::stream::fault::{Fault, Objection, Refused, Written};
+use crate::stream::process::Forced;
 use crate::stream::transaction::{Bounds, Transaction};
 
 #[derive(Default)]
@@ -117,21 +117,22 @@ impl Transactions {
     /// # Errors
     /// When it was the smallest dead letter that there is: then only a person can help.
     pub(super) fn force(&mut self, refused: Vec<Refused>, topics: &Topics) -> Result<(), Fault> {
-        // Before any of these: several outputs of one record may be refused at once.
-        let forced: HashSet<Origin> = self.forced.keys().copied().collect();
-        for Refused { origin, message, last_resort } in refused {
-            if last_resort {
-                return Err(Fault::Configuration(format!(
-                    "the dead letter of {}/{}@{} is refused even without its value: {message}; the dead-letter topic must \
-                     take records of 64 KiB and null keys: mend its max.message.bytes and cleanup.policy",
+        for Refused { origin, message, what, objection } in refused {
+            let refusal = self.forced.entry(origin).or_default();
+            let form = lesser(refusal.form, what, objection).ok_or_else(|| {
+                Fault::Configuration(format!(
+                    "the dead letter of {}/{}@{} is refused even without value, headers and key: {message}; the dead-letter \
+                     topic must take records of 64 KiB: mend its max.message.bytes",
                     topics.name(origin.topic),
                     origin.partition,
                     origin.offset
-                )));
+                ))
+            })?;
+            refusal.form = form;
+            if what == Written::Output {
+                // The first reason stays.
+                refusal.output.get_or_insert(message);
             }
-            // Refused once more means that its dead letter was refused: then without the value.
-            let with_value = !forced.contains(&origin);
-            self.forced.insert(origin, Refusal { message, with_value });
         }
         Ok(())
     }
@@ -144,26 +145,75 @@ impl Transactions {
     }
 }
 
+/// The form of the next dead letter: it never carries what was refused, and keeps everything else. `None` where nothing is
+/// left to be left out.
+fn lesser(form: Form, what: Written, objection: Objection) -> Option<Form> {
+    let is_letter = what != Written::Output;
+    match objection {
+        Objection::Size { .. } if what == Written::LastResort => None,
+        Objection::Size { fits } if is_letter => {
+            Some(Form { fits: Some(form.fits.map_or(fits, |before| before.min(fits))), ..form })
+        }
+        // The letter would inherit it.
+        Objection::Time => Some(Form { undated: true, ..form }),
+        Objection::NullKey if is_letter => (!form.keyed).then_some(Form { keyed: true, ..form }),
+        Objection::Unnamed if is_letter => (form != Form::LEAST).then_some(Form::LEAST),
+        Objection::Size { .. } | Objection::NullKey | Objection::Unnamed => Some(form),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::TopicIndex;
+    use crate::record::{Origin, TopicIndex};
+    use crate::stream::process::Refusal;
 
-    fn refused(offset: i64, last_resort: bool) -> Refused {
-        let origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset };
-        Refused { origin, message: "it is too large".into(), last_resort }
+    const ORIGIN: Origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: 7 };
+
+    fn refused(what: Written, objection: Objection) -> Vec<Refused> {
+        let message = format!("{what:?}: {objection:?}");
+        vec![Refused { origin: ORIGIN, message, what, objection }]
     }
 
     #[test]
-    fn a_record_keeps_its_value_until_its_dead_letter_is_refused_too() {
+    fn a_letter_leaves_out_what_was_refused_of_it_and_its_first_reason_stays() {
         let (mut transactions, topics) = (Transactions::default(), Topics::new(["in"]));
-        let with_value = |transactions: &Transactions| transactions.forced[&refused(7, false).origin].with_value;
-        transactions.force(vec![refused(7, false), refused(7, false)], &topics).unwrap();
-        assert!(with_value(&transactions), "two outputs of one record are one refusal");
-        transactions.force(vec![refused(7, false)], &topics).unwrap();
-        assert!(!with_value(&transactions));
-        let fault = transactions.force(vec![refused(7, true)], &topics).unwrap_err();
+        let mut force = |what, objection| {
+            transactions.force(refused(what, objection), &topics).map(|()| transactions.forced[&ORIGIN].clone())
+        };
+        let size = |fits| Objection::Size { fits };
+        let reason = Some("Output: Size { fits: 9 }".to_owned());
+        let whole = Refusal { output: reason.clone(), form: Form::default() };
+        assert_eq!(
+            force(Written::Output, size(9)),
+            Ok(whole.clone()),
+            "the output's size says nothing of the letter's"
+        );
+        assert_eq!(force(Written::Output, size(8)), Ok(whole), "two outputs of one record are one refusal");
+        let undated = Form { undated: true, ..Form::default() };
+        assert_eq!(force(Written::Letter, Objection::Time), Ok(Refusal { output: reason.clone(), form: undated }));
+        let small = Form { fits: Some(100), ..undated };
+        assert_eq!(force(Written::Letter, size(100)), Ok(Refusal { output: reason, form: small }));
+        let fault = force(Written::LastResort, size(50)).unwrap_err();
         assert!(matches!(&fault, Fault::Configuration(message) if message.contains("in/0@7")), "{fault}");
+    }
+
+    #[test]
+    fn a_letter_that_alone_was_refused_keeps_the_records_own_outcome() {
+        let (mut transactions, topics) = (Transactions::default(), Topics::new(["in"]));
+        transactions.force(refused(Written::Letter, Objection::NullKey), &topics).unwrap();
+        let forced = &transactions.forced[&ORIGIN];
+        assert_eq!((&forced.output, forced.form.keyed, forced.form.fits), (&None, true, None));
+        transactions.force(refused(Written::Letter, Objection::Unnamed), &topics).unwrap();
+        assert_eq!(transactions.forced[&ORIGIN].form, Form::LEAST);
+        assert!(transactions.force(refused(Written::Letter, Objection::Unnamed), &topics).is_err());
+    }
+
+    #[test]
+    fn an_outputs_time_that_is_refused_is_not_the_letters() {
+        let (mut transactions, topics) = (Transactions::default(), Topics::new(["in"]));
+        transactions.force(refused(Written::Output, Objection::Time), &topics).unwrap();
+        assert_eq!(transactions.forced[&ORIGIN].form, Form { undated: true, ..Form::default() });
     }
 
     #[test]

@@ -27,8 +27,8 @@ fn a_transaction_closes_at_its_records_and_not_one_before() {
 
 #[test]
 fn a_transaction_closes_at_its_bytes_and_not_one_before() {
-    // The values "0" to "4" go out as they came, one byte each, without keys.
-    let mut world = bounded(Bounds { bytes: 5, ..BOUNDS });
+    // The values "0" to "4" go out as they came, without keys, each with the header that stamps it: about 140 bytes in memory.
+    let mut world = bounded(Bounds { bytes: 600, ..BOUNDS });
     world.records(0, 0..4);
     world.step();
     assert!(world.is_in_transaction());

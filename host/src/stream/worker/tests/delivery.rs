@@ -54,8 +54,8 @@ fn a_dead_letter_that_is_refused_even_without_its_value_stops_the_worker_and_nam
         assert_eq!(
             fault,
             Fault::Configuration(
-                "the dead letter of in/0@1 is refused even without its value: it is too large; the dead-letter topic must \
-                 take records of 64 KiB and null keys: mend its max.message.bytes and cleanup.policy"
+                "the dead letter of in/0@1 is refused even without value, headers and key: it is too large; the \
+                 dead-letter topic must take records of 64 KiB: mend its max.message.bytes"
                     .into()
             ),
             "late: {late}"

@@ -8,7 +8,7 @@ use super::broker::{Broker, Ending, Offsets, Open, Refusal, Written};
 use super::journal::{Journal, names, spots};
 use crate::record::Route;
 use crate::record::output::Outputs;
-use crate::stream::fault::{Fault, Refused};
+use crate::stream::fault::{Fault, Objection, Refused};
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, TopicPartition};
 
@@ -59,7 +59,8 @@ impl Sink for Ledger {
             };
             if broker.refused.get(&output.origin).is_some_and(|refusal| form <= *refusal) {
                 let message = "it is too large".to_owned();
-                refused.push(Refused { origin: output.origin, message, last_resort: output.last_resort });
+                let objection = Objection::Size { fits: 0 };
+                refused.push(Refused { origin: output.origin, message, what: output.into(), objection });
             } else {
                 let bytes = |span| outputs.bytes(span).to_vec();
                 let headers = output.headers.as_deref().cloned().unwrap_or_default();
