@@ -104,6 +104,7 @@ fn a_member_of_another_protocol(scene: &Scene) -> Result<()> {
         .set("group.id", scene.group())
         .set("client.id", "their-app")
         .set("partition.assignment.strategy", "range")
+        .set("enable.auto.commit", "false")
         .create()?;
     other.subscribe(&[&scene.topic("in")])?;
     until_true("the other one has its partitions", || {

@@ -38,7 +38,7 @@ enum Fault {
 const ALL: [Fault; 6] = [Fault::Pause, Fault::Cut, Fault::Kill, Fault::Clock, Fault::Rebalance, Fault::Swap];
 
 fn faults_that_fall_together(scene: &Scene) -> Result<()> {
-    let (length, longest) = if is_long()? { (600, 12_000) } else { (30, 3_000) };
+    let (length, longest) = if is_long()? { (600, 12_000) } else { (20, 3_000) };
     let mut random = SeededRandom::new(&scene.name)?;
     let clock = WallClock::new(&scene.directory)?;
     let test = LoadTest::proxied(scene, "[limits]\nworkers = 2\n")?;
