@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::compile_component::Compilation;
 use super::{Failure, Global, Outcome};
 use crate::api::routes;
 use crate::config;
@@ -32,6 +33,8 @@ pub struct Run {
     /// This daemon's name in transactional ids; kept in the state directory by default.
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
+    #[command(flatten)]
+    compilation: Compilation,
 }
 
 impl Run {
@@ -49,7 +52,8 @@ impl Run {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let listener = routes::bind(listen).await?;
         let address = listener.local_addr()?;
-        let options = Options { state: self.state.unwrap_or_else(super::default_state), instance: self.instance };
+        let state = self.state.unwrap_or_else(super::default_state);
+        let options = Options { state, instance: self.instance, compiler: self.compilation.compiler() };
         let daemon = tokio::task::spawn_blocking(move || Daemon::start(plans, &options)).await??;
         std::fs::write(daemon.directory.path().join("admin"), address.to_string()).context("writing STATE/admin")?;
         tracing::info!(%address, instance = daemon.directory.instance(), "the admin API listens");

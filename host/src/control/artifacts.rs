@@ -40,6 +40,10 @@ impl StateDirectory {
         Ok(bytes)
     }
 
+    pub fn has_artifact(&self, digest: Digest) -> bool {
+        self.artifact_file(digest).exists()
+    }
+
     fn artifact_file(&self, digest: Digest) -> PathBuf {
         self.path().join("artifacts").join(digest.hex())
     }

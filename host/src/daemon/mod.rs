@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use sandpiper_sandbox::Engine;
+use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::config::plan::Plan;
 use crate::control::staging::Stager;
@@ -35,11 +35,13 @@ use running::{RunningFeedback, RunningPipeline};
 use supervisor::Supervisor;
 
 /// What is the same for all pipelines.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub state: PathBuf,
     /// Overrides the name that the state directory keeps.
     pub instance: Option<String>,
+    /// How plugins are compiled.
+    pub compiler: Compiler,
 }
 
 /// Running pipelines.
@@ -58,7 +60,7 @@ impl Daemon {
     /// When the state directory, the sandbox or a deployment is unusable.
     pub fn start(plans: Vec<Plan>, options: &Options) -> Result<Self> {
         let directory = Arc::new(StateDirectory::open(&options.state, options.instance.as_deref())?);
-        let engine = Engine::new(Some(&directory.path().join("code")))?;
+        let engine = Engine::new(Some(&directory.path().join("code")), options.compiler.clone())?;
         let mut daemon = Self {
             stager: Arc::new(Stager::new(engine, directory.clone())),
             names: ClientNames::new(directory.instance()),
