@@ -2,7 +2,7 @@
 //! of what its name says: `COMPONENT.SETTINGS.CODE.cwasm`, each a SHA-256, the last of the code itself.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -46,7 +46,8 @@ impl CodeCache {
     /// # Errors
     /// As `open`.
     pub fn temporary(settings: String) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("sandpiper-code-").tempdir()?;
+        let ours = fs::Permissions::from_mode(0o700);
+        let directory = tempfile::Builder::new().prefix("sandpiper-code-").permissions(ours).tempdir()?;
         let cache = Self::open(directory.path(), settings)?;
         Ok(Self { _temporary: Some(directory), ..cache })
     }
@@ -177,12 +178,26 @@ fn digest_of(mut file: File) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
     fn open(path: &Path) -> Result<CodeCache> {
         CodeCache::open(path, "settings".into())
+    }
+
+    fn ours() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        mode(directory.path(), 0o700);
+        directory
+    }
+
+    #[test]
+    fn a_cache_that_nobody_named_is_ours_alone_and_goes_with_the_engine() {
+        let cache = CodeCache::temporary("settings".into()).unwrap();
+        let path = cache.path.clone();
+        assert!(path.exists());
+        drop(cache);
+        assert!(!path.exists());
     }
 
     fn add(cache: &CodeCache, component: &[u8]) -> PathBuf {
@@ -195,7 +210,7 @@ mod tests {
 
     #[test]
     fn what_was_added_is_found_by_its_component_also_by_another_process() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = ours();
         let path = add(&open(directory.path()).unwrap(), b"one");
         let cache = open(directory.path()).unwrap();
         assert_eq!(cache.find(Digest::of(b"one")), Some(path));
@@ -204,7 +219,7 @@ mod tests {
 
     #[test]
     fn damaged_code_is_not_found_and_goes() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = ours();
         let cache = open(directory.path()).unwrap();
         let path = add(&cache, b"one");
         fs::write(&path, b"cod\0").unwrap();
@@ -214,7 +229,7 @@ mod tests {
 
     #[test]
     fn code_that_is_not_needed_and_of_other_engines_is_evicted() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = ours();
         let cache = open(directory.path()).unwrap();
         let (kept, evicted) = (add(&cache, b"kept"), add(&cache, b"evicted"));
         cache.evict(|component| component == Digest::of(b"kept")).unwrap();
@@ -226,7 +241,7 @@ mod tests {
 
     #[test]
     fn code_that_fails_to_be_made_leaves_nothing() {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = ours();
         let cache = open(directory.path()).unwrap();
         cache.add(Digest::of(b"one"), |_| bail!("no")).unwrap_err();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);

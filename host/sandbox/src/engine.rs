@@ -190,9 +190,10 @@ mod tests {
     fn code_with_64_kib_of_zeros_is_compiled_anew_at_the_next_start() {
         let directory = tempfile::tempdir().unwrap();
         let bytes = crate::stock::component("loss").unwrap();
-        let engine = || Engine::new(Some(directory.path()), Compiler::InProcess).unwrap();
+        let cache = directory.path().join("code");
+        let engine = || Engine::new(Some(&cache), Compiler::InProcess).unwrap();
         engine().compile(bytes, Digest::of(bytes)).unwrap();
-        let code = || std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
+        let code = || std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
         let before = std::fs::read(code()).unwrap();
         let mut file = std::fs::OpenOptions::new().write(true).open(code()).unwrap();
         file.seek(SeekFrom::Start(64 << 10)).unwrap();
