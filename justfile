@@ -31,7 +31,7 @@ hostile *FILTER:
 fuzz SECONDS="60":
     #!/usr/bin/env bash
     set -euo pipefail
-    for target in config label letter prediction pointer component; do
+    for target in admin config join label letter prediction pointer component; do
         mkdir -p "tests/fuzz/corpus/$target"
         cargo +nightly fuzz run --fuzz-dir tests/fuzz --dev -s none "$target" "tests/fuzz/corpus/$target" \
             "tests/fuzz/seeds/$target" -- -max_total_time={{SECONDS}} -timeout=20
@@ -50,6 +50,10 @@ lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p sandpiper --test soak -- -D warnings
+
+# Dependencies: licences, sources, known holes (`cargo install --locked cargo-deny`; the RustSec database is fetched from GitHub).
+audit:
+    cargo deny --locked check
 
 # The stock plugins alone, for wasm32-wasip2.
 plugins:

@@ -37,7 +37,8 @@ impl Daemon {
 
     /// A verb of the command line against this daemon; answers the JSON that it prints.
     pub fn command(&self, arguments: &[&str]) -> Result<Value> {
-        Printed::of(sandpiper().args(arguments).args(["-o", "json", "--admin", &self.admin()?]))?
+        let admin = self.admin()?;
+        Printed::of(sandpiper().args(arguments).args(["-o", "json", "--admin", &admin, "--state"]).arg(&self.state))?
             .json()
             .with_context(|| self.ended())
     }

@@ -2,13 +2,20 @@
 
 use crate::load_test::{LoadTest, until_owns, until_status_reports};
 use crate::matrix::{SeededRandom, times};
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Printed, sandpiper};
 use crate::support::scene::Scene;
 use crate::support::{until, until_true};
 use anyhow::{Result, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use std::time::{Duration, Instant};
 
-crate::tests![rebalances_in_a_row, workers_that_stop_leave_their_group, two_daemons_of_the_same_instance];
+crate::tests![
+    rebalances_in_a_row,
+    workers_that_stop_leave_their_group,
+    two_daemons_of_the_same_instance,
+    a_member_of_another_protocol,
+];
 
 fn rebalances_in_a_row(scene: &Scene) -> Result<()> {
     let rebalances = times(10, 50)?;
@@ -64,7 +71,7 @@ fn workers_that_stop_leave_their_group(scene: &Scene) -> Result<()> {
 /// Each fences the other's producer until one notices that its transactional id is taken over.
 fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
     let test = LoadTest::direct(scene, "")?;
-    let spawn = |name| Daemon::spawn(&scene.directory, name, &[&test.pipeline], &["--instance", "twin"]);
+    let spawn = |name| Daemon::spawn(&scene.directory, name, &[&test.pipeline], &["--instance", "twin", "--stay"]);
     let mut twins = [spawn("one")?, spawn("other")?];
     let stopped = until("one of the two gives up", || {
         for at in [0, 1] {
@@ -87,4 +94,31 @@ fn two_daemons_of_the_same_instance(scene: &Scene) -> Result<()> {
     let runs = if stopped == 0 { other } else { one };
     ensure!(runs.pipeline(&scene.name)?["state"] == "running", "the other one runs on");
     test.assert_exactly_once(&mut [runs], "one stopped and named the id and both holders")
+}
+
+/// Another application's consumer has taken the group's name: the daemon waits until it is gone, and says who it is.
+fn a_member_of_another_protocol(scene: &Scene) -> Result<()> {
+    let test = LoadTest::direct(scene, "")?;
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", scene.bootstrap())
+        .set("group.id", scene.group())
+        .set("client.id", "their-app")
+        .set("partition.assignment.strategy", "range")
+        .create()?;
+    other.subscribe(&[&scene.topic("in")])?;
+    until_true("the other one has its partitions", || {
+        drop(other.poll(Duration::from_millis(50)));
+        Ok(other.assignment()?.count() > 0)
+    })?;
+    let check = || Printed::of(sandpiper().arg("check").arg(&test.pipeline).arg("--connect"));
+    let found = check()?;
+    ensure!(found.code == Some(1) && found.err.contains("their-app"), "{found:?}");
+    let mut daemon = test.scene.unready_daemon("a", &test.pipeline)?;
+    let status = until_status_reports(&mut daemon, &scene.name, "starting", "their-app at 127.0.0.1")?;
+    ensure!(!daemon.is_ready()?, "it processes nothing");
+    drop(other);
+    daemon.until_ready()?;
+    ensure!(check()?.code == Some(0), "nothing is in the way any more");
+    test.until_all_progress()?;
+    test.assert_exactly_once(&mut [&mut daemon], &status["last_error"].to_string())
 }

@@ -104,19 +104,28 @@ impl<'a> LoadTest<'a> {
         self.scene.daemon(name, &self.pipeline)
     }
 
-    /// A daemon that fails at those points; it is not waited for.
-    pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
-        self.spawn(name, &[("FAILPOINTS", failpoints.as_ref())])
-    }
-
-    /// As `daemon`, with more in its environment.
-    pub fn daemon_with(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
-        let mut daemon = self.spawn(name, environment)?;
+    /// As `daemon`, and it goes on answering once everything in it has failed.
+    pub fn daemon_that_stays(&self, name: &str) -> Result<Daemon> {
+        let options = ["--instance", name, "--stay"];
+        let mut daemon = Daemon::spawn(&self.scene.directory, name, &[&self.pipeline], &options)?;
         daemon.until_ready()?;
         Ok(daemon)
     }
 
-    fn spawn(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
+    /// A daemon that fails at those points; it is not waited for.
+    pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
+        self.unready_with(name, &[("FAILPOINTS", failpoints.as_ref())])
+    }
+
+    /// As `daemon`, with more in its environment.
+    pub fn daemon_with(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
+        let mut daemon = self.unready_with(name, environment)?;
+        daemon.until_ready()?;
+        Ok(daemon)
+    }
+
+    /// As `daemon_with`, and not waited for.
+    pub fn unready_with(&self, name: &str, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
         let options = ["--instance", name];
         Daemon::spawn_with(&self.scene.directory, name, &[&self.pipeline], &options, environment)
     }

@@ -21,6 +21,7 @@ mod trial;
 #[path = "../support/wall_clock.rs"]
 mod wall_clock;
 
+mod admin;
 mod brokers;
 mod bugs;
 mod clock;
@@ -29,8 +30,10 @@ mod group;
 mod kills;
 mod load_test;
 mod matrix;
+mod mixed;
 mod network;
 mod signals;
+mod state;
 mod swaps;
 mod topics;
 
@@ -48,8 +51,11 @@ fn main() -> ExitCode {
         ("bugs", bugs::TESTS),
         ("network", network::TESTS),
         ("signals", signals::TESTS),
+        ("admin", admin::TESTS),
         ("clock", clock::TESTS),
         ("group", group::TESTS),
+        ("state", state::TESTS),
+        ("mixed", mixed::TESTS),
         ("swaps", swaps::TESTS),
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),

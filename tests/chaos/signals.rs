@@ -5,7 +5,10 @@ use crate::support::scene::Scene;
 use anyhow::{Result, ensure};
 use std::time::{Duration, Instant};
 
-crate::tests![told_to_stop_under_load, stopped_and_continued_after_its_session];
+crate::tests![told_to_stop_under_load, stopped_and_continued_after_its_session, stopped_twice_while_it_is_alone];
+
+/// Longer than the broker leaves a transaction open: it ends the transaction itself, as if another producer had taken over.
+const STALL: Duration = Duration::from_secs(13);
 
 fn told_to_stop_under_load(scene: &Scene) -> Result<()> {
     let test = LoadTest::direct(scene, "[limits]\nworkers = 2\n")?;
@@ -40,4 +43,21 @@ fn stopped_and_continued_after_its_session(scene: &Scene) -> Result<()> {
     test.until_commits(&mut a)?;
     let figures = format!("serves again {:.1} s after it was continued", continued.elapsed().as_secs_f64());
     test.assert_exactly_once(&mut [&mut a, &mut b], &figures)
+}
+
+/// The broker takes its transactional id away both times, and there is nobody else who holds it.
+fn stopped_twice_while_it_is_alone(scene: &Scene) -> Result<()> {
+    let test = LoadTest::direct(scene, "")?;
+    let mut daemon = test.daemon("a")?;
+    let mut slowest = Duration::ZERO;
+    for _ in 0..2 {
+        test.until_commits(&mut daemon)?;
+        daemon.signal(libc::SIGSTOP)?;
+        std::thread::sleep(STALL);
+        daemon.signal(libc::SIGCONT)?;
+        slowest = slowest.max(test.until_all_progress()?);
+    }
+    daemon.until_ready()?;
+    let figures = format!("each partition again within {:.1} s of both", slowest.as_secs_f64());
+    test.assert_exactly_once(&mut [&mut daemon], &figures)
 }

@@ -38,10 +38,18 @@ fn deleted_output_topic(scene: &Scene) -> Result<()> {
     let mut daemon = test.daemon("a")?;
     test.until_all_progress()?;
     scene.kafka.delete_topic(&scene.topic("out"))?;
-    let status =
-        until_status_reports(&mut daemon, &scene.name, "failed", &format!("{} does not exist", scene.topic("out")))?;
-    record_result(&scene.name, &status["last_error"].to_string());
-    until_true("the daemon is not ready", || Ok(!daemon.is_ready()?))
+    // Nothing else runs, so that whatever supervises the process has to see it.
+    let status = daemon.wait_exit()?;
+    ensure!(status.code() == Some(3), "{status}");
+    let named = format!("{} does not exist", scene.topic("out"));
+    ensure!(daemon.log_tail().contains(&named), "{}", daemon.log_tail());
+    // Nor does it help to start it again, but it says why.
+    let mut daemon = scene.unready_daemon("a", &test.pipeline)?;
+    until_true("it is not ready and says why", || {
+        Ok(daemon.get("/readyz")?.is_some_and(|(code, body)| code == 503 && body.contains(&named)))
+    })?;
+    record_result(&scene.name, &format!("ends with {status}: {named}"));
+    Ok(())
 }
 
 fn deleted_input_topic(scene: &Scene) -> Result<()> {
@@ -82,10 +90,11 @@ fn names_the_topic_and_waits(scene: &Scene, mut daemon: Daemon) -> Result<()> {
 fn grown_input_topic(scene: &Scene) -> Result<()> {
     // By default clients refresh their metadata only every five minutes.
     let test = LoadTest::tuned(scene, "topic.metadata.refresh.interval.ms = 2000")?;
-    let mut daemon = test.daemon("a")?;
+    let mut daemon = test.daemon_that_stays("a")?;
     test.until_all_progress()?;
     scene.kafka.grow_topic(&scene.topic("in"), 5)?;
     let status = until_status_reports(&mut daemon, &scene.name, "failed", "make them equal")?;
+    ensure!(!daemon.is_ready()?, "what only a person can mend is not ready");
     drop(daemon);
     scene.kafka.grow_topic(&scene.topic("out"), 5)?;
     let mut daemon = test.daemon("a")?;

@@ -15,6 +15,7 @@ mod support;
 #[path = "../support/trial.rs"]
 mod trial;
 
+mod admin;
 mod broker;
 mod config;
 mod delivery;
@@ -31,6 +32,8 @@ mod records;
 mod refusals;
 mod routing;
 mod sandbox;
+mod secrets;
+mod secure;
 mod shutdown;
 mod swap;
 
@@ -50,6 +53,8 @@ fn main() -> ExitCode {
         ("config", config::TESTS),
         ("refusals", refusals::TESTS),
         ("sandbox", sandbox::TESTS),
+        ("secrets", secrets::TESTS),
+        ("secure", secure::TESTS),
         ("broker", broker::TESTS),
         ("shutdown", shutdown::TESTS),
         ("membership", membership::TESTS),
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
         ("feedback", feedback::TESTS),
+        ("admin", admin::TESTS),
         ("demo", demo::TESTS),
     ];
     // Tests wait far more than they compute.

@@ -5,13 +5,31 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use sandpiper::api::access::Access;
+use sandpiper::api::bodies;
+use sandpiper::api::routes::Why;
+use sandpiper::api::tokens::{self, Role, Tokens};
+use sandpiper::control::command::{Action, Command, CommandId, MAX_REASON};
+use sandpiper::control::controller::{Change, PluginRequest};
+use sandpiper::control::fold;
+use sandpiper::feedback::classes::ClassLists;
 use sandpiper::feedback::message;
-use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, RecordId, TopicIndex, Topics};
+use sandpiper::record::{Batch, BatchBuilder, Headers, Origin, Pointer, RecordId, TopicIndex, Topics};
 use sandpiper::replay::Found;
+use sandpiper::replay::process::Request;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper_sandbox::wit::latest::Matrix;
 use sandpiper_sandbox::{Compiler, Engine, Limits, Plugin};
+
+#[path = "join_model.rs"]
+mod join_model;
+
+mod join_api {
+    pub use sandpiper::feedback::join::*;
+    pub use sandpiper::record::Revision;
+}
 
 /// A pipeline file.
 pub fn config(data: &[u8]) {
@@ -34,14 +52,15 @@ pub fn config(data: &[u8]) {
 pub fn label(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    if let Ok(label) = message::label(&batch, 0, (!pointer.is_empty()).then_some(pointer)) {
+    let pointer = Pointer::new(pointer).ok().filter(|_| !pointer.is_empty());
+    if let Ok(label) = message::label(&batch, 0, pointer.as_ref()) {
         assert!(!label.class.is_empty(), "an empty class");
     }
 }
 
 /// A value in the predictions' topic.
 pub fn prediction(data: &[u8]) {
-    if let Some(prediction) = message::prediction(data) {
+    if let Some(prediction) = message::prediction(data, &mut ClassLists::default()) {
         assert_eq!(prediction.scores.len(), prediction.classes.len());
         assert!((prediction.predicted as usize) < prediction.classes.len());
     }
@@ -66,12 +85,19 @@ pub fn letter(data: &[u8]) {
 pub fn pointer(data: &[u8]) {
     let (pointer, value) = split_first_line(data);
     let batch = batch_of_one(value);
-    let pointed = sandpiper::record::id::pointed(pointer, value).ok();
-    let id = sandpiper::record::id::of(&RecordId::Json(pointer.to_owned()), &batch, 0).ok();
-    assert_eq!(pointed.as_deref(), id.as_deref());
+    if let Ok(pointer) = Pointer::new(pointer) {
+        let pointed = sandpiper::record::id::pointed(&pointer, value).ok();
+        let id = sandpiper::record::id::of(&RecordId::Json(pointer), &batch, 0).ok();
+        assert_eq!(pointed.as_deref(), id.as_deref());
+    }
     for id in [RecordId::Key, RecordId::Header("id".into()), RecordId::Position] {
         let _ = sandpiper::record::id::of(&id, &batch, 0);
     }
+}
+
+/// Predictions, labels and how their transactions end.
+pub fn join(data: &[u8]) {
+    join_model::check(data);
 }
 
 /// A plugin's file: loaded, opened as what it says it is, and called.
@@ -87,6 +113,86 @@ pub fn component(data: &[u8]) {
     if let Ok((mut classifier, signature)) = WasmClassifier::open(plugin, limits, opening()) {
         let columns = signature.columns.len();
         let _ = classifier.classify(&Matrix { columns: columns as u32, values: vec![0.5; columns] }, deadline);
+    }
+}
+
+/// A request of the admin API: its first line, its headers a line each, an empty line and its body.
+pub fn admin(data: &[u8]) {
+    static ACCESS: LazyLock<(Access, String)> = LazyLock::new(|| {
+        let directory = tempfile::tempdir().expect("a directory");
+        let tokens = Tokens::open(directory.path(), None).expect("tokens");
+        let token = tokens::read(&directory.path().join(tokens::ADMIN_FILE)).expect("a token");
+        (Access::new(tokens, true, Vec::new()), token)
+    });
+    let at = data.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = data.split_at(at.unwrap_or(data.len()));
+    let body = body.get(2..).unwrap_or_default();
+    let (access, token) = &*ACCESS;
+    if let Some((method, uri, headers)) = request(head) {
+        let role = access.admit(&method, &uri, Version::HTTP_11, &headers);
+        if !matches!(method, Method::GET | Method::HEAD) && matches!(role, Ok(Some(Role::Admin) | None)) {
+            let shown = headers.get("authorization").map(HeaderValue::as_bytes).unwrap_or_default();
+            assert!(shown.ends_with(token.as_bytes()), "a command without the token");
+        }
+    }
+    command(body);
+}
+
+fn request(head: &[u8]) -> Option<(Method, Uri, HeaderMap)> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let mut first = lines.next()?.split(|byte| *byte == b' ');
+    let method = Method::from_bytes(first.next()?).ok()?;
+    let uri = Uri::try_from(first.next()?).ok()?;
+    let header = |line: &[u8]| {
+        let (name, value) = line.split_at_checked(line.iter().position(|byte| *byte == b':')?)?;
+        Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(value.get(1..)?.trim_ascii()).ok()?))
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(header) {
+        headers.append(name, value);
+    }
+    Some((method, uri, headers))
+}
+
+/// What is read of a command's body is bounded when it is remembered, and so is what is said of one that cannot be read.
+fn command(body: &[u8]) {
+    let json =
+        HeaderMap::from_iter([("content-type".parse().expect("a name"), HeaderValue::from_static("application/json"))]);
+    let change = bodies::json::<Change>(&json, body);
+    if let Err(refusal) = &change {
+        assert!(refusal.why().len() < 2_048, "a refusal of {} bytes", refusal.why().len());
+    }
+    let why = bodies::json::<Why>(&json, body);
+    let _ = bodies::json::<Request>(&json, body);
+    let control = fold::Control { pipeline: "iris".into(), ..fold::Control::default() };
+    let stages = |change: Change| {
+        let change_of =
+            |request: sandpiper::control::controller::StageRequest| sandpiper::control::command::StageChange {
+                plugin: request.plugin.and_then(|plugin| match plugin {
+                    PluginRequest::Artifact(plugin) => Some(plugin),
+                    PluginRequest::Stock(_) => None,
+                }),
+                model: request.model,
+                config: request.config,
+            };
+        change.stages.into_iter().map(|(name, request)| (name, change_of(request))).collect()
+    };
+    let actions = [
+        change.ok().map(|change| Action::Deploy { reason: change.reason.clone(), stages: stages(change) }),
+        why.ok().map(|why| Action::Pause { reason: why.reason }),
+    ];
+    for action in actions.into_iter().flatten() {
+        let command = Command { id: CommandId(1), by: None, against: None, action };
+        let Ok((next, _)) = fold::apply(&control, &command, 0) else { continue };
+        let said = next
+            .history
+            .paused
+            .iter()
+            .map(|pause| &pause.why)
+            .chain(next.history.calls.iter().map(|call| &call.reason));
+        for text in said {
+            assert!(text.len() <= MAX_REASON, "{} bytes are remembered", text.len());
+        }
     }
 }
 

@@ -21,8 +21,10 @@ pub fn run() -> Result<String> {
         let target = target?;
         let name = target.file_name().to_string_lossy().into_owned();
         let enter = match name.as_str() {
+            "admin" => entries::admin,
             "config" => entries::config,
             "label" => entries::label,
+            "join" => entries::join,
             "letter" => entries::letter,
             "prediction" => entries::prediction,
             "pointer" => entries::pointer,

@@ -22,14 +22,27 @@ pub enum Life {
     Long,
 }
 
+/// A further listener for clients.
+pub struct Listener {
+    /// In capitals, without anything else.
+    pub name: &'static str,
+    /// `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`.
+    pub protocol: &'static str,
+    pub port: Port,
+    /// The address that its clients are told: its own, or a proxy's.
+    pub advertised: String,
+    /// Lines of the listener's own configuration, without their prefix.
+    pub properties: Vec<String>,
+}
+
 /// A broker that is its own controller, running or not.
 pub struct Broker {
     pub node: usize,
     life: Life,
     pub listener: Port,
     pub controller: Port,
-    /// A second listener, and the address that it advertises to its clients: a proxy's.
-    pub behind: Option<(Port, String)>,
+    /// Beside its own.
+    pub more: Vec<Listener>,
     /// Configuration, data and log.
     pub directory: PathBuf,
     child: Option<Child>,
@@ -39,7 +52,7 @@ impl Broker {
     pub fn reserve(node: usize, directory: PathBuf, life: Life) -> Result<Broker> {
         fs::create_dir_all(&directory)?;
         let (listener, controller) = (Port::reserve()?, Port::reserve()?);
-        Ok(Broker { node, life, listener, controller, behind: None, directory, child: None })
+        Ok(Broker { node, life, listener, controller, more: Vec::new(), directory, child: None })
     }
 
     /// Writes the configuration and formats the data directory.
@@ -62,10 +75,14 @@ impl Broker {
     fn properties(&self, voters: &str, brokers: usize) -> String {
         let replication = brokers.min(3);
         let in_sync = if brokers > 1 { 2 } else { 1 };
-        let (listen, advertise) = match &self.behind {
-            Some((port, proxy)) => (format!(",PROXIED://{}", port.address()), format!(",PROXIED://{proxy}")),
-            None => Default::default(),
-        };
+        let each = |line: &dyn Fn(&Listener) -> String| self.more.iter().map(line).collect::<String>();
+        let listen = each(&|more| format!(",{}://{}", more.name, more.port.address()));
+        let advertise = each(&|more| format!(",{}://{}", more.name, more.advertised));
+        let protocols = each(&|more| format!(",{}:{}", more.name, more.protocol));
+        let own = each(&|more| {
+            let prefix = format!("listener.name.{}.", more.name.to_lowercase());
+            more.properties.iter().map(|line| format!("{prefix}{line}\n")).collect()
+        });
         format!(
             "process.roles=broker,controller\n\
              node.id={node}\n\
@@ -73,7 +90,8 @@ impl Broker {
              controller.listener.names=CONTROLLER\n\
              listeners=PLAINTEXT://{listener},CONTROLLER://{controller}{listen}\n\
              advertised.listeners=PLAINTEXT://{listener}{advertise}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
+             {own}\
              inter.broker.listener.name=PLAINTEXT\n\
              log.dirs={data}\n\
              default.replication.factor={replication}\n\

@@ -12,15 +12,16 @@ const POM: &str = include_str!("pom.xml");
 
 /// A JVM that has Kafka's classes: `java -cp …`.
 pub fn java() -> Result<Command> {
-    let mut java = Command::new(java_program());
+    let mut java = Command::new(program("java"));
     java.arg("-cp").arg(directory()?.join("*"));
     Ok(java)
 }
 
-fn java_program() -> PathBuf {
+/// A program of the JDK.
+pub fn program(name: &str) -> PathBuf {
     match std::env::var_os("JAVA_HOME") {
-        Some(home) => Path::new(&home).join("bin/java"),
-        None => "java".into(),
+        Some(home) => Path::new(&home).join("bin").join(name),
+        None => name.into(),
     }
 }
 
@@ -80,7 +81,7 @@ fn check_java() -> Result<()> {
     let advice = format!(
         "install a JDK of Java {JAVA} or newer (Debian and Ubuntu: apt-get install openjdk-{JAVA}-jdk-headless)"
     );
-    let output = run(Command::new(java_program()).arg("-version"), &format!("java is missing: {advice}"))?;
+    let output = run(Command::new(program("java")).arg("-version"), &format!("java is missing: {advice}"))?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     // openjdk version "17.0.15" 2025-04-15, and 1.8.0_402 for what was Java 8.
     let version = text.split('"').nth(1).unwrap_or_default();

@@ -8,10 +8,10 @@ pub mod jars;
 pub mod keeper;
 mod port;
 
-pub use broker::{Broker, Life, tail};
+pub use broker::{Broker, Life, Listener, tail};
+pub use port::Port;
 
 use anyhow::{Context, Result, anyhow, bail};
-use port::Port;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
@@ -44,13 +44,20 @@ impl Kafka {
     /// One broker with two listeners: its own, and one that advertises the proxy's address to its clients. Returns the
     /// second listener's own address, which the proxy is to forward to.
     pub fn start_behind(directory: &Path, life: Life, proxy: &str) -> Result<(Kafka, String)> {
-        let mut broker = Broker::reserve(1, directory.join("broker-1"), life)?;
         let port = Port::reserve()?;
         let hidden = port.address();
-        broker.behind = Some((port, proxy.to_owned()));
+        let (name, advertised) = ("PROXIED", proxy.to_owned());
+        let listener = Listener { name, protocol: "PLAINTEXT", port, advertised, properties: Vec::new() };
+        Ok((Kafka::start_with(directory, life, vec![listener])?, hidden))
+    }
+
+    /// One broker with further listeners.
+    pub fn start_with(directory: &Path, life: Life, listeners: Vec<Listener>) -> Result<Kafka> {
+        let mut broker = Broker::reserve(1, directory.join("broker-1"), life)?;
+        broker.more = listeners;
         let kafka = Kafka::format(vec![broker])?;
         kafka.launch()?;
-        Ok((kafka, hidden))
+        Ok(kafka)
     }
 
     /// Addresses and directories of brokers that do not run yet.

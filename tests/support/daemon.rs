@@ -13,7 +13,10 @@ use std::time::Duration;
 /// The program, without the settings for it that this environment may have.
 pub fn sandpiper() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandpiper"));
-    command.env_remove("SANDPIPER_ADMIN").env_remove("RUST_LOG").env_remove("FAILPOINTS").stdin(Stdio::null());
+    for name in ["SANDPIPER_ADMIN", "SANDPIPER_TOKEN_FILE", "SANDPIPER_CA_FILE", "RUST_LOG", "FAILPOINTS"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
     command
 }
 
@@ -72,7 +75,10 @@ impl Daemon {
         let path = scene.join(format!("{name}.log"));
         let log = File::options().create(true).append(true).open(&path)?;
         let mut command = sandpiper();
-        command.arg("run").args(pipelines).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state).args(options);
+        command.arg("run").args(pipelines).arg("--state").arg(&state).args(options);
+        if !options.contains(&"--admin") {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
         command.envs(environment.iter().copied()).stdout(log.try_clone()?).stderr(log);
         let child = keeper::spawn(command).context("cannot start the daemon")?;
         Ok(Daemon { child, ended: None, state, log: path })
@@ -139,7 +145,17 @@ impl Daemon {
     /// Runs a client verb against this daemon.
     pub fn cli(&mut self, arguments: &[&str]) -> Result<Printed> {
         let url = format!("http://{}", self.address()?);
-        Printed::of(sandpiper().args(arguments).args(["--admin", &url]))
+        Printed::of(sandpiper().args(arguments).args(["--admin", &url, "--state"]).arg(&self.state))
+    }
+
+    /// A verb that goes on beside the test.
+    #[allow(dead_code, reason = "not for every test")]
+    pub fn start_cli(&mut self, arguments: &[&str]) -> Result<Child> {
+        let url = format!("http://{}", self.address()?);
+        let mut command = sandpiper();
+        command.args(arguments).args(["--admin", &url, "--state"]).arg(&self.state);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        keeper::spawn(command).context("cannot start the verb")
     }
 
     /// Deploys; returns the new revision.

@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: a scene per test, daemons, Kafka clients, data.
 
+#[allow(dead_code, reason = "for the end-to-end tests and the fault matrix")]
+pub mod admin_client;
 pub mod checker;
 pub mod daemon;
 pub mod flowers;

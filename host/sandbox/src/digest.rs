@@ -14,6 +14,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// Of bytes that come piece by piece.
+    pub fn hasher() -> Hasher {
+        Hasher(Sha256::new())
+    }
+
     /// The first 12 hexadecimal digits: enough for people and for metric labels.
     pub fn short(&self) -> String {
         let mut hex = self.hex();
@@ -24,6 +29,19 @@ impl Digest {
     /// All 64 hexadecimal digits.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A digest that is being computed.
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub fn finish(self) -> Digest {
+        Digest(self.0.finalize().into())
     }
 }
 

@@ -12,6 +12,7 @@ use wasmtime::{Store, Trap};
 use crate::batch::Rows;
 use crate::engine::TICK;
 use crate::plugin::{Interface, Plugin};
+use crate::secrets::Secrets;
 use crate::state::State;
 use crate::wit::latest::{classifier, learner, parser, scorer, transform};
 use crate::world::{Opening, World};
@@ -79,13 +80,15 @@ impl<W: World> Instance<W> {
         store.set_epoch_deadline(ticks(OPEN_DEADLINE));
         match guest.open(&mut store, &self.opening) {
             Ok(Ok(opened)) => Ok((store, guest, opened)),
-            Ok(Err(message)) => bail!("plugin {} refuses to open: {message}", plugin.name),
+            Ok(Err(message)) => {
+                bail!("plugin {} refuses to open: {}", plugin.name, self.opening.secrets.hide(&message))
+            }
             Err(error) => bail!("plugin {} failed in open: {}", plugin.name, self.failure(&store, &error)),
         }
     }
 
     fn instantiate(&self) -> Result<(Store<State>, W)> {
-        let state = State::new(&self.plugin.name, self.limits.memory);
+        let state = State::new(&self.plugin.name, self.limits.memory, self.opening.secrets.clone());
         let mut store = Store::new(&self.plugin.engine.wasmtime, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(self.limits.answer);
@@ -117,8 +120,10 @@ impl<W: World> Instance<W> {
         store.set_epoch_deadline(ticks(deadline));
         let answer = call(&guest, &mut store).map_err(|error| self.failure(&store, &error))?;
         store.data_mut().rows = None;
-        let answer =
-            answer.map_err(|message| Failure::new(FailureKind::Error, message).with_log(store.data().log.last_lines()));
+        let answer = answer.map_err(|message| {
+            let message = self.opening.secrets.hide(&message).into_owned();
+            Failure::new(FailureKind::Error, message).with_log(store.data().log.last_lines())
+        });
         self.live = Some((store, guest));
         answer
     }
@@ -127,6 +132,11 @@ impl<W: World> Instance<W> {
     /// again.
     pub(super) fn discard(&mut self) {
         self.live = None;
+    }
+
+    /// What the plugin must not show.
+    pub fn secrets(&self) -> &Secrets {
+        &self.opening.secrets
     }
 
     pub fn plugin(&self) -> &Arc<Plugin> {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::secrets::Secrets;
 use crate::wit::latest::log::Level;
 
 /// Lines that one instance may write in each window; the rest are only counted.
@@ -27,6 +28,7 @@ pub struct PluginLog(Arc<Mutex<Inner>>);
 
 struct Inner {
     plugin: String,
+    secrets: Secrets,
     /// Bytes of stdout or stderr since the last newline.
     partial: Vec<u8>,
     /// At most `LAST_LINES`, oldest first; lines that the rate limit keeps out of the daemon's log are among them.
@@ -38,9 +40,10 @@ struct Inner {
 }
 
 impl PluginLog {
-    pub fn new(plugin: &str) -> Self {
+    pub fn new(plugin: &str, secrets: Secrets) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             plugin: plugin.to_owned(),
+            secrets,
             partial: Vec::new(),
             last: VecDeque::new(),
             window_start: Instant::now(),
@@ -62,7 +65,9 @@ impl PluginLog {
 
 impl Inner {
     fn line(&mut self, level: Level, line: &str) {
-        let line = line.get(..line.floor_char_boundary(MAX_LINE)).unwrap_or_default();
+        // Before it is cut: half a secret would not be found.
+        let shown = self.secrets.hide(line).into_owned();
+        let line = shown.get(..shown.floor_char_boundary(MAX_LINE)).unwrap_or_default();
         if self.last.len() == LAST_LINES {
             self.last.pop_front();
         }

@@ -3,6 +3,7 @@
 //! They are traits, so that a stage can be a component, a native loop in a benchmark or a fake in a test. A failure
 //! concerns the whole call: which of its rows caused it is not looked for here.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use wasmtime::Store;
 use crate::batch::{Batch, Rows};
 use crate::instance::Instance;
 use crate::state::State;
-use crate::wit::latest::{self, Judgement, Matrix, Outcome, Parsed, Predictions, Signature, Transformed};
+use crate::wit::latest::{self, Judgement, Matrix, Outcome, Parsed, Predictions, Rejection, Signature, Transformed};
 use crate::world::Opening;
 use crate::world::World;
 use crate::{Failure, FailureKind, Limits, Plugin, answers};
@@ -66,19 +67,47 @@ impl<W: World> WasmStage<W> {
     }
 
     /// Calls the guest and checks its answer. One that breaks the rules is a failure, and costs the instance.
-    fn call<T>(
+    fn call<T: Rejecting>(
         &mut self,
         deadline: Duration,
         rows: Option<&Arc<Rows>>,
         call: impl FnOnce(&W, &mut Store<State>) -> wasmtime::Result<Result<T, String>>,
         check: impl FnOnce(&T, &W::Opened) -> Result<(), String>,
     ) -> Result<T, Failure> {
-        let answer = self.instance.call(deadline, rows, call)?;
+        let mut answer = self.instance.call(deadline, rows, call)?;
+        for rejection in answer.rejections() {
+            if let Cow::Owned(hidden) = self.instance.secrets().hide(&rejection.message) {
+                rejection.message = hidden;
+            }
+        }
         if let Err(message) = check(&answer, &self.opened) {
             self.instance.discard();
             return Err(Failure::new(FailureKind::Answer, format!("its answer breaks the rules: {message}")));
         }
         Ok(answer)
+    }
+}
+
+/// An answer whose rejections carry the plugin's own words.
+trait Rejecting {
+    fn rejections(&mut self) -> &mut [Rejection];
+}
+
+macro_rules! rejecting {
+    ($($answer:ty),*) => {
+        $(impl Rejecting for $answer {
+            fn rejections(&mut self) -> &mut [Rejection] {
+                &mut self.rejected
+            }
+        })*
+    };
+}
+
+rejecting!(Parsed, Predictions, Transformed);
+
+impl Rejecting for Vec<Judgement> {
+    fn rejections(&mut self) -> &mut [Rejection] {
+        &mut []
     }
 }
 

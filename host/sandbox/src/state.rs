@@ -10,6 +10,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::batch::{Row, Rows};
 use crate::complexity::MAX_CORE_INSTANCES;
 use crate::plugin_log::PluginLog;
+use crate::secrets::Secrets;
 use crate::wit::latest::{log, record_context};
 
 /// Elements of one table: far above what a language's function table needs.
@@ -27,8 +28,8 @@ pub struct State {
 
 impl State {
     /// For an instance of that plugin; `memory` is its limit, bytes.
-    pub(super) fn new(plugin: &str, memory: usize) -> Self {
-        let log = PluginLog::new(plugin);
+    pub(super) fn new(plugin: &str, memory: usize, secrets: Secrets) -> Self {
+        let log = PluginLog::new(plugin, secrets);
         let wasi = WasiCtx::builder().stdout(log.clone()).stderr(log.clone()).insecure_random_seed(0).build();
         let limiter = Limiter { memory, used: 0, denied: false };
         Self { wasi, resources: ResourceTable::new(), limiter, log, rows: None }

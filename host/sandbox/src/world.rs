@@ -7,6 +7,7 @@ use wasmtime::component::InstancePre;
 
 use crate::answers;
 use crate::plugin::Interface;
+use crate::secrets::Secrets;
 use crate::state::State;
 use crate::wit::latest::{Column, Signature, classifier, learner, parser, scorer, transform};
 
@@ -19,6 +20,8 @@ pub struct Opening {
     pub model: Arc<Vec<u8>>,
     /// For a learner only: the columns and classes of the model that it is to make.
     pub signature: Option<Signature>,
+    /// What of the configuration is not shown where the plugin repeats it.
+    pub secrets: Secrets,
 }
 
 /// A world whose interface the host calls.

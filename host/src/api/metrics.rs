@@ -82,6 +82,7 @@ pub fn render(status: &Status) -> Result<String> {
     let dead_letters = counters("dead_letters", "Input records that became dead letters, by reason.");
     let transactions = counters("transactions", "Transactions, by result.");
     let recoveries = counters("recoveries", "Producers made anew since a transaction's outcome was unknown.");
+    let missed = counters("missed_offsets", "Offsets of the input that were deleted before they were read.");
     let swaps = counters("swaps", "Deployments that a worker took while it ran, of the last 1,000.");
     let release_records = counters("release_records", "Input records whose outcome is committed, by revision.");
     let labels = counters("labels", "Labels and predictions of the feedback loop, by what became of them.");
@@ -129,6 +130,7 @@ pub fn render(status: &Status) -> Result<String> {
                 transactions.get_or_create(&with(vec![("result", result.into())])).set(count);
             }
             recoveries.get_or_create(&with(vec![])).set(worker.recoveries);
+            missed.get_or_create(&with(vec![])).set(worker.missed);
             commits.get_or_create(&with(vec![])).0.store(Arc::new(worker.commits.clone()));
             swaps.get_or_create(&with(vec![])).set(worker.swap_pauses_us.len() as u64);
             for partition in &worker.partitions {
@@ -192,7 +194,7 @@ mod tests {
     fn reports_read_as_prometheus_wants_them() {
         let worker = serde_json::json!({
             "slot": 0, "state": "running", "revision": 3, "records": 9, "emitted": 7, "dropped": 0,
-            "dead_letters": { "not-a-number": 2 }, "transactions": 4, "aborted": 1, "recoveries": 0,
+            "dead_letters": { "not-a-number": 2 }, "transactions": 4, "aborted": 1, "recoveries": 0, "missed": 12,
             "commits": { "count": 4, "sum_us": 6_500_000, "buckets": [0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0, 0] },
             "swap_pauses_us": [250], "at": 0, "silent_ms": 0,
             "partitions": [{ "topic": "in", "partition": 1, "position": 9, "lag": 5 }],
@@ -216,6 +218,7 @@ mod tests {
             format!("sandpiper_records_total{{{main},outcome=\"dead-lettered\"}} 2"),
             format!("sandpiper_dead_letters_total{{{main},reason=\"not-a-number\"}} 2"),
             format!("sandpiper_transactions_total{{{main},result=\"aborted\"}} 1"),
+            format!("sandpiper_missed_offsets_total{{{main}}} 12"),
             format!("sandpiper_commit_seconds_sum{{{main}}} 6.5"),
             format!("sandpiper_commit_seconds_count{{{main}}} 4"),
             format!("sandpiper_commit_seconds_bucket{{le=\"0.005\",{main}}} 0"),

@@ -9,10 +9,10 @@ use crate::config::plan::Guarantee;
 use crate::control::history::History;
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
-use crate::feedback::tally::{Release, Tally};
+use crate::feedback::tally::{Clocks, Release, Tally, UnknownClasses};
 use crate::record::Revision;
 use crate::stream::pause::Pause;
-use crate::stream::report::{Durations, PartitionReport, Publisher, WorkerReport, WorkerState};
+use crate::stream::report::{Durations, PartitionReport, WorkerReport, WorkerState};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -99,6 +99,9 @@ pub struct WorkerStatus {
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
+    /// Offsets of the input whose records were deleted before they were read.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub missed: u64,
     #[serde(default, skip_serializing_if = "Durations::is_empty")]
     pub commits: Durations,
     pub swap_pauses_us: Vec<u64>,
@@ -116,6 +119,20 @@ pub struct FeedbackStatus {
     pub labels: BTreeMap<String, u64>,
     /// Ids that wait for their other half or are remembered against duplicates.
     pub waiting: u64,
+    /// Memory of these, about, and `[feedback] max_bytes`.
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub max_bytes: u64,
+    /// Records whose time was not taken as it stands.
+    #[serde(default, skip_serializing_if = "Clocks::is_right")]
+    pub clocks: Clocks,
+    /// Labels' classes that the model does not know.
+    #[serde(default, skip_serializing_if = "UnknownClasses::is_empty")]
+    pub unknown_classes: UnknownClasses,
+    /// How labels and predictions come to stand on different partitions, where they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misplaced: Option<String>,
     pub worker: WorkerStatus,
 }
 
@@ -132,7 +149,7 @@ impl Status {
 impl PipelineStatus {
     pub fn of(pipeline: &RunningPipeline) -> Self {
         let (plan, history) = (&pipeline.controller.plan, pipeline.controller.history());
-        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(Publisher::latest).collect();
+        let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
         let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
@@ -163,6 +180,11 @@ impl PipelineStatus {
             feedback: feedback.as_ref().map(|(report, tally)| FeedbackStatus {
                 labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
                 waiting: tally.waiting,
+                bytes: tally.bytes,
+                max_bytes: plan.feedback.as_ref().map_or(0, |feedback| feedback.max_bytes as u64),
+                clocks: tally.clocks.clone(),
+                unknown_classes: tally.unknown.clone(),
+                misplaced: tally.misplaced.clone(),
                 worker: WorkerStatus::of(0, report),
             }),
             workers,
@@ -171,12 +193,35 @@ impl PipelineStatus {
 }
 
 impl PipelineStatus {
-    /// The first partition whose records wait until what a loop remembers of it is restored.
-    pub fn restoring(&self) -> Option<String> {
+    /// Why it is not ready, when it is not: paused, or a loop does not run, or not what is deployed, or waits for something.
+    pub fn not_ready(&self) -> Option<String> {
+        let name = &self.name;
+        if let Some(paused) = &self.paused {
+            return Some(format!("pipeline {name} is paused: {}", paused.pause.why));
+        }
+        if self.state != WorkerState::Running {
+            let why = self.last_error.as_deref().unwrap_or("connecting");
+            return Some(format!("pipeline {name} is not running: {why}"));
+        }
+        if let Some(revision) = self.revision
+            && let Some(worker) = self.workers.iter().find(|worker| worker.revision < Some(revision))
+        {
+            return Some(format!("pipeline {name}, worker {} has yet to take revision {revision}", worker.slot));
+        }
+        if let Some((waits, revision)) = self.partitions().find_map(|each| Some((each, each.waits_for_revision?))) {
+            return Some(format!(
+                "pipeline {name}: {} {} waits for revision {revision}, which another daemon has run: deploy the same here",
+                waits.topic, waits.partition
+            ));
+        }
+        let restores = self.partitions().find(|each| each.restoring.is_some())?;
+        Some(format!("pipeline {name} restores what it remembers of {} {}", restores.topic, restores.partition))
+    }
+
+    /// Of all loops.
+    fn partitions(&self) -> impl Iterator<Item = &PartitionReport> {
         let workers = self.workers.iter().chain(self.feedback.iter().map(|feedback| &feedback.worker));
-        let mut partitions = workers.flat_map(|worker| &worker.partitions);
-        let waits = partitions.find(|partition| partition.restoring.is_some())?;
-        Some(format!("{} {}", waits.topic, waits.partition))
+        workers.flat_map(|worker| &worker.partitions)
     }
 }
 
@@ -218,6 +263,7 @@ impl WorkerStatus {
             transactions: report.transactions,
             aborted: report.aborted,
             recoveries: report.recoveries,
+            missed: report.missed,
             commits: report.commits.clone(),
             swap_pauses_us: report.swap_pauses_us.clone(),
             last_error: report.last_error.clone(),
@@ -225,6 +271,10 @@ impl WorkerStatus {
             silent_ms: report.published.map_or(0, |published| published.elapsed().as_millis() as u64),
         }
     }
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A pipeline is as well as its worst loop.
@@ -238,4 +288,46 @@ fn state(workers: impl Iterator<Item = WorkerState>) -> WorkerState {
         WorkerState::Failed => 5,
     };
     workers.max_by_key(badness).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline(state: &str, partition: serde_json::Value, more: serde_json::Value) -> PipelineStatus {
+        let mut at = serde_json::json!({ "topic": "in", "partition": 2, "position": 9, "lag": 0 });
+        at.as_object_mut().unwrap().extend(partition.as_object().unwrap().clone());
+        let mut status = serde_json::json!({
+            "name": "iris", "state": state, "delivery": "exactly-once", "revision": 3, "records": 0, "emitted": 0,
+            "dropped": 0, "dead_letters": {}, "lag": 0, "releases": [],
+            "workers": [{
+                "slot": 0, "state": state, "revision": 3, "records": 0, "emitted": 0, "dropped": 0, "dead_letters": {},
+                "transactions": 0, "aborted": 0, "recoveries": 0, "swap_pauses_us": [], "at": 0, "silent_ms": 0,
+                "partitions": [at],
+            }],
+        });
+        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(status).unwrap()
+    }
+
+    #[test]
+    fn whoever_waits_fails_or_is_paused_is_not_ready_and_says_why() {
+        let none = || serde_json::json!({});
+        assert_eq!(pipeline("running", none(), none()).not_ready(), None);
+        let says = |status: PipelineStatus, what: &str| {
+            let why = status.not_ready().unwrap();
+            assert!(why.contains("pipeline iris") && why.contains(what), "{why}");
+        };
+        says(pipeline("running", serde_json::json!({ "waits_for_revision": 5 }), none()), "in 2 waits for revision 5");
+        let progress = serde_json::json!({ "restoring": { "done": 1, "of": 2 } });
+        says(pipeline("running", progress, none()), "restores what it remembers of in 2");
+        says(pipeline("running", none(), serde_json::json!({ "revision": 4 })), "worker 0 has yet to take revision 4");
+        says(pipeline("starting", none(), none()), "connecting");
+        let error = serde_json::json!({ "last_error": "topic out does not exist" });
+        for state in ["starting", "recovering", "failed", "stopped"] {
+            says(pipeline(state, none(), error.clone()), "topic out does not exist");
+        }
+        let paused = serde_json::json!({ "paused": { "at": 1, "cause": "breaker", "why": "too many", "advice": "" } });
+        says(pipeline("paused", none(), paused), "is paused: too many");
+    }
 }

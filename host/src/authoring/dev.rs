@@ -80,7 +80,7 @@ fn redeploy(stager: &crate::control::staging::Stager, controller: &Controller, c
         }
         Ok(Change { stages, reason: "a file changed".into(), expected_revision: None })
     };
-    match change().and_then(|change| Ok(controller.deploy(&change)?)) {
+    match change().and_then(|change| Ok(controller.deploy(&change, None)?)) {
         Ok(Outcome::Activated { deployment, .. }) => {
             tracing::info!(pipeline = controller.plan.name, revision = %deployment.revision, "redeployed")
         }

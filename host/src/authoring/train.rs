@@ -79,7 +79,12 @@ pub fn train(
     );
     ensure!(examples.weights.as_ref().is_none_or(|weights| weights.len() == rows), "there must be one weight a row");
     let name = plugin.name.clone();
-    let opening = Opening { config: config.to_string(), model: Arc::default(), signature: Some(signature.clone()) };
+    let opening = Opening {
+        config: config.to_string(),
+        model: Arc::default(),
+        signature: Some(signature.clone()),
+        ..Opening::default()
+    };
     let (mut learner, ()) = Instance::<LearnerPlugin>::open(plugin, limits, opening)?;
     for (at, labels) in examples.labels.chunks(BATCH_ROWS).enumerate() {
         let first = at * BATCH_ROWS;
@@ -112,7 +117,7 @@ pub fn check(
     examples: &Examples,
 ) -> Result<Fit> {
     let name = plugin.name.clone();
-    let opening = Opening { config: "{}".into(), model: Arc::new(model), signature: None };
+    let opening = Opening { config: "{}".into(), model: Arc::new(model), ..Opening::default() };
     let (mut classifier, opened) =
         WasmClassifier::open(plugin, limits, opening).context("the model that was made is not accepted")?;
     ensure!(

@@ -49,7 +49,7 @@ pub struct Deploy {
 
 impl Deploy {
     pub fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(global);
+        let client = Client::new(global)?;
         let mut change = Change { reason: self.reason, expected_revision: self.expect, ..Change::default() };
         let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
             if let Some(plugin) = plugin {
@@ -97,7 +97,7 @@ impl Rollout {
     pub fn run(self, global: &Global) -> Outcome {
         let RolloutVerb::Undo { pipeline, reason } = self.verb;
         let body = serde_json::json!({ "reason": reason });
-        let answered: Answered = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
+        let answered: Answered = Client::new(global)?.post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
         print(global, &answered)
     }
 }

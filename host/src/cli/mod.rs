@@ -1,7 +1,7 @@
 //! The command line: arguments as typed, resolved once, run. How an error is printed and which exit code it has is decided
 //! here and nowhere else.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong.
+//! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong, 3 `run` ended because every loop failed.
 
 mod check;
 mod client;
@@ -13,6 +13,7 @@ mod dlq;
 mod history;
 mod model;
 mod pause;
+mod plain;
 mod plugin;
 mod run;
 mod status;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// WebAssembly-plugin pipelines on Apache Kafka: exactly once, swapped while records flow.
 #[derive(Parser)]
@@ -43,9 +45,31 @@ pub struct Global {
     /// The daemon's admin API: `run` serves it there, the other verbs look for it there.
     #[arg(long, global = true, value_name = "URL", env = "SANDPIPER_ADMIN", default_value = "http://127.0.0.1:8642")]
     pub admin: String,
+    /// The daemon's directory for deployments, their files, compiled code and the admin API's tokens; one daemon at a time.
+    /// [default: $STATE_DIRECTORY, $XDG_STATE_HOME/sandpiper or ~/.local/state/sandpiper]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// The token to show to the admin API, and for `run` the admin's. [default: admin.token in the state directory]
+    #[arg(long, global = true, value_name = "FILE", env = "SANDPIPER_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificates that an admin API at https:// is trusted by, PEM.
+    #[arg(long, global = true, value_name = "FILE", env = "SANDPIPER_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// How data is printed.
     #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+}
+
+impl Global {
+    /// The state directory: what is named, else systemd's, else the user's.
+    pub fn state(&self) -> PathBuf {
+        if let Some(directory) = self.state.clone().or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from)) {
+            return directory;
+        }
+        let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        state.or_else(home).unwrap_or_else(std::env::temp_dir).join("sandpiper")
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -114,22 +138,26 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", plain::plain(&format!("{error:#}")));
             ExitCode::from(1)
         }
         Err(Failure::Usage(message)) => {
-            eprintln!("{message}");
+            eprintln!("{}", plain::plain(&message));
             ExitCode::from(2)
         }
         Err(Failure::Reported(code)) => ExitCode::from(code),
     }
 }
 
-/// Prints to stdout. False when its reader has gone, which ends a verb and is no failure.
+/// Prints to stdout, with nothing that commands a terminal. False when its reader has gone, which ends a verb and is no failure.
 ///
 /// # Errors
 /// When stdout cannot be written.
 fn print(text: &str) -> anyhow::Result<bool> {
+    write(&plain::plain(text))
+}
+
+fn write(text: &str) -> anyhow::Result<bool> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => Ok(true),
@@ -143,52 +171,82 @@ fn print(text: &str) -> anyhow::Result<bool> {
 /// # Errors
 /// As `print`.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
-    print(&(serde_json::to_string(value)? + "\n"))
+    write(&(serde_json::to_string(value)? + "\n"))
 }
 
-/// A flag that Ctrl-C or SIGTERM sets, for verbs that go on until they are interrupted.
+/// What tells a process to end: SIGTERM, Ctrl-C, or that its terminal has gone.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on none of them ends the process by itself.
+    ///
+    /// # Errors
+    /// When the signals cannot be caught.
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one, also one that came before; its name.
+    async fn next(mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "interrupt",
+            _ = self.hangup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// A flag that Ctrl-C, SIGTERM or SIGHUP sets, for verbs that go on until they are interrupted.
 ///
 /// # Errors
 /// When the signals cannot be caught.
 fn interrupted() -> anyhow::Result<Arc<AtomicBool>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut interrupt, mut terminate) = {
+    let signals = {
         let _context = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        Signals::listen()?
     };
     let flag = Arc::new(AtomicBool::new(false));
     let setter = flag.clone();
     let wait = async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.next().await;
         setter.store(true, Ordering::Relaxed);
     };
     std::thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(wait))?;
     Ok(flag)
 }
 
-/// The state directory when none is named: systemd's, or else the user's.
-pub fn default_state() -> PathBuf {
-    if let Some(directory) = std::env::var_os("STATE_DIRECTORY") {
-        return PathBuf::from(directory);
-    }
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
-    state.or_else(home).unwrap_or_else(std::env::temp_dir).join("sandpiper")
-}
-
-/// Log lines go to stderr. `RUST_LOG` filters them; `SANDPIPER_LOG=json` writes them as JSON.
+/// Log lines go to stderr. `RUST_LOG` filters them, but not those of the audit log; `SANDPIPER_LOG=json` writes them as JSON.
 pub fn logging() {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::field::MakeExt as _;
+    use tracing_subscriber::fmt::format::debug_fn;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = match "audit=info".parse() {
+        Ok(audit) => filter.add_directive(audit),
+        Err(_) => filter,
+    };
     let colours = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     if std::env::var("SANDPIPER_LOG").is_ok_and(|form| form == "json") {
         builder.json().init();
     } else {
-        builder.with_target(false).init();
+        // A plugin, a broker or a caller chooses what stands in a line, but not what it does to the terminal or where it ends.
+        let fields = debug_fn(|writer, field, value| {
+            let value = plain::one_line(&format!("{value:?}"));
+            match field.name() {
+                "message" => write!(writer, "{value}"),
+                name => write!(writer, "{name}={value}"),
+            }
+        });
+        builder.with_target(false).fmt_fields(fields.delimited(" ")).init();
     }
 }

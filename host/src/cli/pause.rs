@@ -45,7 +45,7 @@ impl Resume {
         if global.output == Output::Json {
             print_json(&pause)?;
         } else {
-            println!("pipeline {} goes on; it was paused: {}", self.pipeline, pause.why);
+            super::print(&format!("pipeline {} goes on; it was paused: {}\n", self.pipeline, pause.why))?;
         }
         Ok(())
     }
@@ -53,7 +53,7 @@ impl Resume {
 
 fn ask(global: &Global, pipeline: &str, what: &str, reason: &str) -> anyhow::Result<pause::Pause> {
     let body = serde_json::json!({ "reason": reason });
-    let answered: Answered = Client::new(global).post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)?;
+    let answered: Answered = Client::new(global)?.post(&format!("/v1/pipelines/{pipeline}/{what}"), &body)?;
     match answered.outcome {
         Came::Paused { pause } | Came::Resumed { pause } => Ok(pause),
         other => anyhow::bail!("the daemon answered {other:?}: it is of another version"),

@@ -1,5 +1,7 @@
 //! Rows of text in aligned columns, for people: numbers to the right, everything else to the left.
 
+use super::plain::one_line;
+
 /// The first row is the header: a column is numeric when every row below it is.
 #[derive(Default)]
 pub struct Table {
@@ -12,7 +14,7 @@ impl Table {
     }
 
     pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        self.rows.push(cells.into_iter().collect());
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell)).collect());
     }
 
     /// The rows, each behind the indent and ended by a newline.

@@ -12,6 +12,7 @@ use base64::Engine as _;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
+use super::plain::one_line;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
 use crate::kafka::properties;
@@ -71,7 +72,7 @@ impl Tap {
                 Next::Record(record) => record,
                 // librdkafka goes on by itself as soon as the brokers are back.
                 Next::Trouble(text) => {
-                    eprintln!("warning: {text}");
+                    eprintln!("warning: {}", one_line(&text.to_string()));
                     continue;
                 }
                 // A tap follows: the end that the topic had is no end of it.
@@ -157,15 +158,7 @@ pub(super) fn bytes(bytes: Option<&[u8]>) -> Value {
 /// On one line, and harmless to a terminal.
 pub(super) fn shown(bytes: Option<&[u8]>) -> String {
     let Some(bytes) = bytes else { return "-".into() };
-    let mut text = String::new();
-    for c in String::from_utf8_lossy(bytes).chars() {
-        if c.is_control() {
-            text.extend(c.escape_default());
-        } else {
-            text.push(c);
-        }
-    }
-    text
+    one_line(&String::from_utf8_lossy(bytes))
 }
 
 #[cfg(test)]

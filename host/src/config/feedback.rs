@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::config::plan::{Feedback, Stage};
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 use super::file::File;
 use super::section::Section;
+use super::unit::{GIB, MIB};
 use super::value::{Field, Setting};
 use super::{input, name, stage};
 
@@ -17,9 +18,10 @@ pub(super) struct FeedbackSettings {
     pub scores: Setting<String>,
     group: Setting<String>,
     id: RecordId,
-    class: Option<String>,
+    class: Option<Pointer>,
     wait: Duration,
     max_entries: usize,
+    pub max_bytes: Setting<usize>,
     score: Stage,
 }
 
@@ -33,6 +35,7 @@ impl FeedbackSettings {
             group: self.group.value,
             wait: self.wait,
             max_entries: self.max_entries,
+            max_bytes: self.max_bytes.value,
             score: self.score,
         }
     }
@@ -55,6 +58,7 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, has_classifier: bool) 
     let group = section.text("group", name::group).or(group.clone(), group);
     let wait = section.duration("wait", 24 * HOUR, Duration::from_secs(1)..=3650 * 24 * HOUR);
     let max_entries = section.count("max_entries", 1_000_000, 1..=100_000_000);
+    let max_bytes = section.size("max_bytes", 256 * MIB, MIB..=1024 * GIB);
     let score = section.table("score", "score = { plugin = \"loss\", config = { metric = \"error\" } }");
     let score = score.and_then(|score| stage::scorer(score.as_ref()));
     section.finish();
@@ -66,6 +70,7 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, has_classifier: bool) 
         class: class?,
         wait: wait?.value,
         max_entries: max_entries?.value,
+        max_bytes: max_bytes?,
         score: score?,
     })
 }

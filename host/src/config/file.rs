@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::mistake::Mistake;
+use super::secret::Sources;
 
 pub(super) struct File<'a> {
     pub path: &'a Path,
@@ -73,6 +74,10 @@ impl<'a> File<'a> {
 
     pub fn line(&self, at: &Range<usize>) -> usize {
         self.position(at.start).0
+    }
+
+    pub fn sources(&self) -> Sources<'_> {
+        Sources { folder: self.path.parent().unwrap_or(Path::new("")), env: self.env }
     }
 
     /// A path in the file is relative to the file's folder.

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use toml::de::DeValue;
 
 use crate::config::plan::{Guarantee, Properties};
@@ -18,7 +21,13 @@ use super::value::{self, Setting, Value, kind};
 /// Properties by their dotted names: value, and where it stands.
 type Flattened = BTreeMap<String, (String, Range<usize>)>;
 
+/// Stands for a value that is a mistake already.
+const UNREAD: &str = "?";
 const NATIVE_CODE: &str = "it loads native code into the daemon";
+
+/// Properties that name a file; relative to the daemon's working directory, as librdkafka reads them.
+const FILES: &[&str] =
+    &["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
 
 #[rustfmt::skip]
 const REFUSED: &[(&[&str], &str)] = &[
@@ -70,6 +79,10 @@ pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::DeliverySe
     for (name, (value, at)) in &found {
         if let Some(reason) = refusal(name, value) {
             section.file.mistake(at, section.key(name), format!("cannot be set here: {reason}"));
+        } else if value != UNREAD
+            && let Some(why) = invalid(name, value)
+        {
+            section.file.mistake(at, section.key(name), why);
         }
     }
     check_servers(section, &found);
@@ -104,7 +117,7 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fla
         }
     };
     // A value that is wrong still counts as given: otherwise it would be reported as missing too.
-    let text = text.unwrap_or_else(|| "?".to_owned());
+    let text = text.unwrap_or_else(|| UNREAD.to_owned());
     if found.insert(name.to_owned(), (text, at.clone())).is_some() {
         section.file.mistake(&at, section.key(name), "is given twice: as a dotted key and as one in quotes");
     }
@@ -123,6 +136,24 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
         return Some(NATIVE_CODE);
     }
     REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+}
+
+/// What librdkafka has against a property by itself. Its message is ours without the value, which may be a secret's.
+fn invalid(name: &str, value: &str) -> Option<String> {
+    match ClientConfig::new().set(name, value).create_native_config() {
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            Some("librdkafka has no property of this name: look it up in its CONFIGURATION.md".to_owned())
+        }
+        Err(KafkaError::ClientConfig(_, why, ..)) => {
+            Some(format!("librdkafka refuses it: {}", why.replace(&format!(" {value:?}"), "").replace(value, "…")))
+        }
+        Err(error) => Some(format!("librdkafka refuses it: {error}")),
+        Ok(_) if FILES.contains(&name) && value != "probe" => {
+            let error = std::fs::metadata(value).err()?;
+            Some(format!("names a file that cannot be read: {error}"))
+        }
+        Ok(_) => None,
+    }
 }
 
 fn check_servers(section: &Section<'_>, found: &Flattened) {

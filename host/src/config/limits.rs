@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::config::plan::Limits;
 
-use super::delivery;
 use super::section::Section;
 use super::stage::StageCount;
 use super::unit::{GIB, KIB, MIB, show_size};
 use super::value::Setting;
+use super::{delivery, feedback};
 
 /// librdkafka's own maximum for a queue is 2,097,151 KiB.
 const LARGEST_QUEUE: usize = 2047 * MIB;
@@ -19,6 +19,7 @@ pub(super) fn read(
     section: &Section<'_>,
     delivery: Option<&delivery::DeliverySettings>,
     stages: StageCount,
+    feedback: Option<&feedback::FeedbackSettings>,
 ) -> Option<Limits> {
     let workers = section.count("workers", 1, 1..=256);
     let plugin_memory = section.size("plugin_memory", 64 * MIB, MIB..=4 * GIB);
@@ -59,13 +60,11 @@ pub(super) fn read(
     if let (Some(fetch), Some(produce), Some(transaction), Some(plugin), Some(worker)) =
         (&fetch_queue, &producer_queue, max_bytes, &plugin_memory, &worker_memory)
     {
-        check_memory(
-            section,
-            [("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)],
-            plugin,
-            stages,
-            worker,
-        );
+        let buffers = [("fetch_queue", fetch), ("producer_queue", produce), ("[delivery] max_bytes", transaction)];
+        let fits = check_memory(section, buffers, plugin, stages, worker);
+        if let Some(feedback) = feedback.filter(|_| fits) {
+            check_feedback_memory(section, buffers, plugin, &feedback.max_bytes, worker);
+        }
     }
     Some(Limits {
         workers: workers?.value,
@@ -79,19 +78,19 @@ pub(super) fn read(
     })
 }
 
-/// Checks a worker of the main loop. The feedback loop's has the same queues and one plugin, so it fits where this one does.
+/// Checks a worker of the main loop, and says whether it fits.
 fn check_memory(
     section: &Section<'_>,
     buffers: [(&str, &Setting<usize>); 3],
     plugin: &Setting<usize>,
     stages: StageCount,
     worker: &Setting<usize>,
-) {
+) -> bool {
     let plugins = stages.plugins();
     let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
     let needed = buffered.saturating_add(plugin.value.saturating_mul(plugins).saturating_mul(INSTANCES));
     if needed <= worker.value {
-        return;
+        return true;
     }
     let written = worker.at.as_ref().or(plugin.at.as_ref());
     let at = written.or_else(|| buffers.iter().find_map(|(_, size)| size.at.as_ref())).unwrap_or(&section.at);
@@ -104,5 +103,33 @@ fn check_memory(
         show_size(needed),
         plugin.shown,
     );
+    section.file.mistake(at, section.key("worker_memory"), message);
+    false
+}
+
+/// Checks the feedback loop's worker: it has the same queues, one plugin that is not swapped, and what it remembers.
+fn check_feedback_memory(
+    section: &Section<'_>,
+    buffers: [(&str, &Setting<usize>); 3],
+    plugin: &Setting<usize>,
+    remembered: &Setting<usize>,
+    worker: &Setting<usize>,
+) {
+    let buffered: usize = buffers.iter().map(|(_, size)| size.value).sum();
+    let needed = buffered.saturating_add(plugin.value).saturating_add(remembered.value);
+    if needed <= worker.value {
+        return;
+    }
+    let terms = buffers.map(|(name, size)| format!("{name} {}", size.shown)).join(" + ");
+    let fits = show_size(needed.div_ceil(MIB).saturating_mul(MIB));
+    let message = format!(
+        "worker_memory is {}, and the feedback loop's worker needs {}: {terms} + plugin_memory {} + [feedback] max_bytes {}; set \
+         worker_memory = \"{fits}\" or lower one of these",
+        worker.shown,
+        show_size(needed),
+        plugin.shown,
+        remembered.shown,
+    );
+    let at = worker.at.as_ref().or(remembered.at.as_ref()).or(plugin.at.as_ref()).unwrap_or(&section.at);
     section.file.mistake(at, section.key("worker_memory"), message);
 }

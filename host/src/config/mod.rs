@@ -16,7 +16,7 @@ mod output;
 pub mod plan;
 mod plugin_config;
 mod scalar;
-mod secret;
+pub mod secret;
 mod section;
 mod spelling;
 mod stage;
@@ -109,7 +109,9 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         feedback.and_then(|section| optional(&section, |section| feedback::read(section, pipeline, has_classifier)));
 
     let stages = stage::StageCount { transforms: transforms.as_ref().map_or(0, Vec::len), has_classifier };
-    let limits = limits.and_then(|section| limits::read(&section, delivery.as_ref(), stages));
+    let limits = limits.and_then(|section| {
+        limits::read(&section, delivery.as_ref(), stages, feedback.as_ref().and_then(Option::as_ref))
+    });
     if let (Some(input), Some(Some(feedback))) = (&input, &feedback) {
         feedback::check_group(top.file, feedback, input);
     }

@@ -2,7 +2,7 @@
 //!
 //! An error completes a sentence that begins with the value as found, and so does not repeat it.
 
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 /// Topics of the control plane: a pipeline neither reads nor writes them.
 const CONTROL_TOPICS: [&str; 3] = ["sandpiper.commands", "sandpiper.deployments", "sandpiper.artifacts"];
@@ -59,7 +59,7 @@ pub(super) fn record_id(text: &str) -> Result<RecordId, String> {
 }
 
 /// `json:/pointer`, as the pointer alone.
-pub(super) fn json(text: &str) -> Result<String, String> {
+pub(super) fn json(text: &str) -> Result<Pointer, String> {
     match text.strip_prefix("json:") {
         Some(pointer) => json_pointer(pointer),
         None => {
@@ -69,13 +69,10 @@ pub(super) fn json(text: &str) -> Result<String, String> {
 }
 
 /// RFC 6901: empty, or steps that begin with '/', with `~0` for '~' and `~1` for '/'.
-fn json_pointer(pointer: &str) -> Result<String, String> {
-    let escapes = pointer.split('~').skip(1).all(|after| after.starts_with(['0', '1']));
-    if escapes && (pointer.is_empty() || pointer.starts_with('/')) {
-        return Ok(pointer.to_owned());
-    }
-    Err("is no JSON pointer: each step begins with '/', as \"json:/order/id\"; a '~' is written ~0, a '/' in a name ~1"
-        .into())
+fn json_pointer(pointer: &str) -> Result<Pointer, String> {
+    Pointer::new(pointer).map_err(|_| {
+        "is no JSON pointer: each step begins with '/', as \"json:/order/id\"; a '~' is written ~0, a '/' in a name ~1".into()
+    })
 }
 
 #[cfg(test)]
@@ -115,7 +112,7 @@ mod tests {
         assert_eq!(record_id("key"), Ok(RecordId::Key));
         assert_eq!(record_id("position"), Ok(RecordId::Position));
         assert_eq!(record_id("header:a:b"), Ok(RecordId::Header("a:b".into())));
-        assert_eq!(record_id("json:/a/0~1b"), Ok(RecordId::Json("/a/0~1b".into())));
+        assert_eq!(record_id("json:/a/0~1b"), Ok(RecordId::Json(Pointer::new("/a/0~1b").unwrap())));
         for wrong in ["", "Key", "header:", "header", "json:a", "json:/a~2", "json:/a~", "offset"] {
             assert!(record_id(wrong).is_err(), "{wrong}");
         }

@@ -3,10 +3,10 @@
 //! `config` reads the TOML and makes these; everything behind it reads only these and never the file.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 /// One pipeline, ready to be started.
 #[derive(Clone, Debug)]
@@ -32,6 +32,13 @@ pub struct Plan {
 /// librdkafka properties. `Debug` shows names only: values may be secrets.
 #[derive(Clone, Default, PartialEq)]
 pub struct Properties(pub BTreeMap<String, String>);
+
+impl Plan {
+    /// Paths in the file are relative to it.
+    pub fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+}
 
 impl std::fmt::Debug for Properties {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -80,7 +87,7 @@ pub struct Stage {
     pub plugin: PluginRef,
     /// Only a classifier has one.
     pub model: Option<PathBuf>,
-    /// A JSON object.
+    /// A JSON object, its references to secrets as the file has them.
     pub config: serde_json::Value,
 }
 
@@ -156,7 +163,7 @@ pub struct Feedback {
     /// What names the record that a label is for. `Position` is not allowed here.
     pub id: RecordId,
     /// JSON pointer to the class name in the label's value; `None`: the value is the class name.
-    pub class: Option<String>,
+    pub class: Option<Pointer>,
     /// The scores' topic.
     pub scores: String,
     /// Consumer group; `sandpiper.{name}.feedback` by default.
@@ -165,6 +172,8 @@ pub struct Feedback {
     pub wait: Duration,
     /// Predictions and early labels kept per partition, at most.
     pub max_entries: usize,
+    /// Memory of what waits, over all partitions of one daemon, bytes: part of `worker_memory`.
+    pub max_bytes: usize,
     pub score: Stage,
 }
 

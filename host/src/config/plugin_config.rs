@@ -39,9 +39,9 @@ fn json(file: &File<'_>, key: &str, value: &Value<'_>) -> Option<Json> {
         None
     };
     match value.get_ref() {
-        DeValue::String(_) => {
-            let text = value::text(file, value, key, |text| Ok(Json::from(text)));
-            text.valid().map(|text| text.value)
+        DeValue::String(text) => {
+            // Its references can be looked up, but they stay: see `secret`.
+            value::text(file, value, key, |_| Ok(())).valid().map(|_| Json::from(text.as_ref()))
         }
         DeValue::Boolean(value) => Some(Json::Bool(*value)),
         DeValue::Integer(number) => {

@@ -58,7 +58,7 @@ pub(super) fn text<T>(
         file.mistake(&value.span(), key, format!("found {}: expected a string in quotes", kind(value)));
         return Field::Invalid;
     };
-    match secret::substitute(file, text) {
+    match secret::substitute(&file.sources(), text) {
         Ok(text) => check(file, value, key, make(&text)),
         Err(reasons) => {
             for reason in reasons {

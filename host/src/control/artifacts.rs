@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use sandpiper_sandbox::Digest;
+use sandpiper_sandbox::{Digest, Hasher};
+use tempfile::NamedTempFile;
 
 use super::directory::StateDirectory;
 use super::history::History;
@@ -14,18 +16,50 @@ use super::history::History;
 /// An artifact that no deployment needs may be on its way into one: it is sent first, and named afterwards.
 const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
 
+/// An artifact whose bytes are still coming: none of them stays when this is dropped.
+pub struct Incoming<'a> {
+    directory: &'a StateDirectory,
+    file: NamedTempFile,
+    hasher: Hasher,
+}
+
+impl Incoming<'_> {
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).with_context(|| format!("writing {}", self.file.path().display()))
+    }
+
+    /// Keeps it: whole, and on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(self) -> Result<Digest> {
+        let digest = self.hasher.finish();
+        // One that is there already is replaced: it may be damaged, and its age counts from now on.
+        self.directory.persist(self.file, &self.directory.artifact_file(digest))?;
+        Ok(digest)
+    }
+}
+
 impl StateDirectory {
+    /// Begins to keep an artifact that comes piece by piece.
+    ///
+    /// # Errors
+    /// When the state directory cannot be written.
+    pub fn receive_artifact(&self) -> Result<Incoming<'_>> {
+        Ok(Incoming { directory: self, file: self.temporary()?, hasher: Digest::hasher() })
+    }
+
     /// Keeps a file's bytes.
     ///
     /// # Errors
     /// When it cannot be written.
     pub fn keep_artifact(&self, bytes: &[u8]) -> Result<Digest> {
-        let digest = Digest::of(bytes);
-        let file = self.artifact_file(digest);
-        if !file.exists() {
-            self.write(&file, bytes)?;
-        }
-        Ok(digest)
+        let mut incoming = self.receive_artifact()?;
+        incoming.write(bytes)?;
+        incoming.keep()
     }
 
     /// # Errors
@@ -34,9 +68,7 @@ impl StateDirectory {
         let file = self.artifact_file(digest);
         let bytes =
             fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
-        if Digest::of(&bytes) != digest {
-            bail!("{} is damaged: its content is not {digest}; remove it and deploy again", file.display());
-        }
+        self.is_undamaged(digest, Digest::of(&bytes))?;
         Ok(bytes)
     }
 
@@ -44,28 +76,66 @@ impl StateDirectory {
         self.artifact_file(digest).exists()
     }
 
+    /// Whether an artifact can be deployed, without keeping all of it in memory.
+    ///
+    /// # Errors
+    /// As `artifact`.
+    pub fn check_artifact(&self, digest: Digest) -> Result<()> {
+        let path = self.artifact_file(digest);
+        let unreadable = || format!("artifact {digest} cannot be read from {}", path.display());
+        let mut file = fs::File::open(&path).with_context(unreadable)?;
+        let (mut hasher, mut buffer) = (Digest::hasher(), vec![0; 64 << 10]);
+        loop {
+            let read = file.read(&mut buffer).with_context(unreadable)?;
+            match buffer.get(..read) {
+                Some([]) | None => break,
+                Some(bytes) => hasher.update(bytes),
+            }
+        }
+        self.is_undamaged(digest, hasher.finish())
+    }
+
+    fn is_undamaged(&self, digest: Digest, found: Digest) -> Result<()> {
+        if found != digest {
+            let file = self.artifact_file(digest);
+            bail!("{} is damaged: its content is not {digest}; deploy the file again", file.display());
+        }
+        Ok(())
+    }
+
     fn artifact_file(&self, digest: Digest) -> PathBuf {
         self.path().join("artifacts").join(digest.hex())
     }
 
-    /// Drops artifacts that no pipeline's history needs.
-    ///
-    /// # Errors
-    /// When a history cannot be read, or an artifact cannot be removed.
-    pub fn collect_artifacts(&self) -> Result<()> {
+    /// Drops artifacts that no pipeline's history needs. What cannot be dropped stays until the next time: whether a
+    /// deployment is kept does not hang on it.
+    pub(super) fn collect_artifacts(&self) {
+        if let Err(error) = self.needed_artifacts().and_then(|needed| self.drop_artifacts(&needed)) {
+            let why = format!("{error:#}");
+            tracing::warn!(why, "artifacts that nothing needs could not be removed; they take room and no more");
+        }
+    }
+
+    fn needed_artifacts(&self) -> Result<HashSet<String>> {
         let mut needed = HashSet::new();
         for entry in fs::read_dir(self.path().join("pipelines"))? {
-            let history: History = serde_json::from_slice(&fs::read(entry?.path())?)?;
+            let file = entry?.path();
+            let read = || -> Result<History> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
+            let history = read().with_context(|| format!("{} cannot be read", file.display()))?;
             for (_, release) in history.deployments.iter().flat_map(|deployment| deployment.releases.iter()) {
                 needed.insert(release.plugin.hex());
                 needed.extend(release.model.map(|model| model.hex()));
             }
         }
+        Ok(needed)
+    }
+
+    fn drop_artifacts(&self, needed: &HashSet<String>) -> Result<()> {
         for entry in fs::read_dir(self.path().join("artifacts"))? {
             let entry = entry?;
             let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|age| age >= ON_ITS_WAY);
             if is_old && !needed.contains(&*entry.file_name().to_string_lossy()) {
-                fs::remove_file(entry.path())?;
+                fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! What changes what runs: commands, whoever they come from, and what comes of them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
@@ -14,10 +15,34 @@ use crate::stream::pause::Pause;
 #[serde(transparent)]
 pub struct CommandId(pub u64);
 
+/// A reason's bytes, at most: it stands in the history, in `status` and in the log.
+pub const MAX_REASON: usize = 1_024;
+
+/// The bytes of a name that people give something, at most.
+pub const MAX_NAME: usize = 128;
+
+/// Who asked for something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    /// The token that the call was made with.
+    pub who: String,
+    /// The address that it came from.
+    pub from: String,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.who, self.from)
+    }
+}
+
 /// One thing that is asked of a pipeline's control, or reported to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
     pub id: CommandId,
+    /// Who asked for it; nobody where the daemon itself did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// The revision that it was made against; it is refused when another one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub against: Option<Revision>,
@@ -39,12 +64,18 @@ pub enum Action {
     Pause { reason: String },
     /// Somebody lets it go on.
     Resume,
+    /// Somebody has dead letters replayed.
+    Replay,
     /// A worker: the revision failed on probation. The workers are held until it is decided what runs next.
     Failed { revision: Revision, why: String },
     /// A worker: the revision has passed its probation.
     Passed { revision: Revision },
     /// A worker has paused the pipeline.
     Paused { pause: Pause },
+    /// A worker: the group runs the same releases under that number, which is higher than ours.
+    Adopt { revision: Revision, releases: Digest },
+    /// A worker: the group has committed by that revision, which ran something else, and none of its members runs it.
+    Outrun { revision: Revision },
     /// A worker runs that revision now; none while it is connecting, recovering or held.
     Runs { worker: usize, revision: Option<Revision> },
     /// The runner: what that command wants deployed is opened for every worker.
@@ -114,6 +145,10 @@ pub enum Outcome {
 pub enum Refused {
     #[error("a deployment needs a reason: --reason TEXT")]
     NoReason,
+    #[error("the reason has {bytes} bytes, and {MAX_REASON} are kept: say it shorter")]
+    LongReason { bytes: usize },
+    #[error("the plugin's name has {bytes} bytes, and {MAX_NAME} are kept: give its file a shorter one")]
+    LongName { bytes: usize },
     #[error("the deployment changes nothing: name a plugin, a model or a configuration")]
     NoChange,
     #[error("pipeline {pipeline} runs revision {current}, and the change was made against {against}: look again")]

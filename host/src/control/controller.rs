@@ -9,13 +9,14 @@ use anyhow::{Context as _, Result};
 use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Action, NamedPlugin, Outcome, Refused, StageChange};
+use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange};
 use super::directory::StateDirectory;
 use super::fold::Control;
 use super::history::History;
 use super::runner::{Answer, Inbox, Runner};
 use super::staging::Stager;
 use crate::config::plan::{self, Plan, PluginRef};
+use crate::config::secret;
 use crate::pipeline::Pipeline;
 use crate::record::Revision;
 use crate::stream::hold::Hold;
@@ -66,31 +67,33 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Settles what the pipeline runs — the file's wish when it changed since it was last applied, else the last
-    /// deployment — and leaves it opened in every slot. The thread ends after `end`.
+    /// Goes on from what is remembered of the pipeline; nothing is staged yet. The thread ends after `end`.
     ///
     /// # Errors
-    /// When the deployment cannot be staged or remembered.
+    /// When what is remembered cannot be read, or there is no thread.
     pub fn start(
         plan: Arc<Plan>,
         stager: Arc<Stager>,
         directory: Arc<StateDirectory>,
         slots: Vec<Arc<Slot<Pipeline>>>,
     ) -> Result<(Self, JoinHandle<()>)> {
-        let releases = stager.releases(&plan).with_context(|| format!("pipeline {}", plan.name))?;
         let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
         let stage =
             Arc::new(move |deployment: &_, probation| opener.stage(&staging_plan, deployment, probation, workers));
         let (inbox, hold, thread) = Runner::start(&plan.name, directory.clone(), stage, slots)?;
-        let reason = format!("applied from {}", plan.file.display());
-        let controller = Self { plan, hold, stager, directory, inbox };
-        match controller.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason }) {
-            Ok(_) => Ok((controller, thread)),
-            Err(refused) => {
-                controller.end();
-                Err(refused.into())
-            }
-        }
+        Ok((Self { plan, hold, stager, directory, inbox }, thread))
+    }
+
+    /// Settles what the pipeline runs — the file's wish when it changed since it was last applied, else the last
+    /// deployment — and leaves it opened in every slot.
+    ///
+    /// # Errors
+    /// When the deployment cannot be staged or remembered, or `end` came first.
+    pub fn settle(&self) -> Result<()> {
+        let releases = self.stager.releases(&self.plan).with_context(|| format!("pipeline {}", self.plan.name))?;
+        let reason = format!("applied from {}", self.plan.file.display());
+        self.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason })?;
+        Ok(())
     }
 
     /// What is known at the moment.
@@ -106,7 +109,7 @@ impl Controller {
     ///
     /// # Errors
     /// When it is unfit: then nothing changed, and what runs never stopped.
-    pub fn deploy(&self, change: &Change) -> Answer {
+    pub fn deploy(&self, change: &Change, by: Option<By>) -> Answer {
         let mut stages = BTreeMap::new();
         for (name, request) in &change.stages {
             let resolved = self.resolve(request).map_err(|error| Refused::Unfit {
@@ -114,31 +117,39 @@ impl Controller {
             })?;
             stages.insert(name.clone(), resolved);
         }
-        self.inbox.ask(change.expected_revision, Action::Deploy { stages, reason: change.reason.clone() })
+        self.inbox.ask_by(by, change.expected_revision, Action::Deploy { stages, reason: change.reason.clone() })
     }
 
     /// Goes back to what the previous revision ran, as a new revision.
     ///
     /// # Errors
     /// When there is no previous revision, or it cannot be staged any more.
-    pub fn undo(&self, reason: &str) -> Answer {
-        self.inbox.ask(None, Action::Undo { reason: reason.to_owned() })
+    pub fn undo(&self, reason: &str, by: Option<By>) -> Answer {
+        self.inbox.ask_by(by, None, Action::Undo { reason: reason.to_owned() })
     }
 
     /// Holds the pipeline between two transactions, also after a restart.
     ///
     /// # Errors
     /// When it is paused already, or that cannot be remembered.
-    pub fn pause(&self, reason: &str) -> Answer {
-        self.inbox.ask(None, Action::Pause { reason: reason.to_owned() })
+    pub fn pause(&self, reason: &str, by: Option<By>) -> Answer {
+        self.inbox.ask_by(by, None, Action::Pause { reason: reason.to_owned() })
     }
 
     /// Goes on where the pipeline was paused.
     ///
     /// # Errors
     /// When it is not paused, or that cannot be remembered.
-    pub fn resume(&self) -> Answer {
-        self.inbox.ask(None, Action::Resume)
+    pub fn resume(&self, by: Option<By>) -> Answer {
+        self.inbox.ask_by(by, None, Action::Resume)
+    }
+
+    /// Has the history say that dead letters are replayed.
+    ///
+    /// # Errors
+    /// When that cannot be remembered.
+    pub fn note_replay(&self, by: Option<By>) -> Answer {
+        self.inbox.ask_by(by, None, Action::Replay)
     }
 
     /// What runs now, opened once more.
@@ -158,10 +169,11 @@ impl Controller {
 
     /// A command names plugins and models by content: it means the same whenever and wherever it is applied.
     fn resolve(&self, request: &StageRequest) -> Result<StageChange> {
+        secret::refuse_references(&request.config).map_err(anyhow::Error::msg)?;
         let plugin = match &request.plugin {
             None => None,
             Some(PluginRequest::Artifact(plugin)) => {
-                self.directory.artifact(plugin.digest)?;
+                self.directory.check_artifact(plugin.digest)?;
                 Some(plugin.clone())
             }
             Some(PluginRequest::Stock(name)) => {
@@ -171,7 +183,7 @@ impl Controller {
             }
         };
         if let Some(model) = request.model {
-            self.directory.artifact(model)?;
+            self.directory.check_artifact(model)?;
         }
         Ok(StageChange { plugin, model: request.model, config: request.config.clone() })
     }

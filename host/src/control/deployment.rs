@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::command::By;
 use crate::record::Revision;
 use sandpiper_sandbox::Digest;
 
@@ -13,7 +14,7 @@ pub struct Release {
     pub plugin: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<Digest>,
-    /// A JSON object.
+    /// A JSON object. References to secrets are kept as references.
     pub config: serde_json::Value,
 }
 
@@ -70,11 +71,14 @@ impl Releases {
 /// What a pipeline runs from one moment on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Deployment {
-    /// Grows by one with each deployment of this pipeline; the first is 1.
+    /// Grows with each deployment of this pipeline, by one unless the group is further; the first is 1.
     pub revision: Revision,
     pub releases: Releases,
     /// Why, in somebody's words.
     pub reason: String,
+    /// Who asked for it; nobody where the daemon itself did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// Milliseconds since the Unix epoch.
     pub at: i64,
     /// Whether it has yet to pass its first records.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Action, Command, CommandId, Outcome, Refused, StageChange};
+use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outcome, Refused, StageChange};
 use super::deployment::{Deployment, Release, Releases};
-use super::history::History;
+use super::history::{Call, CallKind, History};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
@@ -88,7 +88,8 @@ pub enum Effect {
 /// # Errors
 /// When it is refused: then nothing has changed.
 pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control, Vec<Effect>), Refused> {
-    let mut fold = Fold { next: control.clone(), id: command.id, now, effects: Vec::new() };
+    let (id, by) = (command.id, command.by.clone());
+    let mut fold = Fold { next: control.clone(), id, by, now, effects: Vec::new() };
     if let (Some(against), Some(current)) = (command.against, control.history.revision())
         && against != current
     {
@@ -100,9 +101,12 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
         Action::Undo { reason } => fold.undo(reason)?,
         Action::Pause { reason } => fold.pause(reason)?,
         Action::Resume => fold.resume()?,
+        Action::Replay => fold.replay(),
         Action::Failed { revision, why } => fold.failed(*revision, why),
         Action::Passed { revision } => fold.passed(*revision),
         Action::Paused { pause } => fold.hold(pause.clone(), command.id),
+        Action::Adopt { revision, releases } => fold.adopt(*revision, *releases),
+        Action::Outrun { revision } => fold.outrun(*revision),
         Action::Runs { worker, revision } => fold.runs(*worker, *revision),
         Action::Staged { of } => fold.staged(*of),
         Action::Unfit { of, why } => fold.unfit(*of, why),
@@ -118,6 +122,7 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
 struct Fold {
     next: Control,
     id: CommandId,
+    by: Option<By>,
     now: i64,
     effects: Vec<Effect>,
 }
@@ -163,7 +168,7 @@ impl Fold {
 
     fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
         let revision = self.next.history.revision().map_or(Revision::FIRST, Revision::next);
-        Deployment { revision, releases, reason, at: self.now, on_probation, failed: None }
+        Deployment { revision, releases, reason, by: self.by.clone(), at: self.now, on_probation, failed: None }
     }
 
     fn wish(&mut self, releases: &Releases, reason: &str) {
@@ -180,6 +185,7 @@ impl Fold {
         if reason.trim().is_empty() {
             return Err(Refused::NoReason);
         }
+        is_short(reason)?;
         if stages.is_empty() {
             return Err(Refused::NoChange);
         }
@@ -199,6 +205,7 @@ impl Fold {
     }
 
     fn undo(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
         let current = self.current()?.revision;
         let Some(previous) = self.next.history.previous().cloned() else {
             return Err(Refused::NothingToGoBackTo { pipeline: self.pipeline(), current });
@@ -217,10 +224,12 @@ impl Fold {
     }
 
     fn pause(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
         if let Some(pause) = &self.next.history.paused {
             return Err(Refused::PausedAlready { pipeline: self.pipeline(), why: pause.why.clone() });
         }
         let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
+        self.note_call(CallKind::Pause, reason);
         self.hold(
             Pause { at: self.now, cause: Cause::Operator, why: why.to_owned(), reasons: BTreeMap::new() },
             self.id,
@@ -240,9 +249,21 @@ impl Fold {
             return Err(Refused::NotPaused { pipeline: self.pipeline() });
         };
         self.history().paused = None;
+        self.note_call(CallKind::Resume, "");
         self.release();
         self.done(Outcome::Resumed { pause });
         Ok(())
+    }
+
+    /// Has the history say that somebody asked for something that is no deployment.
+    fn note_call(&mut self, call: CallKind, reason: &str) {
+        let call = Call { call, by: self.by.clone(), reason: reason.to_owned(), at: self.now };
+        self.history().note(call);
+    }
+
+    fn replay(&mut self) {
+        self.note_call(CallKind::Replay, "");
+        self.done(Outcome::Noted);
     }
 
     /// Lets the workers go on, unless something else holds them.
@@ -288,6 +309,38 @@ impl Fold {
             current.on_probation = false;
         }
         self.done(Outcome::Noted);
+    }
+
+    /// The daemon came to the group late, or lost its state: what it runs has another number there.
+    fn adopt(&mut self, revision: Revision, releases: sandpiper_sandbox::Digest) {
+        match self.next.history.current().cloned() {
+            Some(current) if current.releases.digest() == releases && current.revision < revision => {
+                self.renumber(current, revision, format!("the group runs this as revision {revision}"));
+            }
+            _ => self.done(Outcome::Noted),
+        }
+    }
+
+    /// Nobody could take a partition from this daemon without waiting: it goes above what was committed.
+    fn outrun(&mut self, outrun: Revision) {
+        match self.next.history.current().cloned() {
+            Some(current) if current.revision <= outrun => {
+                let reason = format!("the group ran something else as revision {outrun}, and none of its members does");
+                self.renumber(current, outrun.next(), reason);
+            }
+            _ => self.done(Outcome::Noted),
+        }
+    }
+
+    /// Has what is current staged once more under a higher number, unless something of that number is on its way: every worker
+    /// reports the same.
+    fn renumber(&mut self, current: Deployment, revision: Revision, reason: String) {
+        if self.next.staging.values().any(|staging| staging.deployment.revision >= revision) {
+            return self.done(Outcome::Noted);
+        }
+        let against = Some(current.revision);
+        let deployment = Deployment { revision, reason, at: self.now, ..current };
+        self.stage(Staging { deployment, against, applies: None, replaces: None });
     }
 
     fn runs(&mut self, worker: usize, revision: Option<Revision>) {
@@ -388,6 +441,10 @@ impl Fold {
     }
 }
 
+fn is_short(reason: &str) -> Result<(), Refused> {
+    if reason.len() > MAX_REASON { Err(Refused::LongReason { bytes: reason.len() }) } else { Ok(()) }
+}
+
 /// Changes one stage's release.
 fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change: &StageChange) -> Result<(), Refused> {
     let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
@@ -396,6 +453,9 @@ fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change: &S
         return Err(Refused::NoSuchStage { pipeline, stage: name, known });
     };
     if let Some(plugin) = &change.plugin {
+        if plugin.name.len() > MAX_NAME {
+            return Err(Refused::LongName { bytes: plugin.name.len() });
+        }
         rename(release, &plugin.name, plugin.digest);
     }
     if let Some(model) = change.model {

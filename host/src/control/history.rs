@@ -3,12 +3,51 @@
 use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::command::By;
 use super::deployment::Deployment;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
 
-/// Deployments that are remembered of each pipeline.
+/// Deployments that are remembered of each pipeline, and as many calls that were none.
 const REMEMBERED: usize = 200;
+
+/// What somebody asked for that is no deployment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub call: CallKind,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Milliseconds since the Unix epoch.
+    pub at: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallKind {
+    Pause,
+    Resume,
+    Replay,
+}
+
+impl CallKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Replay => "replay",
+        }
+    }
+}
+
+/// One line of what a pipeline ran and what was done to it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Deployment(Deployment),
+    Call(Call),
+}
 
 /// What a journal keeps of one pipeline.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +59,9 @@ pub struct History {
     pub deployments: Vec<Deployment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
+    /// The oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
 }
 
 impl History {
@@ -43,5 +85,24 @@ impl History {
         self.deployments.push(deployment);
         let surplus = self.deployments.len().saturating_sub(REMEMBERED);
         self.deployments.drain(..surplus);
+    }
+
+    /// Adds what somebody asked for; the oldest goes beyond 200.
+    pub(super) fn note(&mut self, call: Call) {
+        self.calls.push(call);
+        let surplus = self.calls.len().saturating_sub(REMEMBERED);
+        self.calls.drain(..surplus);
+    }
+
+    /// Deployments by revision, and the calls between them.
+    pub fn lines(&self) -> Vec<Line> {
+        let mut calls = self.calls.iter().cloned().peekable();
+        let mut lines = Vec::new();
+        for deployment in &self.deployments {
+            lines.extend(std::iter::from_fn(|| calls.next_if(|call| call.at < deployment.at)).map(Line::Call));
+            lines.push(Line::Deployment(deployment.clone()));
+        }
+        lines.extend(calls.map(Line::Call));
+        lines
     }
 }

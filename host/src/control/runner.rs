@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use arc_swap::ArcSwap;
 
-use super::command::{Action, Command, CommandId, Outcome, Refused};
+use super::command::{Action, By, Command, CommandId, Outcome, Refused};
 use super::deployment::Deployment;
 use super::fold::{Control, Effect, apply};
 use super::journal::{Entry, Journal};
@@ -28,6 +28,9 @@ use crate::stream::slot::Slot;
 /// How long a deployment waits to be taken by every running worker before its command is answered.
 const TAKEN: Duration = Duration::from_secs(10);
 
+/// Messages that wait for the runner. Beyond them whoever sends waits: the runner waits for nobody, so that ends soon.
+const WAITING: usize = 256;
+
 pub type Answer = Result<Outcome, Refused>;
 
 /// Opens a deployment: one process for each worker.
@@ -35,7 +38,7 @@ pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sy
 
 /// Where commands go, and where what is known is read.
 pub struct Inbox<P> {
-    messages: Sender<Message<P>>,
+    messages: SyncSender<Message<P>>,
     snapshot: Arc<ArcSwap<Control>>,
 }
 
@@ -46,19 +49,27 @@ impl<P> Clone for Inbox<P> {
 }
 
 enum Message<P> {
-    Command { against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
+    Command { by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
     Opened { of: CommandId, opened: Result<Vec<P>> },
     End,
 }
 
 impl<P> Inbox<P> {
-    /// Waits for what comes of a command.
+    /// Waits for what comes of a command that the daemon itself has.
     ///
     /// # Errors
     /// When it is refused, or the daemon stops before it is decided.
     pub fn ask(&self, against: Option<Revision>, action: Action) -> Answer {
+        self.ask_by(None, against, action)
+    }
+
+    /// Waits for what comes of somebody's command.
+    ///
+    /// # Errors
+    /// As `ask`.
+    pub fn ask_by(&self, by: Option<By>, against: Option<Revision>, action: Action) -> Answer {
         let (asker, answer) = channel();
-        let message = Message::Command { against, action, asker: Some(asker) };
+        let message = Message::Command { by, against, action, asker: Some(asker) };
         self.messages.send(message).map_err(|_| Refused::Stopping)?;
         answer.recv().unwrap_or(Err(Refused::Stopping))
     }
@@ -72,9 +83,11 @@ impl<P> Inbox<P> {
             },
             WorkerEvent::Passed { revision } => Action::Passed { revision },
             WorkerEvent::Paused(pause) => Action::Paused { pause },
+            WorkerEvent::Adopt { revision, releases } => Action::Adopt { revision, releases },
+            WorkerEvent::Outrun { revision } => Action::Outrun { revision },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
         };
-        let _ = self.messages.send(Message::Command { against: None, action, asker: None });
+        let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });
     }
 
     /// What is known at the moment.
@@ -118,7 +131,7 @@ impl<P: Send + 'static> Runner<P> {
     ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
         let kept = journal.read(pipeline)?;
         let control = Control { pipeline: pipeline.to_owned(), history: Arc::new(kept.history), ..Control::default() };
-        let (send, messages) = channel();
+        let (send, messages) = sync_channel(WAITING);
         let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
         let events = inbox.clone();
         let hold = Arc::new(Hold::new(control.history.paused.is_some(), move |event| events.report(event)));
@@ -146,26 +159,31 @@ impl<P: Send + 'static> Runner<P> {
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
-                Ok(Message::Command { against, action, asker }) => self.command(against, action, asker),
+                Ok(Message::Command { by, against, action, asker }) => self.command(by, against, action, asker),
                 Ok(Message::Opened { of, opened: Ok(opened) }) => {
                     self.staged.insert(of, opened);
-                    self.command(None, Action::Staged { of }, None);
+                    self.report(Action::Staged { of });
                 }
                 Ok(Message::Opened { of, opened: Err(error) }) => {
-                    self.command(None, Action::Unfit { of, why: format!("{error:#}") }, None);
+                    self.report(Action::Unfit { of, why: format!("{error:#}") });
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     let (_, of) = self.reminders.remove(0);
-                    self.command(None, Action::Overdue { of }, None);
+                    self.report(Action::Overdue { of });
                 }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn command(&mut self, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
+    /// Takes a command of the runner's own.
+    fn report(&mut self, action: Action) {
+        self.command(None, None, action, None);
+    }
+
+    fn command(&mut self, by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
         self.last = CommandId(self.last.0 + 1);
-        let command = Command { id: self.last, against, action };
+        let command = Command { id: self.last, by, against, action };
         self.askers.extend(asker.map(|asker| (command.id, asker)));
         let at = SystemClock.unix_ms();
         let (next, effects) = match apply(&self.control, &command, at) {
@@ -180,8 +198,8 @@ impl<P: Send + 'static> Runner<P> {
             tracing::error!(pipeline = next.pipeline, why, "what changed cannot be remembered");
             match command.action {
                 // What cannot be remembered is not deployed: after a restart another revision would run.
-                Action::Staged { of } => return self.command(None, Action::Unfit { of, why }, None),
-                Action::Pause { .. } | Action::Resume => {
+                Action::Staged { of } => return self.report(Action::Unfit { of, why }),
+                Action::Pause { .. } | Action::Resume | Action::Replay => {
                     return self.answer(command.id, Err(Refused::Unfit { why }));
                 }
                 // A worker has stopped already, and that holds as long as this process lives.
@@ -229,7 +247,8 @@ impl<P: Send + 'static> Runner<P> {
         let thread = std::thread::Builder::new().name(format!("{}/stage", self.control.pipeline)).spawn(open);
         if let Err(error) = thread {
             let error = anyhow::Error::from(error).context("no thread to stage on");
-            let _ = self.inbox.messages.send(Message::Opened { of, opened: Err(error) });
+            // Not by the inbox, which may be full: only this thread empties it.
+            self.report(Action::Unfit { of, why: format!("{error:#}") });
         }
     }
 

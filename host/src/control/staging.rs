@@ -6,18 +6,21 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::deployment::{Deployment, Release, Releases};
 use super::directory::StateDirectory;
 use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
+use crate::config::secret::{self, Sources};
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::Writer;
 use crate::record::{Revision, Route, Routes};
+use crate::stream::failpoint::hangpoint;
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
+use sandpiper_sandbox::Secrets;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
@@ -96,13 +99,21 @@ impl Stager {
         }
     }
 
-    /// What `open` is given.
+    /// What `open` is given: here references to secrets are read, each time anew.
     ///
     /// # Errors
-    /// When the model cannot be read.
-    pub fn opening(&self, release: &Release) -> Result<Opening> {
+    /// When the model or a secret cannot be read.
+    pub fn opening(&self, plan: &Plan, release: &Release) -> Result<Opening> {
+        let sources = Sources { folder: plan.folder(), env: &|name| std::env::var(name).ok() };
+        let (config, secrets) =
+            secret::expand(&sources, &release.config).map_err(|error| anyhow!("plugin {}: {error}", release.name))?;
         let model = release.model.map(|model| self.directory.artifact(model)).transpose()?;
-        Ok(Opening { config: release.config.to_string(), model: Arc::new(model.unwrap_or_default()), signature: None })
+        Ok(Opening {
+            config: config.to_string(),
+            model: Arc::new(model.unwrap_or_default()),
+            signature: None,
+            secrets: Secrets::of(secrets),
+        })
     }
 
     /// Opens a deployment for each of so many workers.
@@ -116,9 +127,11 @@ impl Stager {
         probation: Probation,
         workers: usize,
     ) -> Result<Vec<Pipeline>> {
+        hangpoint!(IN_STAGING);
         let open = |_| {
             let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
             pipeline.probation = probation;
+            pipeline.releases = Some(deployment.releases.digest());
             Ok(pipeline)
         };
         (0..workers).map(open).collect()
@@ -134,7 +147,7 @@ impl Stager {
         let mut transforms = Vec::new();
         for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
             let name = format!("transform[{at}]");
-            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(release)?);
+            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(plan, release)?);
             let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
             let routes = routes(&transform.outputs, &outputs, &topics)
                 .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
@@ -150,10 +163,11 @@ impl Stager {
 
     fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: Revision) -> Result<ModelStage> {
         let limits = limits(plan);
-        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(parse)?)
+        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(plan, parse)?)
             .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
-        let (classifier, signature) = WasmClassifier::open(self.plugin(classify)?, limits, self.opening(classify)?)
-            .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
+        let (classifier, signature) =
+            WasmClassifier::open(self.plugin(classify)?, limits, self.opening(plan, classify)?)
+                .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
         let gather = gather(&parse.name, &columns, &classify.name, &signature)
             .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
         let stamped = plan.output.stamp == Stamp::Value;

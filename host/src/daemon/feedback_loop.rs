@@ -10,7 +10,7 @@ use crate::config::plan::{self, Plan, Start};
 use crate::control::staging::{Stager, limits};
 use crate::feedback::{Feedback, Figures, Settings};
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{Placement, SinkSettings, SinkTopic};
+use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
 use crate::stream::state::Empty;
 use crate::stream::transaction::Bounds;
@@ -27,10 +27,11 @@ pub fn spec(
     handles: Handles<Feedback>,
 ) -> Result<LoopSpec<Feedback>> {
     let release = stager.release(&feedback.score)?;
-    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(&release)?)
+    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(plan, &release)?)
         .with_context(|| format!("pipeline {}, stage score", plan.name))?;
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
-    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release.label());
+    let counts = PartitionCounts::default();
+    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release.label(), counts.clone());
     Ok(LoopSpec {
         name: format!("{}/feedback", plan.name),
         source: SourceSettings {
@@ -49,12 +50,14 @@ pub fn spec(
             },
             inputs: topics,
             group: feedback.group.clone(),
+            counts: counts.clone(),
         },
         // Nobody could resume it, and what is wrong with labels is counted by kind.
         bounds: Bounds { pause_above: 1.0, ..(&**plan).into() },
         plan: plan.clone(),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), figures),
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

@@ -25,6 +25,8 @@ pub struct LoopSpec<P> {
     pub process: P,
     /// What it shares with whoever has it started.
     pub handles: Handles<P>,
+    /// Whether it is over when the cluster denies it something: for one whose end somebody waits for.
+    pub ends_when_denied: bool,
     /// Called when it runs no more.
     pub ended: Ended,
 }

@@ -8,7 +8,7 @@ use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
 use crate::config::plan::Plan;
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::SinkSettings;
+use crate::kafka::sink::{PartitionCounts, SinkSettings};
 use crate::pipeline::Pipeline;
 use crate::record::Topics;
 use crate::stream::worker::Handles;
@@ -34,11 +34,13 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
             topics: sink_topics(plan),
             inputs: topics,
             group: plan.input.group.clone(),
+            counts: PartitionCounts::default(),
         },
         bounds: (&**plan).into(),
         plan: plan.clone(),
         process,
         handles,
+        ends_when_denied: false,
         ended: Box::new(|_| {}),
     })
 }

@@ -16,15 +16,16 @@ mod supervisor;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
 use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::config::plan::Plan;
+use crate::control::command::By;
 use crate::control::staging::Stager;
 use crate::control::{Controller, StateDirectory};
 use crate::feedback::Figures;
-use crate::pipeline::Pipeline;
 use crate::replay::process::{self as replay, Progress, Replay, Request, Shared};
 use crate::stream::hold::Hold;
 use crate::stream::report::Publisher;
@@ -51,14 +52,16 @@ pub struct Daemon {
     pub pipelines: Vec<Arc<RunningPipeline>>,
     names: ClientNames,
     supervisor: Supervisor,
+    is_started: AtomicBool,
 }
 
 impl Daemon {
-    /// Stages every pipeline, then starts its loops. Brokers need not be there yet.
+    /// Reads what is remembered of every pipeline. Nothing is staged and nothing runs yet, and the daemon can be asked
+    /// how it is, and stopped.
     ///
     /// # Errors
-    /// When the state directory, the sandbox or a deployment is unusable.
-    pub fn start(plans: Vec<Plan>, options: &Options) -> Result<Self> {
+    /// When the state directory or the sandbox is unusable.
+    pub fn open(plans: Vec<Plan>, options: &Options) -> Result<Self> {
         let directory = Arc::new(StateDirectory::open(&options.state, options.instance.as_deref())?);
         let engine = Engine::new(Some(&directory.path().join("code")), options.compiler.clone())?;
         let mut daemon = Self {
@@ -67,24 +70,30 @@ impl Daemon {
             directory,
             pipelines: Vec::new(),
             supervisor: Supervisor::default(),
+            is_started: AtomicBool::new(false),
         };
-        if let Err(error) = daemon.start_all(plans) {
-            daemon.stop();
-            return Err(error);
+        for plan in plans {
+            if let Err(error) = daemon.add(plan) {
+                daemon.stop();
+                return Err(error);
+            }
         }
         Ok(daemon)
     }
 
-    fn start_all(&mut self, plans: Vec<Plan>) -> Result<()> {
+    /// Stages every pipeline, then starts its loops. Brokers need not be there yet. A stop meanwhile ends it.
+    ///
+    /// # Errors
+    /// When a deployment is unusable: then nothing runs.
+    pub fn start(&self) -> Result<()> {
         // All are staged before one starts: a mistake in the last must not stop the first in its tracks.
-        let mut staged = Vec::new();
-        for plan in plans {
-            staged.push(self.stage(plan)?);
+        for pipeline in &self.pipelines {
+            pipeline.controller.settle()?;
         }
-        for (pipeline, workers) in staged {
+        for pipeline in &self.pipelines {
             let plan = &pipeline.controller.plan;
-            for handles in workers {
-                self.supervisor.start(main_loop::spec(plan, &self.names, handles)?)?;
+            for handles in &pipeline.workers {
+                self.supervisor.start(main_loop::spec(plan, &self.names, handles.clone())?)?;
             }
             if let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) {
                 let handles = Handles {
@@ -100,17 +109,23 @@ impl Daemon {
                 self.supervisor.start(spec)?;
             }
         }
+        self.is_started.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// A pipeline's control, and what its workers share with it: what they run first is in their slots.
-    fn stage(&mut self, plan: Plan) -> Result<(Arc<RunningPipeline>, Vec<Handles<Pipeline>>)> {
+    /// Whether every pipeline was staged and its loops were started.
+    pub fn is_started(&self) -> bool {
+        self.is_started.load(Ordering::Relaxed)
+    }
+
+    /// A pipeline's control, and what its workers will share with it.
+    fn add(&mut self, plan: Plan) -> Result<()> {
         let plan = Arc::new(plan);
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<Vec<_>>>()?;
         let (controller, thread) =
             Controller::start(plan.clone(), self.stager.clone(), self.directory.clone(), slots.clone())?;
         self.supervisor.keep(thread);
-        let workers: Vec<Handles<Pipeline>> = slots
+        let workers = slots
             .into_iter()
             .enumerate()
             .map(|(worker, slot)| Handles {
@@ -121,17 +136,16 @@ impl Daemon {
                 report: Publisher::default(),
             })
             .collect();
-        let pipeline = Arc::new(RunningPipeline {
-            workers: workers.iter().map(|handles| handles.report.clone()).collect(),
+        self.pipelines.push(Arc::new(RunningPipeline {
+            workers,
             feedback: plan
                 .feedback
                 .as_ref()
                 .map(|_| RunningFeedback { report: Publisher::default(), figures: Figures::default() }),
             controller,
             replay: Shared::default(),
-        });
-        self.pipelines.push(pipeline.clone());
-        Ok((pipeline, workers))
+        }));
+        Ok(())
     }
 
     pub fn pipeline(&self, name: &str) -> Option<&Arc<RunningPipeline>> {
@@ -142,11 +156,12 @@ impl Daemon {
     ///
     /// # Errors
     /// When one runs already, the dead letters cannot be read, or one of them cannot go through this pipeline.
-    pub fn replay(&self, pipeline: &RunningPipeline, request: &Request) -> Result<Progress> {
+    pub fn replay(&self, pipeline: &RunningPipeline, request: &Request, by: Option<By>) -> Result<Progress> {
         if !pipeline.replay.begin() {
             bail!("a replay of pipeline {}'s dead letters runs already", pipeline.name());
         }
-        let started = self.start_replay(pipeline, request);
+        let noted = if request.dry_run { Ok(()) } else { pipeline.controller.note_replay(by).map(drop) };
+        let started = noted.map_err(Into::into).and_then(|()| self.start_replay(pipeline, request));
         match &started {
             Ok(progress) if progress.running => {}
             Ok(progress) => pipeline.replay.change(|shared| *shared = progress.clone()),
@@ -189,6 +204,11 @@ impl Daemon {
         };
         self.supervisor.start(replay_loop::spec(plan, &self.names, process, handles, running.replay.clone()))?;
         Ok(progress)
+    }
+
+    /// Whether a loop has failed for good and none runs any more: then this process is of no use until a person has helped.
+    pub fn has_failed(&self) -> bool {
+        self.is_started() && self.supervisor.has_failed()
     }
 
     /// Tells every loop to finish its transaction and to leave its group, and waits for it.

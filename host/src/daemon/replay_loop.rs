@@ -6,7 +6,7 @@ use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
 use crate::config::plan::{Plan, Start};
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{Placement, SinkSettings};
+use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings};
 use crate::record::Topics;
 use crate::replay::process::{Replay, Shared};
 use crate::stream::hold::{Hold, WorkerEvent};
@@ -45,12 +45,14 @@ pub fn spec(
             topics,
             inputs,
             group,
+            counts: PartitionCounts::default(),
         },
         // What fails again is expected to.
         bounds: Bounds { pause_above: 1.0, ..(&plan).into() },
         plan: Arc::new(plan),
         process,
         handles,
+        ends_when_denied: true,
         ended: Box::new(move |fault| {
             progress.change(|progress| {
                 progress.running = false;
@@ -67,7 +69,10 @@ pub fn hold(progress: Shared, stop: Stop) -> Hold {
     Hold::new(false, move |event| match event {
         WorkerEvent::Failed { why, .. } => end(&progress, &stop, why),
         WorkerEvent::Paused(pause) => end(&progress, &stop, pause.why),
-        WorkerEvent::Passed { .. } | WorkerEvent::Runs { .. } => {}
+        WorkerEvent::Passed { .. }
+        | WorkerEvent::Adopt { .. }
+        | WorkerEvent::Outrun { .. }
+        | WorkerEvent::Runs { .. } => {}
     })
 }
 

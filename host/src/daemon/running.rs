@@ -2,13 +2,15 @@
 
 use crate::control::Controller;
 use crate::feedback::Figures;
+use crate::pipeline::Pipeline;
 use crate::replay::process::Shared;
 use crate::stream::report::Publisher;
+use crate::stream::worker::Handles;
 
 pub struct RunningPipeline {
     pub controller: Controller,
     /// Of the main loop, by worker.
-    pub workers: Vec<Publisher>,
+    pub workers: Vec<Handles<Pipeline>>,
     pub feedback: Option<RunningFeedback>,
     /// The last replay of dead letters, running or done.
     pub replay: Shared,

@@ -1,29 +1,82 @@
 //! Starts loops, starts them again after what passes, and stops them.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::cmp::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::loop_spec::LoopSpec;
 use crate::kafka::source::BatchLimits;
-use crate::kafka::{KafkaSink, KafkaSource, topics};
+use crate::kafka::{KafkaSink, KafkaSource, group_offsets, members, topics};
 use crate::stream::backoff::Backoff;
 use crate::stream::clock::SystemClock;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::report::WorkerState;
 use crate::stream::stop::Stop;
+use crate::stream::transaction::Deployed;
 use crate::stream::worker::Worker;
 
 /// Between two attempts to start a worker.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+/// The same where a right, an account or another application is in the way: people are slower than brokers.
+const DENIED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// What ran for longer was not kept out: when it is, that begins anew.
+const LASTED: Duration = Duration::from_secs(60);
+
+/// How many loops run, and whether one failed for good.
+#[derive(Clone, Default)]
+struct Loops(Arc<Mutex<LoopCount>>);
+
+#[derive(Default)]
+struct LoopCount {
+    running: usize,
+    failed: bool,
+}
+
+impl Loops {
+    fn begin(&self) -> Counted {
+        self.lock().running += 1;
+        Counted { loops: self.clone(), failed: true }
+    }
+
+    fn have_failed(&self) -> bool {
+        let count = self.lock();
+        count.running == 0 && count.failed
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LoopCount> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One running loop. Unless it says that it ended well it has failed, as by a panic.
+struct Counted {
+    loops: Loops,
+    failed: bool,
+}
+
+impl Counted {
+    fn ended(mut self, failed: bool) {
+        self.failed = failed;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut count = self.loops.lock();
+        count.running -= 1;
+        count.failed |= self.failed;
+    }
+}
 
 /// A daemon's threads.
 #[derive(Default)]
 pub struct Supervisor {
     stop: Stop,
+    loops: Loops,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -39,7 +92,8 @@ impl Supervisor {
     /// When there is no thread.
     pub fn start<P: Process>(&self, spec: LoopSpec<P>) -> Result<()> {
         let thread = std::thread::Builder::new().name(spec.name.clone());
-        self.keep(thread.spawn(move || supervise(spec))?);
+        let counted = self.loops.begin();
+        self.keep(thread.spawn(move || supervise(spec, counted))?);
         Ok(())
     }
 
@@ -54,6 +108,11 @@ impl Supervisor {
     /// Tells every loop to finish its transaction and to leave its group.
     pub fn stop(&self) {
         self.stop.set();
+    }
+
+    /// Whether a loop failed for good and no other runs.
+    pub fn has_failed(&self) -> bool {
+        self.loops.have_failed()
     }
 
     /// Waits until all have.
@@ -73,11 +132,14 @@ impl Supervisor {
 
 /// Keeps one worker running: connects, runs, and after a fault that the worker cannot mend tries again, unless only
 /// a person can help.
-fn supervise<P: Process>(mut spec: LoopSpec<P>) {
-    let mut backoff = BACKOFF;
-    let mut last = None;
+fn supervise<P: Process>(mut spec: LoopSpec<P>, counted: Counted) {
+    let (mut backoff, mut denied) = (BACKOFF, DENIED);
+    let (mut last, mut failed) = (None, false);
     while !spec.handles.stop.is_set() {
-        let fault = match connect(&spec) {
+        // Deployed while nothing ran here.
+        spec.handles.slot.exchange(&mut spec.process);
+        let began = Instant::now();
+        let fault = match connect(&spec, matches!(last, Some(Fault::Denied(_)))) {
             Ok((source, sink)) => {
                 let (bounds, topics) = (spec.bounds, spec.source.topics.clone());
                 let mut worker =
@@ -92,7 +154,8 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
             }
             Err(fault) => fault,
         };
-        let is_final = matches!(fault, Fault::Configuration(_));
+        let is_denied = matches!(fault, Fault::Denied(_));
+        let is_final = matches!(fault, Fault::Configuration(_)) || (is_denied && spec.ends_when_denied);
         spec.handles.hold.runs(spec.handles.worker, None);
         spec.handles.report.amend(|report| {
             report.state = if is_final { WorkerState::Failed } else { WorkerState::Starting };
@@ -102,22 +165,32 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) {
         });
         if is_final {
             tracing::error!(worker = spec.name, %fault, "the worker stops; mend the cause and start the daemon anew");
-            last = Some(fault);
+        } else {
+            tracing::warn!(worker = spec.name, %fault, "the worker cannot run; trying again");
+        }
+        last = Some(fault);
+        if is_final {
+            failed = true;
             break;
         }
-        tracing::warn!(worker = spec.name, %fault, "the worker cannot start; trying again");
-        wait(backoff.failed(), &spec.handles.stop);
+        if !is_denied || began.elapsed() >= LASTED {
+            denied.reset();
+        }
+        let time = if is_denied { denied.failed() } else { backoff.failed() };
+        wait(time, || spec.handles.stop.is_set() || spec.handles.slot.is_waiting());
     }
-    (spec.ended)(last.as_ref());
+    (spec.ended)(last.as_ref().filter(|_| failed));
+    counted.ended(failed);
 }
 
 /// Producer first: when it is there, no transaction of an earlier holder of its id is open any more.
-fn connect<P>(spec: &LoopSpec<P>) -> Result<(KafkaSource, KafkaSink), Fault> {
+fn connect<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(KafkaSource, KafkaSink), Fault> {
     let problems = topics::problems(&spec.plan)?;
     if !problems.is_empty() {
         // Topics may still be made: this is waited for, and said.
         return Err(Fault::Unknown(problems.join("; ")));
     }
+    fit_into_group(spec, stays_out)?;
     let sink = KafkaSink::new(spec.sink.clone())?;
     let limits = &spec.plan.limits;
     let batch = BatchLimits { records: limits.batch_records, bytes: limits.batch_bytes };
@@ -125,12 +198,120 @@ fn connect<P>(spec: &LoopSpec<P>) -> Result<(KafkaSource, KafkaSink), Fault> {
     Ok((source, sink))
 }
 
-/// Sleeps, but not through a stop.
-fn wait(time: Duration, stop: &Stop) {
+/// Compares what is to run with what the group has committed by, which is further where this daemon lost its state or came
+/// late. The same releases take the group's number. Others go above it where nobody in the group can have them; else their
+/// partitions wait, and a worker that has waited in vain stays out.
+fn fit_into_group<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(), Fault> {
+    let Some(ours) = spec.process.deployed() else { return Ok(()) };
+    let consumer = &spec.source.properties;
+    let Some(theirs) = group_offsets::newest(consumer, &spec.source.topics)? else { return Ok(()) };
+    match Standing::of(ours, theirs) {
+        Standing::Current => Ok(()),
+        Standing::Renumbered => {
+            spec.handles.hold.adopt(theirs);
+            Ok(())
+        }
+        standing @ (Standing::Tied | Standing::Behind) => {
+            let others = members::others(consumer)?;
+            if others.is_empty() {
+                spec.handles.hold.outrun(theirs.revision);
+            } else if stays_out && standing == Standing::Behind {
+                return Err(Fault::Denied(format!(
+                    "the group has processed records by revision {}, which runs something else than this daemon, and {others} \
+                     may have it: deploy the same here, or stop them",
+                    theirs.revision
+                )));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// A deployment beside the newest that its group has committed by.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    /// Nothing is to be done.
+    Current,
+    /// The group runs the same under a higher number.
+    Renumbered,
+    /// Two different ones have one number.
+    Tied,
+    /// The group was further.
+    Behind,
+}
+
+impl Standing {
+    fn of(ours: Deployed, theirs: Deployed) -> Self {
+        match ours.revision.cmp(&theirs.revision) {
+            Ordering::Less if ours.runs_the_same(&theirs) => Self::Renumbered,
+            Ordering::Less => Self::Behind,
+            Ordering::Equal if theirs.releases.is_some() && !ours.runs_the_same(&theirs) => Self::Tied,
+            Ordering::Equal | Ordering::Greater => Self::Current,
+        }
+    }
+}
+
+/// Sleeps, but not through what it is told to wake up for.
+fn wait(time: Duration, wakes: impl Fn() -> bool) {
     let slice = Duration::from_millis(50);
     let mut left = time;
-    while !left.is_zero() && !stop.is_set() {
+    while !left.is_zero() && !wakes() {
         std::thread::sleep(slice.min(left));
         left = left.saturating_sub(slice);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Revision;
+    use sandpiper_sandbox::Digest;
+
+    fn deployed(number: u64, runs: Option<&str>) -> Deployed {
+        Deployed { revision: Revision::new(number).unwrap(), releases: runs.map(|runs| Digest::of(runs.as_bytes())) }
+    }
+
+    #[test]
+    fn a_daemon_that_comes_late_knows_its_own_releases_by_their_digest() {
+        let ours = deployed(1, Some("a"));
+        for (theirs, standing) in [
+            (deployed(1, Some("a")), Standing::Current),
+            (deployed(1, None), Standing::Current),
+            (deployed(2, Some("a")), Standing::Renumbered),
+            (deployed(1, Some("b")), Standing::Tied),
+            (deployed(2, Some("b")), Standing::Behind),
+            (deployed(2, None), Standing::Behind),
+        ] {
+            assert_eq!(Standing::of(ours, theirs), standing, "{theirs:?}");
+        }
+        assert_eq!(Standing::of(deployed(3, Some("a")), deployed(2, Some("b"))), Standing::Current);
+    }
+
+    #[test]
+    fn what_failed_is_seen_once_nothing_else_runs() {
+        let loops = Loops::default();
+        let (one, other) = (loops.begin(), loops.begin());
+        one.ended(true);
+        assert!(!loops.have_failed(), "another runs on");
+        other.ended(false);
+        assert!(loops.have_failed());
+        let later = loops.begin();
+        assert!(!loops.have_failed());
+        later.ended(false);
+        assert!(loops.have_failed());
+    }
+
+    #[test]
+    fn loops_that_were_stopped_have_not_failed_and_one_that_panicked_has() {
+        let loops = Loops::default();
+        assert!(!loops.have_failed());
+        loops.begin().ended(false);
+        assert!(!loops.have_failed());
+        let of_thread = loops.clone();
+        let thread = std::thread::spawn(move || {
+            let _counted = of_thread.begin();
+            panic!("a mistake of ours");
+        });
+        assert!(thread.join().is_err() && loops.have_failed());
     }
 }

@@ -86,7 +86,8 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
-    let daemon = Daemon::start(vec![plan], &Options { state, instance: None, compiler })?;
+    let daemon = Daemon::open(vec![plan], &Options { state, instance: None, compiler })?;
+    let running = daemon.start();
     let traffic = Traffic {
         producer: &broker.producer,
         measurements: &measurements,
@@ -97,7 +98,8 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         stop: &AtomicBool::new(false),
         swapped: &AtomicBool::new(false),
     };
-    let status = Scene { daemon: &daemon, traffic: &traffic, better: &models.better, stop }.play(view);
+    let status =
+        running.and_then(|()| Scene { daemon: &daemon, traffic: &traffic, better: &models.better, stop }.play(view));
     view.end();
     daemon.stop();
     let address = if broker.is_mock { "mock" } else { &broker.address };

@@ -73,16 +73,17 @@ impl Scene<'_> {
 
     /// Deploys the better model as `sandpiper deploy` would.
     fn swap(&self, pipeline: &RunningPipeline) -> Result<String> {
-        let change = StageRequest {
+        let classifier = StageRequest {
             plugin: Some(PluginRequest::Stock(self.better.plugin.to_owned())),
             model: Some(self.daemon.directory.keep_artifact(&self.better.bytes)?),
             ..StageRequest::default()
         };
-        let outcome = pipeline.controller.deploy(&Change {
-            stages: [("classify".to_owned(), change)].into(),
+        let change = Change {
+            stages: [("classify".to_owned(), classifier)].into(),
             reason: "a model that sees the petals too".into(),
             ..Change::default()
-        })?;
+        };
+        let outcome = pipeline.controller.deploy(&change, None)?;
         let Outcome::Activated { deployment, .. } = outcome else {
             bail!("the swap came to something else: {outcome:?}")
         };

@@ -1,14 +1,22 @@
-//! Predictions and labels of one partition, joined by id, bounded by stream time and entries.
+//! Predictions and labels of one partition, joined by id, bounded by stream time and entries; whoever holds several joins
+//! bounds their bytes.
 //!
 //! Everything since the last commit can be undone. Entries are forgotten only at a commit, oldest first: a prediction
-//! by the labels' time and a label by the predictions' time, so that a side that lags behind costs the other nothing.
+//! by the labels' time and a label by the predictions' time, so that a side that lags behind costs the other nothing. An entry's
+//! age counts from the time that its own side had come to when it came, whatever time it carries itself.
+
+mod entry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
+use std::mem;
+use std::sync::Arc;
 
-use serde::Serialize;
+pub use entry::{Entry, Joined, Kept, Kind, Label, Met, Prediction};
 
-use crate::record::Revision;
-use sandpiper_sandbox::wit::latest::Outcome;
+use super::classes::Classes;
+use super::stream_time::{StreamTime, believed};
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug)]
@@ -17,161 +25,102 @@ pub struct Bounds {
     pub wait_ms: i64,
     /// Ids of one partition.
     pub entries: usize,
-}
-
-/// A prediction as it was written.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Prediction {
-    pub id: String,
-    /// Index into `classes`.
-    pub predicted: u32,
-    pub scores: Vec<f32>,
-    pub classes: Vec<String>,
-    pub revision: Revision,
-    /// Where the record that it is for was consumed.
-    pub origin: String,
-}
-
-/// Ground truth as it came.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Label {
-    pub class: String,
-    pub source: String,
-}
-
-/// What became of a label or a prediction, besides being matched on time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Joined.
-    Matched,
-    /// Joined, and the label is older than its prediction.
-    Early,
-    /// The same class again.
-    Duplicate,
-    /// Another class than before; the first counts.
-    Conflicting,
-    /// A class that the model does not know.
-    UnknownClass,
-    /// No prediction came for the label while it was kept.
-    Unknown,
-    /// No label came for the prediction while it was kept.
-    Expired,
-    /// A prediction's id came again.
-    Repeated,
-    /// A record of the predictions' topic that is no prediction.
-    Foreign,
-}
-
-impl Kind {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Matched => "matched",
-            Self::Early => "early",
-            Self::Duplicate => "duplicate",
-            Self::Conflicting => "conflicting",
-            Self::UnknownClass => "unknown-class",
-            Self::Unknown => "unknown",
-            Self::Expired => "expired",
-            Self::Repeated => "repeated",
-            Self::Foreign => "foreign",
-        }
-    }
-}
-
-/// A prediction and its truth.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Joined {
-    pub prediction: Prediction,
-    /// Index into the prediction's classes.
-    pub truth: u32,
-    pub source: String,
-    pub delay_ms: u64,
-    /// The label is older than its prediction.
-    pub early: bool,
-}
-
-impl Joined {
-    pub fn outcome(&self) -> Outcome {
-        Outcome {
-            id: self.prediction.id.clone(),
-            predicted: self.prediction.predicted,
-            scores: self.prediction.scores.clone(),
-            truth: self.truth,
-            source: self.source.clone(),
-            delay_ms: self.delay_ms,
-            revision: self.prediction.revision.get(),
-        }
-    }
+    /// Of all partitions of one worker, about.
+    pub bytes: usize,
 }
 
 /// What a record did.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arrival {
     Joined(Joined),
+    /// A label of a class that the model, of those classes, does not know.
+    UnknownClass {
+        class: String,
+        classes: Classes,
+    },
     Counted(Kind),
     /// It waits for its other half.
     Held,
 }
 
-/// What is known of one id.
-#[derive(Clone, Debug)]
-pub enum Entry {
-    /// With its time.
-    Predicted(Prediction, i64),
-    Labelled(Label, i64),
-    /// Joined, with that class: a later label is told duplicate from conflicting by it.
-    Joined(String),
+/// A record's time and that of its reading, milliseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub record: Option<i64>,
+    pub now: i64,
 }
 
-/// Which of the two topics an id was first met in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Met {
-    Prediction,
-    Label,
-}
-
-/// One id as a store gives it back.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    pub id: String,
-    pub met: Met,
-    /// When it was first met.
-    pub time: i64,
-    /// `None` where it was forgotten.
-    pub entry: Option<Entry>,
+impl Moment {
+    fn believed(self) -> Option<i64> {
+        believed(self.record, self.now)
+    }
 }
 
 /// Entries that were forgotten before their other half came.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Forgotten {
+    /// In their time.
     pub labels: u64,
     pub predictions: u64,
+    /// Before their time, for want of room: of both kinds.
+    pub evicted: u64,
+}
+
+impl Forgotten {
+    pub fn add(&mut self, other: Self) {
+        self.labels += other.labels;
+        self.predictions += other.predictions;
+        self.evicted += other.evicted;
+    }
+
+    fn count(&mut self, entry: Option<&Entry>, in_time: bool) {
+        match entry {
+            Some(Entry::Labelled { elsewhere: true, .. } | Entry::Joined(_)) | None => {}
+            Some(_) if !in_time => self.evicted += 1,
+            Some(Entry::Labelled { .. }) => self.labels += 1,
+            Some(Entry::Predicted { .. }) => self.predictions += 1,
+        }
+    }
 }
 
 /// One of the two topics.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Side {
-    /// Ids that came first here, by arrival, with their time.
-    order: VecDeque<(i64, String)>,
-    /// The latest timestamp met: this side's stream time.
-    latest: i64,
+    /// Ids that came first here, by arrival, with what time it was.
+    order: VecDeque<(i64, Arc<str>)>,
+    time: StreamTime,
+    /// What time it was before the open transaction, where that has moved it.
+    committed: Option<StreamTime>,
 }
 
 /// One partition's state.
 pub struct Join {
     bounds: Bounds,
-    entries: HashMap<String, Entry>,
+    entries: HashMap<Arc<str>, Entry>,
     predicted: Side,
     labelled: Side,
     /// What entries were before the open transaction touched them, in order.
-    undo: Vec<(String, Option<Entry>, Met)>,
+    undo: Vec<(Arc<str>, Option<Entry>, Met)>,
+    /// Memory of entries, about; the lists of classes, which are shared, are not in it.
+    bytes: usize,
+    /// What the open transaction has added to memory until its commit, about.
+    staged: usize,
+    /// Labels that wait.
+    labels: usize,
 }
 
 impl Join {
     pub fn new(bounds: Bounds) -> Self {
-        let side = || Side { order: VecDeque::new(), latest: i64::MIN };
-        Self { bounds, entries: HashMap::new(), predicted: side(), labelled: side(), undo: Vec::new() }
+        Self {
+            bounds,
+            entries: HashMap::new(),
+            predicted: Side::default(),
+            labelled: Side::default(),
+            undo: Vec::new(),
+            bytes: 0,
+            staged: 0,
+            labels: 0,
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -182,59 +131,99 @@ impl Join {
         self.entries.is_empty()
     }
 
-    /// Takes back what was kept of an id; what is given later takes the place of what was given before.
-    pub fn restore(&mut self, Kept { id, met, time, entry }: Kept) {
-        self.advance(met, time);
-        match entry {
-            Some(entry) => self.set(id, entry, met, time),
-            None => drop(self.entries.remove(&id)),
-        }
-        self.undo.clear();
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    pub fn prediction(&mut self, prediction: Prediction, time: i64) -> Arrival {
-        self.advance(Met::Prediction, time);
-        match self.entries.get(&prediction.id).cloned() {
-            Some(Entry::Labelled(label, labelled)) => self.join(prediction, time, &label, labelled),
+    /// What was added to memory since this was asked last.
+    pub fn take_staged(&mut self) -> usize {
+        mem::take(&mut self.staged)
+    }
+
+    /// Whether a prediction of that id waits here.
+    pub fn has_prediction(&self, id: &str) -> bool {
+        matches!(self.entries.get(id), Some(Entry::Predicted { .. }))
+    }
+
+    /// Whether a label of that id waits here, of which it is not known yet that its prediction is elsewhere.
+    pub fn has_label(&self, id: &str) -> bool {
+        self.labels > 0 && matches!(self.entries.get(id), Some(Entry::Labelled { elsewhere: false, .. }))
+    }
+
+    /// The prediction of that label is on another partition: it waits on, and is not counted again when it is forgotten.
+    pub fn note_elsewhere(&mut self, id: &str) {
+        if let Some(Entry::Labelled { label, time, elsewhere: false }) = self.entries.get(id).cloned() {
+            self.set(id.into(), Entry::Labelled { label, time, elsewhere: true }, Met::Label);
+        }
+    }
+
+    /// Takes back what was kept of an id; what is given later takes the place of what was given before.
+    pub fn restore(&mut self, Kept { id, met, time, entry }: Kept) {
+        self.side(met).time.read(time, i64::MIN);
+        match entry {
+            Some(entry) => self.set_at(id, entry, met, time),
+            None => drop(self.remove(&id)),
+        }
+        self.settle();
+    }
+
+    pub fn prediction(&mut self, prediction: Prediction, moment: Moment) -> Arrival {
+        self.advance(Met::Prediction, moment);
+        let time = moment.believed();
+        let id = prediction.id.clone();
+        match self.entries.get(&*id).cloned() {
+            Some(Entry::Labelled { label, time: labelled, .. }) => self.join(prediction, time, &label, labelled),
             // The id came again: what is predicted last is what a label will be for.
-            Some(Entry::Predicted(..)) => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
+            Some(Entry::Predicted { .. }) => {
+                self.set(id, Entry::Predicted { prediction, time }, Met::Prediction);
                 Arrival::Counted(Kind::Repeated)
             }
             Some(Entry::Joined(_)) => Arrival::Counted(Kind::Repeated),
             None => {
-                self.set(prediction.id.clone(), Entry::Predicted(prediction, time), Met::Prediction, time);
+                let at = self.time_of(Met::Prediction, moment.now);
+                self.set_at(id, Entry::Predicted { prediction, time }, Met::Prediction, at);
                 Arrival::Held
             }
         }
     }
 
-    pub fn label(&mut self, id: &str, label: Label, time: i64) -> Arrival {
-        self.advance(Met::Label, time);
+    pub fn label(&mut self, id: &str, label: Label, moment: Moment) -> Arrival {
+        self.advance(Met::Label, moment);
+        let time = moment.believed();
         match self.entries.get(id).cloned() {
-            Some(Entry::Predicted(prediction, predicted)) => self.join(prediction, predicted, &label, time),
-            Some(Entry::Labelled(before, _)) => Arrival::Counted(agreement(&before.class, &label.class)),
+            Some(Entry::Predicted { prediction, time: predicted }) => self.join(prediction, predicted, &label, time),
+            Some(Entry::Labelled { label: before, .. }) => Arrival::Counted(agreement(&before.class, &label.class)),
             Some(Entry::Joined(class)) => Arrival::Counted(agreement(&class, &label.class)),
             None => {
-                self.set(id.to_owned(), Entry::Labelled(label, time), Met::Label, time);
+                let at = self.time_of(Met::Label, moment.now);
+                self.set_at(id.into(), Entry::Labelled { label, time, elsewhere: false }, Met::Label, at);
                 Arrival::Held
             }
         }
     }
 
-    fn join(&mut self, prediction: Prediction, predicted: i64, label: &Label, labelled: i64) -> Arrival {
+    fn join(
+        &mut self,
+        prediction: Prediction,
+        predicted: Option<i64>,
+        label: &Label,
+        labelled: Option<i64>,
+    ) -> Arrival {
+        let id = prediction.id.clone();
         let Some(truth) = prediction.classes.iter().position(|class| *class == label.class) else {
             // An early label that cannot be right gives way to the prediction, which waits for a right one.
-            self.set(prediction.id.clone(), Entry::Predicted(prediction, predicted), Met::Prediction, predicted);
-            return Arrival::Counted(Kind::UnknownClass);
+            let classes = prediction.classes.clone();
+            self.set(id, Entry::Predicted { prediction, time: predicted }, Met::Prediction);
+            return Arrival::UnknownClass { class: label.class.clone(), classes };
         };
-        self.set(prediction.id.clone(), Entry::Joined(label.class.clone()), Met::Label, labelled);
+        self.set(id, Entry::Joined(label.class.as_str().into()), Met::Label);
+        let delay = predicted.zip(labelled).map(|(predicted, labelled)| labelled - predicted);
         Arrival::Joined(Joined {
             prediction,
             truth: truth as u32,
             source: label.source.clone(),
-            delay_ms: (labelled - predicted).max(0) as u64,
-            early: labelled < predicted,
+            delay_ms: delay.map(|delay| delay.max(0) as u64),
+            early: delay.is_some_and(|delay| delay < 0),
         })
     }
 
@@ -245,183 +234,148 @@ impl Join {
         }
     }
 
-    fn advance(&mut self, met: Met, time: i64) {
-        let side = self.side(met);
-        side.latest = side.latest.max(time);
+    fn advance(&mut self, met: Met, moment: Moment) {
+        if let Some(time) = moment.believed() {
+            let side = self.side(met);
+            side.committed.get_or_insert_with(|| side.time.clone());
+            side.time.read(time, moment.now);
+        }
     }
 
-    fn set(&mut self, id: String, entry: Entry, met: Met, time: i64) {
+    /// How far a record of that time lies ahead of its stream, where by it alone everything would be too old. Milliseconds.
+    pub fn far_ahead(&mut self, met: Met, moment: Moment) -> Option<i64> {
+        let ahead = moment.believed()?.saturating_sub(self.side(met).time.now()?);
+        (ahead > self.bounds.wait_ms).then_some(ahead)
+    }
+
+    /// What time it is on that side; while it has none, on the other; while neither has, here.
+    fn time_of(&mut self, met: Met, now: i64) -> i64 {
+        let other = match met {
+            Met::Prediction => Met::Label,
+            Met::Label => Met::Prediction,
+        };
+        let own = self.side(met).time.now();
+        own.or_else(|| self.side(other).time.now()).unwrap_or(now)
+    }
+
+    /// Replaces what is known of an id.
+    fn set(&mut self, id: Arc<str>, entry: Entry, met: Met) {
+        // What is known already has its place.
+        self.set_at(id, entry, met, i64::MIN);
+    }
+
+    fn set_at(&mut self, id: Arc<str>, entry: Entry, met: Met, at: i64) {
+        let size = entry.size(&id);
+        self.staged += size;
+        self.bytes += size;
+        self.labels += usize::from(entry.is_label());
         let before = self.entries.insert(id.clone(), entry);
-        if before.is_none() {
-            self.side(met).order.push_back((time, id.clone()));
+        match &before {
+            Some(before) => {
+                // Until the commit it can come back.
+                self.staged += before.size(&id);
+                self.account_for_loss(&id, before);
+            }
+            None => self.side(met).order.push_back((at, id.clone())),
         }
         self.undo.push((id, before, met));
     }
 
+    fn remove(&mut self, id: &str) -> Option<Entry> {
+        let entry = self.entries.remove(id)?;
+        self.account_for_loss(id, &entry);
+        Some(entry)
+    }
+
+    fn account_for_loss(&mut self, id: &str, entry: &Entry) {
+        self.bytes -= entry.size(id);
+        self.labels -= usize::from(entry.is_label());
+    }
+
+    fn settle(&mut self) {
+        self.undo.clear();
+        (self.predicted.committed, self.labelled.committed) = (None, None);
+        self.staged = 0;
+    }
+
     /// Makes the open transaction's effects final and forgets what is too old or too much.
     pub fn commit(&mut self) -> Forgotten {
-        self.undo.clear();
+        self.settle();
         let mut forgotten = Forgotten::default();
-        let (predicted, labelled) = (&mut self.predicted, &mut self.labelled);
-        let wait = self.bounds.wait_ms;
-        let is_old =
-            |side: &Side, other: i64| side.order.front().is_some_and(|(time, _)| other.saturating_sub(*time) > wait);
         loop {
-            let too_many = predicted.order.len() + labelled.order.len() > self.bounds.entries;
-            let first = |side: &Side| side.order.front().map_or(i64::MAX, |(time, _)| *time);
-            let side = if is_old(predicted, labelled.latest) {
-                &mut *predicted
-            } else if is_old(labelled, predicted.latest) {
-                &mut *labelled
-            } else if too_many && first(predicted) <= first(labelled) {
-                &mut *predicted
-            } else if too_many {
-                &mut *labelled
+            let (entry, in_time) = if let Some(met) = self.too_old() {
+                (self.forget_first(met), true)
+            } else if self.predicted.order.len() + self.labelled.order.len() > self.bounds.entries {
+                (self.forget_oldest(), false)
             } else {
                 return forgotten;
             };
-            let Some((_, id)) = side.order.pop_front() else { return forgotten };
-            match self.entries.remove(&id) {
-                Some(Entry::Labelled(..)) => forgotten.labels += 1,
-                Some(Entry::Predicted(..)) => forgotten.predictions += 1,
-                Some(Entry::Joined(_)) | None => {}
+            forgotten.count(entry.as_ref(), in_time);
+        }
+    }
+
+    /// Forgets the oldest entry for want of room; `None` where there is none. No transaction is open.
+    pub fn evict(&mut self, forgotten: &mut Forgotten) -> Option<Entry> {
+        // What a store has given and taken back again has a place, and no entry.
+        while !self.predicted.order.is_empty() || !self.labelled.order.is_empty() {
+            if let Some(entry) = self.forget_oldest() {
+                forgotten.count(Some(&entry), false);
+                return Some(entry);
             }
         }
+        None
+    }
+
+    /// The side whose first entry the other side's time has left behind.
+    fn too_old(&self) -> Option<Met> {
+        let wait = self.bounds.wait_ms;
+        let is_old = |side: &Side, other: &Side| {
+            let first = side.order.front().zip(other.time.now());
+            first.is_some_and(|((at, _), now)| now.saturating_sub(*at) > wait)
+        };
+        if is_old(&self.predicted, &self.labelled) {
+            Some(Met::Prediction)
+        } else if is_old(&self.labelled, &self.predicted) {
+            Some(Met::Label)
+        } else {
+            None
+        }
+    }
+
+    fn forget_oldest(&mut self) -> Option<Entry> {
+        let first = |side: &Side| side.order.front().map_or(i64::MAX, |(at, _)| *at);
+        let is_prediction = first(&self.predicted) <= first(&self.labelled) && !self.predicted.order.is_empty();
+        self.forget_first(if is_prediction { Met::Prediction } else { Met::Label })
+    }
+
+    fn forget_first(&mut self, met: Met) -> Option<Entry> {
+        let (_, id) = self.side(met).order.pop_front()?;
+        self.remove(&id)
     }
 
     /// Undoes everything since the last commit.
     pub fn abort(&mut self) {
-        for (id, before, met) in std::mem::take(&mut self.undo).into_iter().rev() {
+        for (id, before, met) in mem::take(&mut self.undo).into_iter().rev() {
+            self.remove(&id);
             match before {
-                Some(entry) => drop(self.entries.insert(id, entry)),
-                None => {
-                    self.entries.remove(&id);
-                    // New ids stand at the back in the order in which they came.
-                    self.side(met).order.pop_back();
+                Some(entry) => {
+                    self.bytes += entry.size(&id);
+                    self.labels += usize::from(entry.is_label());
+                    self.entries.insert(id, entry);
                 }
+                // New ids stand at the back in the order in which they came.
+                None => drop(self.side(met).order.pop_back()),
             }
         }
+        for side in [&mut self.predicted, &mut self.labelled] {
+            if let Some(time) = side.committed.take() {
+                side.time = time;
+            }
+        }
+        self.staged = 0;
     }
 }
 
 fn agreement(before: &str, now: &str) -> Kind {
     if before == now { Kind::Duplicate } else { Kind::Conflicting }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn join() -> Join {
-        Join::new(Bounds { wait_ms: 1_000, entries: 3 })
-    }
-
-    fn prediction(id: &str) -> Prediction {
-        Prediction {
-            id: id.into(),
-            predicted: 1,
-            scores: vec![0.25, 0.75],
-            classes: vec!["cat".into(), "dog".into()],
-            revision: Revision::new(7).unwrap(),
-            origin: "pets/0@1".into(),
-        }
-    }
-
-    fn label(class: &str) -> Label {
-        Label { class: class.into(), source: "vet".into() }
-    }
-
-    #[test]
-    fn a_label_meets_its_prediction_in_either_order() {
-        let mut join = join();
-        assert_eq!(join.prediction(prediction("a"), 100), Arrival::Held);
-        let Arrival::Joined(joined) = join.label("a", label("cat"), 350) else { panic!("not joined") };
-        assert_eq!((joined.truth, joined.delay_ms, joined.early), (0, 250, false));
-        assert_eq!(join.label("b", label("dog"), 10), Arrival::Held);
-        let Arrival::Joined(joined) = join.prediction(prediction("b"), 20) else { panic!("not joined") };
-        assert_eq!((joined.truth, joined.delay_ms, joined.early), (1, 0, true));
-    }
-
-    #[test]
-    fn a_second_label_is_counted_and_never_scored() {
-        let mut join = join();
-        join.prediction(prediction("a"), 0);
-        join.label("a", label("cat"), 1);
-        assert_eq!(join.label("a", label("cat"), 2), Arrival::Counted(Kind::Duplicate));
-        assert_eq!(join.label("a", label("dog"), 3), Arrival::Counted(Kind::Conflicting));
-        join.label("b", label("cat"), 4);
-        assert_eq!(join.label("b", label("dog"), 5), Arrival::Counted(Kind::Conflicting));
-    }
-
-    #[test]
-    fn a_class_that_the_model_does_not_know_is_counted_and_the_prediction_waits_on() {
-        let mut join = join();
-        join.prediction(prediction("a"), 0);
-        assert_eq!(join.label("a", label("cow"), 1), Arrival::Counted(Kind::UnknownClass));
-        assert!(matches!(join.label("a", label("cat"), 2), Arrival::Joined(_)));
-    }
-
-    #[test]
-    fn what_waited_too_long_is_forgotten_and_counted_at_a_commit() {
-        let mut join = join();
-        join.label("early", label("cat"), 0);
-        join.prediction(prediction("a"), 5);
-        assert_eq!(join.commit(), Forgotten::default());
-        join.prediction(prediction("b"), 1_001);
-        assert_eq!(join.commit(), Forgotten { labels: 1, predictions: 0 });
-        join.label("c", label("cat"), 1_006);
-        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 1 });
-        assert_eq!(join.len(), 2);
-    }
-
-    #[test]
-    fn a_side_that_lags_behind_costs_the_other_nothing() {
-        let mut join = join();
-        join.label("a", label("cat"), 10);
-        join.label("b", label("dog"), 60_000);
-        assert_eq!(join.commit(), Forgotten::default());
-        assert!(matches!(join.prediction(prediction("a"), 5), Arrival::Joined(_)));
-    }
-
-    #[test]
-    fn entries_beyond_the_bound_are_forgotten_oldest_first() {
-        let mut join = join();
-        for id in ["a", "b", "c", "d", "e"] {
-            join.prediction(prediction(id), 0);
-        }
-        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 2 });
-        assert_eq!(join.label("a", label("cat"), 1), Arrival::Held);
-        assert!(matches!(join.label("c", label("cat"), 1), Arrival::Joined(_)));
-    }
-
-    #[test]
-    fn what_was_kept_is_met_as_if_it_had_just_come_and_forgotten_in_its_time() {
-        let mut join = join();
-        let kept = |id: &str, met, time, entry| Kept { id: id.into(), met, time, entry };
-        join.restore(kept("a", Met::Prediction, 100, Some(Entry::Predicted(prediction("a"), 100))));
-        join.restore(kept("b", Met::Label, 200, Some(Entry::Joined("dog".into()))));
-        join.restore(kept("c", Met::Prediction, 300, Some(Entry::Predicted(prediction("c"), 300))));
-        join.restore(kept("c", Met::Prediction, 300, None));
-        join.abort();
-        assert_eq!(join.label("b", label("dog"), 900), Arrival::Counted(Kind::Duplicate));
-        assert_eq!(join.label("c", label("dog"), 900), Arrival::Held);
-        let Arrival::Joined(joined) = join.label("a", label("cat"), 900) else { panic!("not joined") };
-        assert_eq!(joined.delay_ms, 800);
-        join.abort();
-        join.label("late", label("cat"), 1_101);
-        assert_eq!(join.commit(), Forgotten { labels: 0, predictions: 1 }, "a is too old for any label now");
-    }
-
-    #[test]
-    fn an_abort_leaves_no_trace() {
-        let mut join = join();
-        join.prediction(prediction("a"), 0);
-        join.commit();
-        join.label("a", label("cat"), 1);
-        join.label("b", label("cat"), 2);
-        join.prediction(prediction("c"), 3);
-        join.abort();
-        assert_eq!((join.len(), join.predicted.order.len(), join.labelled.order.len()), (1, 1, 0));
-        assert!(matches!(join.label("a", label("dog"), 1), Arrival::Joined(_)));
-    }
 }

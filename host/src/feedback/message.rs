@@ -5,10 +5,16 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::classes::ClassLists;
 use super::join::{Joined, Label, Prediction};
 use crate::record::id::pointed;
-use crate::record::{Batch, Revision};
+use crate::record::{Batch, Pointer, Revision};
 use sandpiper_sandbox::wit::latest::Judgement;
+
+/// Bytes of a class's name and of a source's: what may be a name is short, and the sandbox lets no model have a longer one.
+const MAX_NAME: usize = 256;
+/// As many as the sandbox lets a model have.
+const MAX_CLASSES: usize = 10_000;
 
 #[derive(Deserialize)]
 struct Written<'a> {
@@ -22,8 +28,8 @@ struct Written<'a> {
     origin: Cow<'a, str>,
 }
 
-/// A prediction of ours, if it is one.
-pub fn prediction(value: &[u8]) -> Option<Prediction> {
+/// A prediction of ours, if it is one; predictions of the same classes share their list.
+pub fn prediction(value: &[u8], lists: &mut ClassLists) -> Option<Prediction> {
     let written: Written<'_> = serde_json::from_slice(value).ok()?;
     let scores = written
         .probabilities
@@ -32,8 +38,12 @@ pub fn prediction(value: &[u8]) -> Option<Prediction> {
         .collect::<Option<Vec<_>>>()?;
     let classes: Vec<String> = written.probabilities.into_iter().map(|(class, _)| class).collect();
     let predicted = classes.iter().position(|class| *class == written.class)? as u32;
+    if classes.len() > MAX_CLASSES || classes.iter().any(|class| class.len() > MAX_NAME) {
+        return None;
+    }
+    let classes = lists.share(classes);
     Some(Prediction {
-        id: written.id.into_owned(),
+        id: written.id.into(),
         predicted,
         scores,
         classes,
@@ -42,8 +52,9 @@ pub fn prediction(value: &[u8]) -> Option<Prediction> {
     })
 }
 
-/// A label: its class and who says so.
-pub fn label(batch: &Batch, row: usize, class: Option<&str>) -> Result<Label, String> {
+/// A label: its class and who says so. Where the value is the class, it is the text without the spaces around it: `10` and
+/// ` 10 ` are one class, `"10"` has quotes in its name, and `10.0` is another. At a pointer `10` and `"10"` are one class.
+pub fn label(batch: &Batch, row: usize, class: Option<&Pointer>) -> Result<Label, String> {
     let Some(value) = batch.value(row) else { return Err("the label is null".into()) };
     let class = match class {
         Some(pointer) => pointed(pointer, value)?,
@@ -54,9 +65,17 @@ pub fn label(batch: &Batch, row: usize, class: Option<&str>) -> Result<Label, St
     if class.is_empty() {
         return Err("the label is empty".into());
     }
+    if class.len() > MAX_NAME {
+        return Err(format!("the class has {} bytes, and a class's name has at most {MAX_NAME}", class.len()));
+    }
     let headers = batch.rows.get(row).and_then(|facts| facts.headers.as_deref());
     let source =
         headers.into_iter().flatten().rev().find(|(name, _)| name == "source").and_then(|(_, value)| value.as_deref());
+    if let Some(source) = source
+        && source.len() > MAX_NAME
+    {
+        return Err(format!("header source has {} bytes, and a source's name has at most {MAX_NAME}", source.len()));
+    }
     Ok(Label { class, source: source.map(|source| String::from_utf8_lossy(source).into_owned()).unwrap_or_default() })
 }
 
@@ -72,7 +91,8 @@ struct Score<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     source: &'a str,
-    delay_ms: u64,
+    /// `null` where either has no time.
+    delay_ms: Option<u64>,
     origin: &'a str,
     revision: Revision,
     role: &'a str,

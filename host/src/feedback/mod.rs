@@ -4,8 +4,11 @@
 //! partition is born from what a store has kept of it and ends when the partition is another's. The store keeps nothing yet: a
 //! label whose prediction was read before a restart counts as unknown.
 
-mod join;
+pub mod classes;
+pub mod join;
 pub mod message;
+pub mod placement;
+mod stream_time;
 pub mod tally;
 #[cfg(test)]
 mod tests;
@@ -16,15 +19,18 @@ use std::time::Duration;
 pub use join::{Bounds, Join, Kept, Kind};
 
 use crate::config::plan::Feedback as Plan;
+use crate::kafka::sink::PartitionCounts;
 use crate::pipeline::isolate::isolate;
 use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, RecordId, Route, TopicIndex};
+use crate::record::{Batch, Pointer, RecordId, Route, Row, TopicIndex};
 use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
 use crate::stream::state::{Restored, Store};
-use join::{Arrival, Joined};
+use classes::ClassLists;
+use join::{Arrival, Entry, Forgotten, Joined, Met, Moment};
+use placement::Placement;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 pub use tally::Figures;
@@ -36,13 +42,15 @@ pub struct Settings {
     pub predictions: TopicIndex,
     pub labels_id: RecordId,
     /// JSON pointer to the class; `None`: the value is the class.
-    pub class: Option<String>,
+    pub class: Option<Pointer>,
     pub bounds: Bounds,
     pub deadline: Duration,
     pub budget: Duration,
     pub dead_letters: DeadLetterWriter,
     /// The scorer's release, for dead letters.
     pub release: String,
+    /// Of the loop's topics.
+    pub counts: PartitionCounts,
 }
 
 impl Settings {
@@ -52,16 +60,18 @@ impl Settings {
         predictions: TopicIndex,
         instance: &str,
         release: String,
+        counts: PartitionCounts,
     ) -> Self {
         Self {
             predictions,
             labels_id: plan.id.clone(),
             class: plan.class.clone(),
-            bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries },
+            bounds: Bounds { wait_ms: plan.wait.as_millis() as i64, entries: plan.max_entries, bytes: plan.max_bytes },
             deadline: pipeline.limits.deadline,
             budget: pipeline.delivery.budget,
             dead_letters: DeadLetterWriter { pipeline: pipeline.name.clone(), instance: instance.to_owned() },
             release,
+            counts,
         }
     }
 }
@@ -76,6 +86,11 @@ pub struct Feedback {
     joins: BTreeMap<i32, Join>,
     /// Those of which the store has more to give.
     restoring: BTreeMap<i32, Join>,
+    /// Of the predictions in `joins`.
+    classes: ClassLists,
+    /// What the keys of predictions and labels tell of where they stand.
+    prediction_keys: Placement,
+    label_keys: Placement,
     tally: Tally,
     /// Of the open transaction.
     staged: Tally,
@@ -92,6 +107,9 @@ impl Feedback {
             assigned: BTreeSet::new(),
             joins: BTreeMap::new(),
             restoring: BTreeMap::new(),
+            classes: ClassLists::default(),
+            prediction_keys: Placement::default(),
+            label_keys: Placement::default(),
             tally: Tally::default(),
             staged: Tally::default(),
             figures,
@@ -99,33 +117,131 @@ impl Feedback {
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
-    fn arrive(&mut self, batch: &Batch, row: usize) -> Result<Option<Joined>, Box<Reason>> {
+    fn arrive(&mut self, batch: &Batch, row: usize, now: i64) -> Result<Option<Joined>, Box<Reason>> {
         let Some(facts) = batch.rows.get(row) else { return Ok(None) };
         let wrong = |code: &str, message: String| Box::new(Reason::of_host("feedback", code, message));
-        let time = facts.timestamp.unwrap_or_default();
+        let (partition, moment) = (facts.origin.partition, Moment { record: facts.timestamp, now });
         // The loop gives no record of a partition that is not assigned and restored.
-        let Some(join) = self.joins.get_mut(&facts.origin.partition) else { return Ok(None) };
+        let Some(join) = self.joins.get_mut(&partition) else { return Ok(None) };
         let arrival = if facts.origin.topic == self.settings.predictions {
-            match batch.value(row).and_then(message::prediction) {
-                Some(prediction) => join.prediction(prediction, time),
+            match batch.value(row).and_then(|value| message::prediction(value, &mut self.classes)) {
+                Some(prediction) => {
+                    let id = prediction.id.clone();
+                    let arrival = join.prediction(prediction, moment);
+                    self.note_clock(batch, facts, Met::Prediction, moment);
+                    self.place_prediction(batch, facts, &id, arrival == Arrival::Held);
+                    arrival
+                }
                 // A tombstone that was passed, or somebody else's record: nothing that a label can be for.
                 None => Arrival::Counted(Kind::Foreign),
             }
         } else {
             let id = crate::record::id::of(&self.settings.labels_id, batch, row)
-                .map_err(|message| wrong("no-id", message))?;
-            let label = message::label(batch, row, self.settings.class.as_deref())
+                .map_err(|why| wrong("no-id", format!("{why}, and [feedback] id = \"{}\"", self.settings.labels_id)))?;
+            let label = message::label(batch, row, self.settings.class.as_ref())
                 .map_err(|message| wrong("malformed-label", message))?;
-            join.label(&id, label, time)
+            let arrival = join.label(&id, label, moment);
+            self.note_clock(batch, facts, Met::Label, moment);
+            self.place_label(batch, facts, &id, arrival == Arrival::Held);
+            arrival
         };
         Ok(match arrival {
             Arrival::Joined(joined) => Some(joined),
+            Arrival::UnknownClass { class, classes } => {
+                self.staged.count(Kind::UnknownClass);
+                self.staged.unknown.note(&class, &classes);
+                None
+            }
             Arrival::Counted(kind) => {
                 self.staged.count(kind);
                 None
             }
             Arrival::Held => None,
         })
+    }
+
+    /// Counts a time that is not taken as it stands.
+    fn note_clock(&mut self, batch: &Batch, facts: &Row, met: Met, moment: Moment) {
+        let clocks = &mut self.staged.clocks;
+        if stream_time::believed(moment.record, moment.now).is_none() {
+            clocks.missing += 1;
+            return;
+        }
+        let of_here = stream_time::ahead(moment.record, moment.now).map(|ahead| (ahead, "this machine's clock"));
+        let join = self.joins.get_mut(&facts.origin.partition);
+        let of_stream = || join.and_then(|join| join.far_ahead(met, moment)).map(|ahead| (ahead, "its stream"));
+        if let Some((ahead, of)) = of_here.or_else(of_stream) {
+            clocks.ahead += 1;
+            let (topic, origin) = (batch.rows.topic(facts.origin), facts.origin);
+            let seconds = ahead / 1_000;
+            clocks.last = Some(format!("{topic}/{}@{} is {seconds} s ahead of {of}", origin.partition, origin.offset));
+        }
+    }
+
+    /// Notes where a prediction's key stands, and counts the label that waits for it on another partition.
+    fn place_prediction(&mut self, batch: &Batch, facts: &Row, id: &str, held: bool) {
+        let (topic, partition) = (batch.rows.topic(facts.origin), facts.origin.partition);
+        // Another key says nothing about where a label of that id is to stand.
+        if let Some(key) = batch.rows.key(facts).filter(|key| *key == id.as_bytes()) {
+            self.prediction_keys.add(key, partition, self.settings.counts.of(topic).unwrap_or(0));
+        }
+        let mut others = self.joins.iter_mut().filter(|(number, _)| held && **number != partition);
+        if let Some((_, join)) = others.find(|(_, join)| join.has_label(id)) {
+            join.note_elsewhere(id);
+            self.staged.count(Kind::OtherPartition);
+        }
+    }
+
+    /// Notes where a label's key stands, and counts one that waits where its prediction is not: it is seen on another
+    /// partition, or is placed by a hash that would put it on another.
+    fn place_label(&mut self, batch: &Batch, facts: &Row, id: &str, held: bool) {
+        let (topic, partition) = (batch.rows.topic(facts.origin), facts.origin.partition);
+        let partitions = self.settings.counts.of(topic).unwrap_or(0);
+        if let Some(key) = batch.rows.key(facts) {
+            self.label_keys.add(key, partition, partitions);
+        }
+        if !held {
+            return;
+        }
+        let is_seen = self.joins.iter().any(|(number, join)| *number != partition && join.has_prediction(id));
+        let belongs_elsewhere = self.settings.labels_id == RecordId::Key
+            && partitions > 0
+            && self
+                .prediction_keys
+                .partitioner()
+                .is_some_and(|by| by.partition(id.as_bytes(), partitions) != partition);
+        if (is_seen || belongs_elsewhere)
+            && let Some(join) = self.joins.get_mut(&partition)
+        {
+            join.note_elsewhere(id);
+            self.staged.count(Kind::OtherPartition);
+        }
+    }
+
+    /// Memory of what is remembered, about.
+    fn bytes(&self) -> usize {
+        self.joins.values().map(Join::bytes).sum::<usize>() + self.classes.bytes()
+    }
+
+    /// Forgets what there is no room for: the oldest entry of the partition that takes most, until all fit.
+    fn make_room(&mut self, forgotten: &mut Forgotten) {
+        self.classes.sweep();
+        while self.bytes() > self.settings.bounds.bytes {
+            let Some(largest) = self.joins.values_mut().max_by_key(|join| join.bytes()) else { return };
+            match largest.evict(forgotten) {
+                Some(Entry::Predicted { prediction, .. }) => self.classes.release(&prediction.classes),
+                Some(_) => {}
+                None => return,
+            }
+        }
+    }
+
+    /// What is known of labels that do not stand where their predictions do.
+    fn misplaced(&self) -> Option<String> {
+        let (labels, predictions) = (&self.label_keys, &self.prediction_keys);
+        let met = self.tally.labels.contains_key(&Kind::OtherPartition);
+        (met || placement::differ(labels, predictions))
+            .then(|| placement::explain(("the labels' topic", labels), ("the predictions'", predictions)))
     }
 
     /// Has the scorer look at what was joined in one batch, by list of classes.
@@ -159,7 +275,7 @@ impl Feedback {
                     stage: "score".into(),
                     release: Some(self.settings.release.clone()),
                 };
-                let (id, revision) = (Some(joined.prediction.id.as_str()), Some(joined.prediction.revision));
+                let (id, revision) = (Some(&*joined.prediction.id), Some(joined.prediction.revision));
                 let letter = DeadLetter { reason: &reason, id, revision, with_value: true, time: now };
                 self.settings.dead_letters.write(outputs, batch, *row, &letter);
             }
@@ -230,7 +346,7 @@ impl Process for Feedback {
                     Err(Box::new(Reason::of_host("output", "refused-by-broker", &refusal.message))),
                     refusal.with_value,
                 ),
-                None => (self.arrive(batch, row), true),
+                None => (self.arrive(batch, row, now), true),
             };
             match arrived {
                 Ok(Some(pair)) => joined.push((row, pair)),
@@ -241,6 +357,7 @@ impl Process for Feedback {
                 }
             }
         }
+        outputs.kept = self.joins.values_mut().map(Join::take_staged).sum();
         self.score(batch, &joined, now, outputs);
         if !outputs.records.is_sorted_by_key(|output| output.origin) {
             outputs.records.sort_by_key(|output| output.origin);
@@ -250,12 +367,15 @@ impl Process for Feedback {
     fn committed(&mut self) {
         let staged = std::mem::take(&mut self.staged);
         self.tally.add(&staged);
-        for join in self.joins.values_mut() {
-            let unknown = join.commit();
-            self.tally.add_kind(Kind::Unknown, unknown.labels);
-            self.tally.add_kind(Kind::Expired, unknown.predictions);
-        }
+        let mut forgotten = Forgotten::default();
+        self.joins.values_mut().for_each(|join| forgotten.add(join.commit()));
+        self.make_room(&mut forgotten);
+        self.tally.add_kind(Kind::Unknown, forgotten.labels);
+        self.tally.add_kind(Kind::Expired, forgotten.predictions);
+        self.tally.add_kind(Kind::Evicted, forgotten.evicted);
         self.tally.waiting = self.joins.values().map(|join| join.len() as u64).sum();
+        self.tally.bytes = self.bytes() as u64;
+        self.tally.misplaced = self.misplaced();
         self.figures.publish(self.tally.clone());
     }
 

@@ -4,11 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::classes::Classes;
 use super::join::{Joined, Kind};
 use crate::record::Revision;
 use sandpiper_sandbox::wit::latest::Judgement;
+
+/// Revisions that figures are kept of; beyond them the one with the fewest outcomes goes.
+const REVISIONS: usize = 1_000;
+/// Pairs of classes that are counted for a revision; further ones count in its sums alone.
+const CELLS: usize = 10_000;
+/// Texts of unknown classes that are shown, and characters of each.
+const TEXTS: usize = 8;
+const TEXT: usize = 64;
 
 /// One revision's record.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -51,10 +60,17 @@ impl Release {
         self.weight_sum += other.weight_sum;
         self.refused += other.refused;
         for (truth, row) in &other.confusion {
-            let ours = self.confusion.entry(truth.clone()).or_default();
             for (predicted, count) in row {
-                *ours.entry(predicted.clone()).or_default() += count;
+                self.confuse(truth, predicted, *count);
             }
+        }
+    }
+
+    fn confuse(&mut self, truth: &str, predicted: &str, count: u64) {
+        if let Some(known) = self.confusion.get_mut(truth).and_then(|row| row.get_mut(predicted)) {
+            *known += count;
+        } else if self.confusion.values().map(BTreeMap::len).sum::<usize>() < CELLS {
+            self.confusion.entry(truth.to_owned()).or_default().insert(predicted.to_owned(), count);
         }
     }
 }
@@ -66,6 +82,78 @@ pub struct Tally {
     pub by_revision: BTreeMap<Revision, Release>,
     /// Ids that are kept.
     pub waiting: u64,
+    /// Memory of what is kept, about.
+    pub bytes: u64,
+    pub clocks: Clocks,
+    pub unknown: UnknownClasses,
+    /// How labels and predictions come to stand on different partitions, where they do.
+    pub misplaced: Option<String>,
+}
+
+/// Records whose time was not taken as it stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Clocks {
+    /// Ahead of this machine's clock by more than a minute, or of its stream by more than `[feedback] wait`.
+    pub ahead: u64,
+    /// Without a time, or with one before the year 2000.
+    pub missing: u64,
+    /// The last one that was ahead: where it stands and by how much.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+impl Clocks {
+    pub fn is_right(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.ahead += other.ahead;
+        self.missing += other.missing;
+        if other.last.is_some() {
+            self.last.clone_from(&other.last);
+        }
+    }
+}
+
+/// Labels' classes that the model does not know, as they came.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct UnknownClasses {
+    /// The last ones, each once, in quotes, escaped and cut.
+    pub last: Vec<String>,
+    /// Of the model that did not know the last one, its first classes.
+    pub known: Vec<String>,
+}
+
+impl UnknownClasses {
+    pub fn is_empty(&self) -> bool {
+        self.last.is_empty()
+    }
+
+    pub fn note(&mut self, class: &str, classes: &Classes) {
+        self.known = classes.iter().take(TEXTS).map(|class| quoted(class)).collect();
+        self.push(quoted(class));
+    }
+
+    fn push(&mut self, text: String) {
+        self.last.retain(|known| *known != text);
+        self.last.push(text);
+        let surplus = self.last.len().saturating_sub(TEXTS);
+        self.last.drain(..surplus);
+    }
+
+    fn add(&mut self, other: &Self) {
+        other.last.iter().for_each(|text| self.push(text.clone()));
+        if !other.known.is_empty() {
+            self.known.clone_from(&other.known);
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(TEXT).collect();
+    let cut = if short.len() < text.len() { "…" } else { "" };
+    format!("{short:?}{cut}")
 }
 
 /// Where a feedback loop publishes its tally, as it is committed, and everybody else reads it.
@@ -108,7 +196,7 @@ impl Tally {
         release.log_loss_sum -= f64::from(probability).clamp(1e-15, 1.0).ln();
         release.loss_sum += judgement.loss * judgement.weight;
         release.weight_sum += judgement.weight;
-        *release.confusion.entry(class(joined.truth)).or_default().entry(class(prediction.predicted)).or_default() += 1;
+        release.confuse(&class(joined.truth), &class(prediction.predicted), 1);
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -118,6 +206,12 @@ impl Tally {
         for (revision, release) in &other.by_revision {
             self.by_revision.entry(*revision).or_default().add(release);
         }
-        self.waiting += other.waiting;
+        while self.by_revision.len() > REVISIONS {
+            let fewest =
+                self.by_revision.iter().min_by_key(|(_, release)| release.scored).map(|(revision, _)| *revision);
+            fewest.and_then(|revision| self.by_revision.remove(&revision));
+        }
+        self.clocks.add(&other.clocks);
+        self.unknown.add(&other.unknown);
     }
 }

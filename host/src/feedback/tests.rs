@@ -13,6 +13,10 @@ use sandpiper_sandbox::{Failure, FailureKind};
 
 const PREDICTIONS: TopicIndex = TopicIndex::FIRST;
 const LABELS: TopicIndex = TopicIndex::nth(1);
+/// Stream time begins here.
+const START: i64 = 1_700_000_000_000;
+/// What this machine's clock says.
+const NOW: i64 = START + 3_600_000;
 
 /// Loss 0 or 1. A source of `liar` is not accepted, `poison` fails the call, `silent` is left without a score.
 struct ZeroOne;
@@ -57,11 +61,12 @@ fn remembering(store: impl Store<Kept> + 'static) -> Feedback {
         predictions: PREDICTIONS,
         labels_id: RecordId::Key,
         class: None,
-        bounds: Bounds { wait_ms: 1_000, entries: 100 },
+        bounds: Bounds { wait_ms: 1_000, entries: 100, bytes: 1 << 20 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
+        counts: PartitionCounts::default(),
     };
     Feedback::new(settings, Box::new(ZeroOne), Box::new(store), Figures::default())
 }
@@ -71,11 +76,13 @@ struct Read {
     builder: BatchBuilder,
     next: [i64; 2],
     partition: i32,
+    /// Of the next records, where it is not as they come.
+    time: Option<Option<i64>>,
 }
 
 fn read() -> Read {
     let topics = Topics::new(["predictions", "labels"]);
-    Read { builder: BatchBuilder::new(topics), next: [0, 0], partition: 0 }
+    Read { builder: BatchBuilder::new(topics), next: [0, 0], partition: 0, time: None }
 }
 
 impl Read {
@@ -84,7 +91,7 @@ impl Read {
         let origin = Origin { topic, partition: self.partition, offset: *next };
         *next += 1;
         let headers = source.map(|source| Box::new(vec![("source".to_owned(), Some(source.into()))]));
-        let time = Some(100 * *next);
+        let time = self.time.unwrap_or(Some(START + 100 * *next));
         self.builder.push(origin, time, key.map(str::as_bytes), value.map(str::as_bytes), headers);
         self
     }
@@ -109,6 +116,11 @@ impl Read {
         self
     }
 
+    fn at(mut self, time: Option<i64>) -> Self {
+        self.time = Some(time);
+        self
+    }
+
     fn batch(self) -> Batch {
         self.builder.finish()
     }
@@ -120,7 +132,7 @@ fn process(feedback: &mut Feedback, read: Read) -> Outputs {
 
 fn run(feedback: &mut Feedback, batch: &Batch, forced: &Forced) -> Outputs {
     let mut outputs = Outputs::default();
-    feedback.process(batch, forced, 5_000, &mut outputs);
+    feedback.process(batch, forced, NOW, &mut outputs);
     outputs
 }
 
@@ -163,7 +175,10 @@ fn a_label_for_a_prediction_is_a_score_keyed_as_the_label() {
     });
     assert_eq!(score, &expected);
     let output = &outputs.records[0];
-    assert_eq!((output.origin.topic, text(&outputs, output.key), output.timestamp), (LABELS, "a".into(), Some(100)));
+    assert_eq!(
+        (output.origin.topic, text(&outputs, output.key), output.timestamp),
+        (LABELS, "a".into(), Some(START + 100))
+    );
     assert_eq!((outputs.counts.records, outputs.counts.emitted), (1, 1));
 }
 
@@ -240,7 +255,7 @@ fn a_dead_letter_names_a_revision_only_where_a_deployment_predicted() {
 #[test]
 fn a_class_may_stand_at_a_json_pointer() {
     let mut feedback = feedback();
-    feedback.settings.class = Some("/truth".into());
+    feedback.settings.class = Some(Pointer::new("/truth").unwrap());
     let batch = read().prediction("a", "cat", 7).label("a", r#"{"truth":"cat"}"#).label("a", r#"{"other":"cat"}"#);
     let outputs = process(&mut feedback, batch);
     assert_eq!((scores(&outputs).len(), letters(&outputs)), (1, vec![(1, "malformed-label".to_owned())]));
@@ -310,9 +325,10 @@ impl Store<Kept> for Shelf {
 fn a_join_is_born_from_what_was_kept_and_not_ready_before_all_of_it_is_there() {
     let kept = |id: &str| {
         let (classes, scores) = (vec!["cat".to_owned(), "dog".into()], vec![0.75, 0.25]);
-        let (id, origin, revision) = (id.to_owned(), "in/0@1".to_owned(), revision(7));
-        let prediction = Prediction { id: id.clone(), predicted: 0, scores, classes, revision, origin };
-        Kept { id, met: Met::Prediction, time: 100, entry: Some(Entry::Predicted(prediction, 100)) }
+        let (id, origin, revision): (Arc<str>, _, _) = (id.into(), "in/0@1".to_owned(), revision(7));
+        let prediction = Prediction { id: id.clone(), predicted: 0, scores, classes: classes.into(), revision, origin };
+        let time = START + 100;
+        Kept { id, met: Met::Prediction, time, entry: Some(Entry::Predicted { prediction, time: Some(time) }) }
     };
     let mut feedback = remembering(Shelf { kept: vec![kept("a"), kept("b")], given: None });
     feedback.assigned(&both(0));
@@ -386,11 +402,219 @@ fn predictions_of_different_models_are_scored_with_their_own_classes() {
 fn what_waits_too_long_is_counted_at_the_commit() {
     let mut feedback = feedback();
     let batch =
-        (0..12).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7).label(&format!("l{at}"), "cat"));
+        (0..24).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7).label(&format!("l{at}"), "cat"));
     process(&mut feedback, batch);
     assert_eq!(*tally(&feedback), Tally::default());
     feedback.committed();
-    // Both sides have come to 1,200 by then; what came before 200 is forgotten.
-    assert_eq!((labels(&feedback, Kind::Unknown), labels(&feedback, Kind::Expired)), (1, 1));
-    assert_eq!(tally(&feedback).waiting, 22);
+    // Half of each side's records have come to 1,200 by then. What came first, at 100, is forgotten.
+    assert_eq!((labels(&feedback, Kind::Unknown), labels(&feedback, Kind::Expired)), (2, 2));
+    assert_eq!(tally(&feedback).waiting, 44);
+}
+
+#[test]
+fn a_record_without_a_time_is_neither_of_1970_nor_early() {
+    let mut feedback = feedback();
+    let batch =
+        read().prediction("a", "cat", 7).at(None).prediction("b", "cat", 7).label("b", "cat").at(Some(START + 300));
+    let outputs = process(&mut feedback, batch.label("a", "cat"));
+    feedback.committed();
+    let delays: Vec<_> =
+        scores(&outputs).iter().map(|score| (score["id"].clone(), score["delay_ms"].clone())).collect();
+    assert_eq!(delays, [("b".into(), serde_json::Value::Null), ("a".into(), 200.into())]);
+    assert_eq!((labels(&feedback, Kind::Matched), labels(&feedback, Kind::Early)), (2, 0));
+    assert_eq!(tally(&feedback).clocks.missing, 2);
+    // Nor is what waits forgotten for it.
+    process(&mut feedback, read().at(None).prediction("c", "cat", 7).at(Some(0)).prediction("d", "cat", 7));
+    feedback.committed();
+    let outputs = process(&mut feedback, read().label("c", "cat").label("d", "cat"));
+    assert_eq!(scores(&outputs).len(), 2);
+}
+
+#[test]
+fn a_clock_that_is_wrong_ends_the_joining_for_nobody_and_is_said() {
+    for wrong in [NOW, NOW + 7_200_000, START * 1_000, i64::MAX] {
+        let mut feedback = feedback();
+        let batch = (0..10).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7));
+        process(
+            &mut feedback,
+            batch
+                .label("q1", "cat")
+                .label("q2", "cat")
+                .at(Some(wrong))
+                .label("q3", "cat")
+                .prediction("wrong", "cat", 7),
+        );
+        feedback.committed();
+        let batch = (0..10).fold(read(), |read, at| read.label(&format!("p{at}"), "cat"));
+        let outputs = process(&mut feedback, batch.label("wrong", "cat"));
+        assert_eq!(scores(&outputs).len(), 11, "{wrong}");
+        feedback.committed();
+        let clocks = tally(&feedback).clocks.clone();
+        assert_eq!(clocks.ahead, 2, "{wrong}");
+        assert!(clocks.last.as_deref().unwrap().starts_with("predictions/0@10 is "), "{clocks:?}");
+    }
+}
+
+#[test]
+fn labels_of_many_bytes_are_kept_within_the_bound_and_the_oldest_of_the_largest_partition_goes() {
+    let mut feedback = feedback();
+    let bound = feedback.settings.bounds.bytes;
+    process(&mut feedback, read().on(1).prediction("small", "cat", 7));
+    feedback.committed();
+    let long = |at: usize| format!("{at:03}-{}", "x".repeat(20_000));
+    for first in (0..200).step_by(10) {
+        let batch = (first..first + 10).fold(read(), |read, at| read.label(&long(at), "cat"));
+        let outputs = process(&mut feedback, batch);
+        assert!((200_000..300_000).contains(&outputs.kept), "it counts in the transaction: {}", outputs.kept);
+        feedback.committed();
+        let bytes = tally(&feedback).bytes as usize;
+        assert!(bytes <= bound, "{bytes}");
+    }
+    let evicted = labels(&feedback, Kind::Evicted);
+    assert_eq!(evicted + tally(&feedback).waiting, 201);
+    let first_left = evicted as usize;
+    let batch = read().prediction(&long(first_left - 1), "cat", 7).prediction(&long(first_left), "cat", 7);
+    let outputs = process(&mut feedback, batch.on(1).label("small", "cat"));
+    let ids: Vec<_> = scores(&outputs).iter().map(|score| score["id"].as_str().unwrap().len()).collect();
+    assert_eq!(ids, [20_004, 5], "the oldest are gone, and the other partition lost nothing");
+}
+
+#[test]
+fn predictions_share_their_classes_and_what_nobody_holds_is_forgotten() {
+    let mut feedback = feedback();
+    let batch = (0..500).fold(read(), |read, at| read.prediction(&format!("p{at}"), "cat", 7));
+    process(&mut feedback, batch);
+    feedback.committed();
+    assert!(feedback.classes.bytes() < 500, "{}", feedback.classes.bytes());
+    // Lists that differ in each prediction count, too.
+    let other = |at: usize| {
+        let classes: Vec<String> = (0..100).map(|class| format!("\"{at}-{}-{class}\":0", "x".repeat(200))).collect();
+        format!(
+            r#"{{"id":"o{at}","class":"cat","probabilities":{{"cat":1,{}}},"revision":7,"origin":"in/0@1"}}"#,
+            classes.join(",")
+        )
+    };
+    for at in 0..100 {
+        process(&mut feedback, read().push(PREDICTIONS, None, Some(&other(at)), None));
+        feedback.committed();
+        assert!(tally(&feedback).bytes as usize <= feedback.settings.bounds.bytes);
+    }
+    assert!(labels(&feedback, Kind::Evicted) > 500);
+    feedback.unassigned(&[both(0), both(1)].concat());
+    feedback.committed();
+    assert_eq!((feedback.classes.bytes(), tally(&feedback).bytes), (0, 0));
+}
+
+#[test]
+fn a_class_and_a_source_are_short_or_the_label_is_a_dead_letter() {
+    let mut feedback = feedback();
+    let long = "x".repeat(257);
+    let batch =
+        read().label("a", &long[1..]).label("b", &long).label_by(&long, "c", "cat").label_by(&long[1..], "d", "cat");
+    let outputs = process(&mut feedback, batch);
+    assert_eq!(letters(&outputs), [(1, "malformed-label".to_owned()), (2, "malformed-label".to_owned())]);
+    let long_class =
+        format!(r#"{{"id":"a","class":"{long}","probabilities":{{"{long}":1}},"revision":1,"origin":"in/0@1"}}"#);
+    process(&mut feedback, read().push(PREDICTIONS, None, Some(&long_class), None));
+    feedback.committed();
+    assert_eq!(labels(&feedback, Kind::Foreign), 1);
+}
+
+#[test]
+fn each_way_to_write_a_label_has_one_meaning() {
+    let class = |pointer: Option<&str>, value: &str| {
+        let pointer = pointer.map(|pointer| Pointer::new(pointer).unwrap());
+        message::label(&read().label("a", value).batch(), 0, pointer.as_ref()).map(|label| label.class)
+    };
+    for (value, whole, pointed) in [
+        ("10", "10", "10"),
+        (" 10 ", "10", "10"),
+        ("10.0", "10.0", "10.0"),
+        ("1e1", "1e1", "1e1"),
+        ("\"10\"", "\"10\"", "10"),
+        ("\" 10 \"", "\" 10 \"", " 10 "),
+    ] {
+        assert_eq!(class(None, value).as_deref(), Ok(whole), "{value}");
+        assert_eq!(class(Some(""), value).as_deref(), Ok(pointed), "{value}");
+        assert_eq!(class(Some("/c"), &format!(r#"{{"x":1e400,"c":{value}}}"#)).as_deref(), Ok(pointed), "{value}");
+    }
+}
+
+#[test]
+fn classes_that_the_model_does_not_know_are_shown_as_they_came() {
+    let mut feedback = feedback();
+    let batch =
+        read().prediction("a", "cat", 7).label("a", "Cat").label("a", "\u{1b}[31m").label("a", &"x".repeat(200));
+    process(&mut feedback, batch.label("early", "10.0").prediction("early", "cat", 7).label("a", "Cat"));
+    feedback.committed();
+    let unknown = tally(&feedback).unknown.clone();
+    let long = format!("\"{}\"…", "x".repeat(64));
+    assert_eq!(unknown.last, ["\"\\u{1b}[31m\"", &long, "\"10.0\"", "\"Cat\""]);
+    assert_eq!(unknown.known, ["\"cat\"", "\"dog\""]);
+    process(&mut feedback, (0..50).fold(read(), |read, at| read.label("a", &format!("{at}"))));
+    feedback.committed();
+    assert_eq!(tally(&feedback).unknown.last.len(), 8);
+}
+
+#[test]
+fn a_label_without_an_id_is_blamed_on_the_key_of_feedback() {
+    let mut feedback = feedback();
+    let outputs = process(&mut feedback, read().push(LABELS, None, Some("cat"), None));
+    let headers = outputs.records[0].headers.as_deref().unwrap();
+    let (_, message) = headers.iter().find(|(name, _)| name == "__sandpiper.errors.message").unwrap();
+    assert_eq!(message.as_deref(), Some(&b"the key is null, and [feedback] id = \"key\""[..]));
+}
+
+#[test]
+fn labels_on_another_partition_than_their_predictions_are_counted_and_both_hashes_named() {
+    use crate::kafka::partitioner::Partitioner::{Crc32, Murmur2};
+    let ids: Vec<String> = (0..200).map(|at| format!("flower-{at}")).collect();
+    let apart =
+        ids.iter().filter(|id| Crc32.partition(id.as_bytes(), 2) != Murmur2.partition(id.as_bytes(), 2)).count();
+    for labels_first in [false, true] {
+        let mut feedback = feedback();
+        feedback.settings.counts.set([("predictions".into(), Some(2)), ("labels".into(), Some(2))].into());
+        let predict = |feedback: &mut Feedback| {
+            let read = ids
+                .iter()
+                .fold(read(), |read, id| read.on(Murmur2.partition(id.as_bytes(), 2)).prediction(id, "cat", 7));
+            process(feedback, read)
+        };
+        if !labels_first {
+            predict(&mut feedback);
+        }
+        let read = ids.iter().fold(read(), |read, id| read.on(Crc32.partition(id.as_bytes(), 2)).label(id, "cat"));
+        let mut outputs = process(&mut feedback, read);
+        if labels_first {
+            outputs = predict(&mut feedback);
+        }
+        assert_eq!(scores(&outputs).len(), 200 - apart, "labels first: {labels_first}");
+        feedback.committed();
+        assert_eq!(labels(&feedback, Kind::OtherPartition), apart as u64, "labels first: {labels_first}");
+        let said = tally(&feedback).misplaced.clone().unwrap();
+        for part in [
+            "CRC32 (librdkafka's default) puts 200 of 200",
+            "murmur2 (Java's clients) puts 200 of 200",
+            "murmur2_random",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}
+
+#[test]
+fn labels_are_counted_by_their_hash_where_another_daemon_has_the_prediction() {
+    use crate::kafka::partitioner::Partitioner::{Crc32, Murmur2};
+    let mut feedback = feedback();
+    feedback.unassigned(&both(1));
+    feedback.settings.counts.set([("predictions".into(), Some(2)), ("labels".into(), Some(2))].into());
+    let here = |id: &String, by: crate::kafka::partitioner::Partitioner| by.partition(id.as_bytes(), 2) == 0;
+    let ids: Vec<String> = (0..200).map(|at| format!("flower-{at}")).collect();
+    let read_here = ids.iter().filter(|id| here(id, Murmur2)).fold(read(), |read, id| read.prediction(id, "cat", 7));
+    process(&mut feedback, read_here);
+    let read_here = ids.iter().filter(|id| here(id, Crc32)).fold(read(), |read, id| read.label(id, "cat"));
+    process(&mut feedback, read_here);
+    feedback.committed();
+    let apart = ids.iter().filter(|id| here(id, Crc32) && !here(id, Murmur2)).count();
+    assert_eq!(labels(&feedback, Kind::OtherPartition), apart as u64);
 }

@@ -5,11 +5,14 @@ use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::offset_committer::{OffsetCommitter, Offsets};
-use super::raw::{CallError, Client, Kind, Queue, QueueEvent, describe, is_configuration, millis_until, outcome};
+use super::raw::{
+    CallError, Client, Kind, Queue, QueueEvent, describe, fault, is_configuration, millis_until, outcome,
+};
 use super::retransmits::{Link, Retransmits};
 use super::topics;
 use crate::config::plan::Properties;
@@ -50,6 +53,22 @@ pub struct SinkSettings {
     pub inputs: Topics,
     /// The loop's, whose members are named when somebody takes over the transactional id.
     pub group: String,
+    pub counts: PartitionCounts,
+}
+
+/// How many partitions a loop's topics have, as the sink has asked last; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct PartitionCounts(Arc<ArcSwap<topics::Partitions>>);
+
+impl PartitionCounts {
+    pub fn set(&self, found: topics::Partitions) {
+        self.0.store(Arc::new(found));
+    }
+
+    /// `None` where it was not asked yet.
+    pub fn of(&self, topic: &str) -> Option<i32> {
+        self.0.load().get(topic).copied().flatten()
+    }
 }
 
 pub(super) struct Producer {
@@ -175,19 +194,20 @@ impl Producer {
                 ))
             })?;
         }
+        settings.counts.set(found.clone());
         Ok(found)
     }
 
     /// Looks at failed deliveries and errors; the first that matters is the transaction's.
     pub(super) fn serve(&self, sent: &[Sent]) -> Result<(), Fault> {
-        let mut fault = Ok(());
+        let mut result = Ok(());
         while let Some(event) = self.queue.poll(Duration::ZERO) {
-            fault = both(
-                fault,
+            result = both(
+                result,
                 match event.kind() {
                     rd::RD_KAFKA_EVENT_DR => reports(&event, sent),
                     rd::RD_KAFKA_EVENT_ERROR if is_configuration(event.error()) => {
-                        Err(Fault::Configuration(event.message()))
+                        Err(fault(event.error(), event.message()))
                     }
                     rd::RD_KAFKA_EVENT_ERROR if event.error() == Code::RD_KAFKA_RESP_ERR__FATAL => {
                         Err(Fault::Unknown(event.message()))
@@ -196,7 +216,7 @@ impl Producer {
                 },
             );
         }
-        fault
+        result
     }
 
     /// Waits until everything is acknowledged.
@@ -231,7 +251,9 @@ pub(super) fn both(first: Result<(), Fault>, second: Result<(), Fault>) -> Resul
             Err(Fault::Refused(all))
         }
         (Ok(()) | Err(Fault::Abortable(_)), Err(fault)) => Err(fault),
-        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Configuration(_)))) => Err(fault),
+        (Err(Fault::Refused(_)), Err(fault @ (Fault::Unknown(_) | Fault::Denied(_) | Fault::Configuration(_)))) => {
+            Err(fault)
+        }
         (first, _) => first,
     }
 }
@@ -275,7 +297,7 @@ pub(super) fn refused(code: rd::rd_kafka_resp_err_t, sent: Option<Sent>) -> Faul
         Some(Sent { origin, last_resort, .. }) if for_this_record.contains(&code) => {
             Fault::Refused(vec![Refused { origin, message, last_resort }])
         }
-        _ if is_configuration(code) => Fault::Configuration(message),
+        _ if is_configuration(code) => fault(code, message),
         _ => Fault::Abortable(format!("an output was not delivered: {message}")),
     }
 }
@@ -303,6 +325,6 @@ mod tests {
         let other = || Err(refused(Code::RD_KAFKA_RESP_ERR__TIMED_OUT, sent(true)));
         assert!(matches!(both(other(), one()), Err(Fault::Refused(_))));
         let gone = Err(refused(Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, sent(true)));
-        assert!(matches!(both(one(), gone), Err(Fault::Configuration(_))));
+        assert!(matches!(both(one(), gone), Err(Fault::Denied(_))));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::raw::{Client, Kind};
 use crate::config::plan::{Guarantee, Plan, Properties};
 use crate::stream::failpoint::{AUTO_COMMIT_PROPERTIES, planted_mistake};
+use crate::stream::fault::Fault;
 
 /// librdkafka's own default, which must not exceed `max.poll.interval.ms`.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(45);
@@ -100,6 +102,16 @@ fn common(properties: &Properties) -> Properties {
     default("reconnect.backoff.max.ms", "2000");
     properties.0.insert("allow.auto.create.topics".into(), "false".into());
     properties
+}
+
+/// Whether librdkafka makes clients of a pipeline's properties: they may not fit each other, or name a file that is not
+/// there. No broker is needed.
+///
+/// # Errors
+/// What it has against them.
+pub fn check(plan: &Plan) -> Result<(), Fault> {
+    Client::new(Kind::Consumer, &consumer(plan, &plan.input.group, Assignor::CooperativeSticky), 0)?;
+    Client::new(Kind::Producer, &producer(plan), 0).map(drop)
 }
 
 /// For a client that only asks the cluster.

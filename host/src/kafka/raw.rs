@@ -10,6 +10,7 @@ mod list;
 mod list_offsets;
 mod message;
 mod queue;
+mod reports;
 
 use std::ffi::{CStr, c_int};
 use std::time::Instant;
@@ -22,6 +23,7 @@ pub use list::{Element, List};
 pub use list_offsets::{Isolation, OffsetSpec};
 pub use message::{Message, MessageRef};
 pub use queue::{MessageBuffer, Queue, QueueEvent};
+pub use reports::Reports;
 
 use crate::stream::fault::Fault;
 use rdkafka::bindings as rd;
@@ -72,7 +74,7 @@ pub fn outcome(error: *mut rd::rd_kafka_error_t) -> Result<(), CallError> {
     Err(if fenced.contains(&code) {
         CallError::Fenced(message)
     } else if is_configuration(code) {
-        CallError::Fault(Fault::Configuration(message))
+        CallError::Fault(fault(code, message))
     } else if fatal {
         CallError::Fault(Fault::Unknown(message))
     } else if abort {
@@ -84,8 +86,19 @@ pub fn outcome(error: *mut rd::rd_kafka_error_t) -> Result<(), CallError> {
     })
 }
 
-/// Errors that only a person can mend.
+/// Errors that only a person can mend, here or elsewhere.
 pub fn is_configuration(code: Code) -> bool {
+    is_denied(code)
+        || [
+            Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT,
+            Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT,
+            Code::RD_KAFKA_RESP_ERR__INVALID_ARG,
+        ]
+        .contains(&code)
+}
+
+/// Those that pass when somebody grants a right, mends an account or ends another group's members.
+fn is_denied(code: Code) -> bool {
     [
         Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
         Code::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED,
@@ -93,12 +106,18 @@ pub fn is_configuration(code: Code) -> bool {
         Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         Code::RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
         Code::RD_KAFKA_RESP_ERR__AUTHENTICATION,
-        Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT,
-        Code::RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT,
         Code::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL,
-        Code::RD_KAFKA_RESP_ERR__INVALID_ARG,
     ]
     .contains(&code)
+}
+
+/// An error that needs a person as a fault; any other is one whose outcome is unknown.
+pub fn fault(code: Code, message: String) -> Fault {
+    match code {
+        code if is_denied(code) => Fault::Denied(message),
+        code if is_configuration(code) => Fault::Configuration(message),
+        _ => Fault::Unknown(message),
+    }
 }
 
 /// Errors that say that a topic, or a partition of it, does not exist.

@@ -38,6 +38,8 @@ pub enum ReadFrom {
     Beginning,
     /// By partition; the beginning of one that is not named.
     Offsets(BTreeMap<i32, i64>),
+    /// That many offsets before the end of each partition.
+    Last(i64),
     /// What becomes readable from now on: the last stable offset. What is in open transactions comes when they commit.
     Now,
 }
@@ -168,6 +170,11 @@ impl Reader {
                 return Ok(next);
             }
         }
+    }
+
+    /// How many partitions are read.
+    pub fn partitions(&self) -> usize {
+        self.positions.iter().count()
     }
 
     /// How far it is.

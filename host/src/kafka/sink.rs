@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::members;
+use super::members::{self, Holders};
 use super::offset_committer::Offsets;
-pub use super::producer::{Placement, SinkSettings, SinkTopic};
+pub use super::producer::{PartitionCounts, Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
 use super::raw::{CallError, Group, List, millis_until, outcome};
 use super::source::vanished;
@@ -23,7 +23,8 @@ use crate::stream::fault::Fault;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, TopicPartition};
 
-/// Fenced again within this time, without a timeout of our own, means two holders of one id.
+/// Fenced again within this time: the members of the group tell whether somebody else holds the id. Where nobody does, the
+/// broker took it from a producer that stood still for longer than a transaction may.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 /// The broker ends a transaction for some milliseconds after it has answered. A partition that the next one adds
 /// meanwhile is refused, and librdkafka asks again only 20 ms later: so outputs rest here that long, or until this many
@@ -118,14 +119,26 @@ impl KafkaSink {
     fn note_fencing(&mut self, message: String) -> Fault {
         let id = self.settings.transactional_id.clone().unwrap_or_default();
         let before = self.fenced.replace(Instant::now());
-        if before.is_some_and(|before| before.elapsed() < FENCED_TWICE) {
-            let holders = members::holders(&self.settings.properties, &self.settings.group);
-            return Fault::Configuration(format!(
-                "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
-                 instance id: {holders}; give each its own with --instance or its own state directory with --state"
-            ));
+        let taken = Fault::Unknown(format!("the transactional id {id} was taken over: {message}"));
+        if before.is_none_or(|before| before.elapsed() >= FENCED_TWICE) {
+            return taken;
         }
-        Fault::Unknown(format!("the transactional id {id} was taken over: {message}"))
+        const FIX: &str = "give each its own with --instance or its own state directory with --state";
+        match members::holders(&self.settings.properties, &self.settings.group) {
+            Ok(Holders::Daemon(who)) => Fault::Configuration(format!(
+                "the transactional id {id} was taken over twice within five minutes: another daemon runs with the same \
+                 instance id: {who}; {FIX}"
+            )),
+            Ok(Holders::Unclear(who)) => Fault::Denied(format!(
+                "the transactional id {id} was taken over twice within five minutes: another daemon may run with the same \
+                 instance id: {who}; if one does, {FIX}"
+            )),
+            Ok(Holders::Nobody) => taken,
+            Err(fault) => {
+                tracing::warn!(%fault, "who else may have taken the transactional id over cannot be read");
+                taken
+            }
+        }
     }
 }
 
@@ -279,6 +292,7 @@ mod tests {
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: "g".into(),
+            counts: PartitionCounts::default(),
         };
         // The attempt is seen by what it is told.
         let fault = KafkaSink::unconnected(settings).check(&[]).unwrap_err();

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use partition_errors::PartitionErrors;
 use topics::InputTopics;
 
 pub use super::raw::Group;
 use super::raw::{
-    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, describe, is_configuration, is_missing,
+    CallError, Client, Code, Kind, Message, MessageBuffer, Queue, Reports, describe, fault, is_configuration,
+    is_missing,
 };
 use crate::config::plan::{Properties, Start};
 use crate::record::Topics;
@@ -47,8 +47,9 @@ pub struct KafkaSource {
     records: Queue,
     events: Queue,
     client: Client,
-    // After the client, whose threads may still report to it.
-    partition_errors: PartitionErrors,
+    properties: Properties,
+    /// The id that the group last gave to this member; empty before.
+    member_id: String,
     topics: InputTopics,
     start: Start,
     limits: BatchLimits,
@@ -74,16 +75,15 @@ impl KafkaSource {
     /// `Configuration` when librdkafka refuses the properties.
     pub fn new(properties: &Properties, topics: Topics, start: Start, limits: BatchLimits) -> Result<Self, Fault> {
         let events = rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_ERROR;
-        let partition_errors = PartitionErrors::default();
-        // SAFETY: the configuration is alive; the fields of a source are dropped in their order.
-        let client = Client::with(Kind::Consumer, properties, events, |conf| unsafe { partition_errors.listen(conf) })?;
+        let client = Client::with(Kind::Consumer, properties, events, Reports::listen_for_partitions)?;
         let topics = InputTopics::new(topics)?;
         client.join_consumer_queue();
         let source = Self {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
             client,
-            partition_errors,
+            properties: properties.clone(),
+            member_id: String::new(),
             topics,
             start,
             limits,
@@ -101,6 +101,18 @@ impl KafkaSource {
         })?;
         Ok(source)
     }
+
+    /// A partition's oldest offset, and the one behind its last.
+    fn watermarks(&self, TopicPartition { topic, partition }: TopicPartition) -> Result<(i64, i64), Fault> {
+        let name = self.topics.name(topic);
+        self.client.query_watermarks(self.topics.terminated(topic), partition, REQUEST).map_err(|code| {
+            if is_missing(code) {
+                Fault::Unknown(vanished(name))
+            } else {
+                cannot(&format!("find the start of {name}/{partition}"), code)
+            }
+        })
+    }
 }
 
 impl Source for KafkaSource {
@@ -115,7 +127,7 @@ impl Source for KafkaSource {
         {
             return Ok(event);
         }
-        if let Some(event) = self.partition_errors.take(self.topics.names.names()) {
+        if let Some(event) = partition_errors::take(self.client.reports(), self.topics.names.names()) {
             return Ok(event);
         }
         if self.held.is_empty() {
@@ -211,13 +223,7 @@ impl Source for KafkaSource {
     fn start_of(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault> {
         let mut positions = Vec::new();
         for partition in partitions {
-            let name = self.topics.name(partition.topic);
-            let terminated = self.topics.terminated(partition.topic);
-            let (low, high) = match self.client.query_watermarks(terminated, partition.partition, REQUEST) {
-                Ok(watermarks) => watermarks,
-                Err(code) if is_missing(code) => return Err(Fault::Unknown(vanished(name))),
-                Err(code) => return Err(cannot(&format!("find the start of {name}/{}", partition.partition), code)),
-            };
+            let (low, high) = self.watermarks(*partition)?;
             let offset = match self.start {
                 Start::Earliest => low,
                 Start::Latest => high,
@@ -227,13 +233,17 @@ impl Source for KafkaSource {
         Ok(positions)
     }
 
+    fn oldest(&mut self, partition: TopicPartition) -> Result<Position, Fault> {
+        Ok(Position { partition, offset: self.watermarks(partition)?.0 })
+    }
+
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault> {
         if positions.is_empty() {
             return Ok(());
         }
         match self.client.commit(&self.topics.positions(positions, metadata)) {
             Ok(()) => Ok(()),
-            Err(code) if is_configuration(code) => Err(Fault::Configuration(describe(code))),
+            Err(code) if is_configuration(code) => Err(fault(code, describe(code))),
             Err(code) => Err(Fault::Abortable(format!("the offsets could not be committed: {}", describe(code)))),
         }
     }
@@ -286,6 +296,5 @@ fn accepted(what: &str, outcome: Result<(), CallError>) -> Result<(), Fault> {
 }
 
 fn cannot(what: &str, code: Code) -> Fault {
-    let message = format!("cannot {what}: {}", describe(code));
-    if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) }
+    fault(code, format!("cannot {what}: {}", describe(code)))
 }

@@ -9,7 +9,7 @@ use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
 use super::properties;
-use super::raw::{Client, Kind, describe, is_configuration, is_missing};
+use super::raw::{Client, Kind, describe, fault, is_missing};
 use crate::config::plan::{Partition, Plan, Properties};
 use crate::stream::fault::Fault;
 
@@ -43,8 +43,9 @@ pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Resu
         let code = rd::rd_kafka_metadata(client.ptr(), 0, handle, &mut answer, wait.as_millis().max(1) as i32);
         rd::rd_kafka_topic_destroy(handle);
         if code != Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-            let message = format!("the brokers do not answer: {}", describe(code));
-            return Err(if is_configuration(code) { Fault::Configuration(message) } else { Fault::Unknown(message) });
+            let why = client.reports().connection().map_or_else(String::new, |why| format!(": {why}"));
+            let message = format!("the brokers do not answer: {}{why}", describe(code));
+            return Err(fault(code, message));
         }
         let topic = if (*answer).topic_cnt > 0 { Some(&*(*answer).topics) } else { None };
         let result = match topic {
@@ -52,10 +53,7 @@ pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Resu
             Some(topic) => match topic.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(Some(topic.partition_cnt)),
                 code if is_missing(code) => Ok(None),
-                code if is_configuration(code) => {
-                    Err(Fault::Configuration(format!("topic {name}: {}", describe(code))))
-                }
-                code => Err(Fault::Unknown(format!("topic {name}: {}", describe(code)))),
+                code => Err(fault(code, format!("topic {name}: {}", describe(code)))),
             },
         };
         rd::rd_kafka_metadata_destroy(answer);

@@ -23,6 +23,7 @@ use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
 use crate::record::{Batch, Headers, Origin, RecordId, Revision, Route, id};
 use crate::stream::process::{Forced, Probation, Process};
+use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::wit::latest::Rejection;
 
 /// What a pipeline does with records, whatever it runs.
@@ -64,6 +65,8 @@ impl Settings {
 /// The stages of one revision, opened.
 pub struct Pipeline {
     pub revision: Revision,
+    /// What it runs, where that is a deployment's.
+    pub releases: Option<Digest>,
     pub probation: Probation,
     settings: Arc<Settings>,
     transforms: Vec<TransformStage>,
@@ -78,7 +81,7 @@ impl Pipeline {
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
-        Self { revision, probation: Probation::Passed, settings, transforms, model }
+        Self { revision, releases: None, probation: Probation::Passed, settings, transforms, model }
     }
 }
 
@@ -110,6 +113,10 @@ impl Process for Pipeline {
 
     fn revision(&self) -> Option<Revision> {
         Some(self.revision)
+    }
+
+    fn releases(&self) -> Option<Digest> {
+        self.releases
     }
 
     fn probation(&self) -> Probation {

@@ -95,7 +95,8 @@ impl ModelStage {
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
         let id = match id::of(&run.settings.id, &work.batch, row) {
             Ok(id) => id,
-            Err(message) => {
+            Err(why) => {
+                let message = format!("{why}, and [input] id = \"{}\"", run.settings.id);
                 run.dead_letter(work.source(row), &Reason::of_host("input", "no-id", message));
                 return;
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};
 use super::*;
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
-use crate::record::{BatchBuilder, RecordId, Route, TopicIndex, Topics};
+use crate::record::{BatchBuilder, Pointer, RecordId, Route, TopicIndex, Topics};
 use crate::stream::process::Refusal;
 use sandpiper_sandbox::wit::latest::EmittedKey;
 
@@ -440,13 +440,17 @@ fn id_of_one(id: &RecordId, record: Record) -> Result<String, String> {
 #[test]
 fn an_id_is_the_key_a_header_a_place_in_the_json_or_the_position() {
     let headers = Some(Box::new(vec![header("id", "first"), header("other", "x"), header("id", "last")]));
-    let record =
-        || Record { key: Some(b"key"), value: Some(br#"{"a":{"b":[1.5,"two"]}}"#.to_vec()), headers: headers.clone() };
+    let record = || Record {
+        key: Some(b"key"),
+        value: Some(br#"{"x":1e400,"a":{"n":1.1,"b":[1.5,"two"],"n":1.10}}"#.to_vec()),
+        headers: headers.clone(),
+    };
     for (id, expected) in [
         (RecordId::Key, "key"),
         (RecordId::Header("id".into()), "last"),
-        (RecordId::Json("/a/b/0".into()), "1.5"),
-        (RecordId::Json("/a/b/1".into()), "two"),
+        (RecordId::Json(Pointer::new("/a/b/0").unwrap()), "1.5"),
+        (RecordId::Json(Pointer::new("/a/b/1").unwrap()), "two"),
+        (RecordId::Json(Pointer::new("/a/n").unwrap()), "1.10"),
         (RecordId::Position, "in-3-0"),
     ] {
         assert_eq!(id_of_one(&id, record()).as_deref(), Ok(expected), "{id:?}");
@@ -462,13 +466,13 @@ fn an_id_that_is_missing_says_why() {
         (RecordId::Header("null".into()), "header null is null"),
         (RecordId::Header("none".into()), "there is no header none"),
         (RecordId::Header("binary".into()), "header binary is not UTF-8"),
-        (RecordId::Json("/a".into()), "what stands at \"/a\" is neither a string nor a number"),
-        (RecordId::Json("/b".into()), "nothing stands at \"/b\""),
+        (RecordId::Json(Pointer::new("/a").unwrap()), "what stands at \"/a\" is neither a string nor a number"),
+        (RecordId::Json(Pointer::new("/b").unwrap()), "nothing stands at \"/b\""),
     ] {
         let error = id_of_one(&id, record()).unwrap_err();
         assert!(error.starts_with(expected), "{error}");
     }
-    let error = id_of_one(&RecordId::Json("/a".into()), valued("{")).unwrap_err();
+    let error = id_of_one(&RecordId::Json(Pointer::new("/a").unwrap()), valued("{")).unwrap_err();
     assert!(error.starts_with("the value is not JSON"), "{error}");
 }
 

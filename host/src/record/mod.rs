@@ -9,7 +9,7 @@ pub mod prediction;
 pub mod revision;
 pub mod route;
 
-pub use id::RecordId;
+pub use id::{Pointer, RecordId};
 pub use revision::Revision;
 pub use route::{Route, Routes};
 pub use sandpiper_sandbox::batch::{Batch, BatchBuilder, Headers, Origin, RawBatch, Row, Rows, TopicIndex, Topics};

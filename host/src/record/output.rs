@@ -79,6 +79,8 @@ pub struct Outputs {
     buffer: Vec<u8>,
     pub records: Vec<Output>,
     pub counts: Counts,
+    /// Bytes that the process keeps of this batch in memory until the commit: they count in the transaction.
+    pub kept: usize,
     /// When set, nothing of the transaction may be committed.
     pub halt: Option<Halt>,
 }
@@ -88,6 +90,7 @@ impl Outputs {
         self.buffer.clear();
         self.records.clear();
         self.counts = Counts::default();
+        self.kept = 0;
         self.halt = None;
     }
 

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-/// A deployment's number within its pipeline: the first is 1, and each is one more than the one before. What has no
+/// A deployment's number within its pipeline: the first is 1, and it only grows. What has no
 /// deployment, such as a feedback loop, has no revision: 0 is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

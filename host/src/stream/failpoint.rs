@@ -25,7 +25,10 @@ pub(crate) const AUTO_COMMIT: &str = "bug-auto-commit";
 /// After an unknown outcome the worker goes back to where it remembers to have been.
 pub(crate) const REWIND_FROM_MEMORY: &str = "bug-rewind-from-memory";
 
-const ALL: [&str; 9] = [
+/// A deployment is staged for as long as the process lives.
+pub(crate) const IN_STAGING: &str = "in-staging";
+
+const ALL: [&str; 10] = [
     AFTER_BEGIN,
     IN_PRODUCE,
     AFTER_OFFSETS,
@@ -35,6 +38,7 @@ const ALL: [&str; 9] = [
     NO_SEEK,
     AUTO_COMMIT,
     REWIND_FROM_MEMORY,
+    IN_STAGING,
 ];
 
 /// What a consumer is given to commit by itself.

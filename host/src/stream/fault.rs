@@ -18,9 +18,20 @@ pub enum Fault {
     /// Nobody knows whether the transaction committed: the recovery order.
     #[error("{0}")]
     Unknown(String),
+    /// The cluster or the group does not let this member in, which passes when somebody else changes something: leave the
+    /// group, name it, and try again slowly.
+    #[error("{0}")]
+    Denied(String),
     /// Nothing that is tried again can help: stop and name the fix.
     #[error("{0}")]
     Configuration(String),
+}
+
+impl Fault {
+    /// Whether the worker cannot go on by itself: it leaves its group, and whoever started it decides about another.
+    pub fn ends_worker(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Configuration(_))
+    }
 }
 
 /// A record whose output the broker does not take.

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::pause::Pause;
 use crate::record::Revision;
+use crate::stream::transaction::Deployed;
+use sandpiper_sandbox::Digest;
 
 /// What a worker reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,10 @@ pub enum WorkerEvent {
     Passed { revision: Revision },
     /// The workers are held until somebody resumes the pipeline.
     Paused(Pause),
+    /// The group runs what this daemon does, by a higher number: that of the committed offsets.
+    Adopt { revision: Revision, releases: Digest },
+    /// The committed offsets name a revision that no member of the group runs, and its number is ours or above it.
+    Outrun { revision: Revision },
     /// What that worker runs from now on; nothing while it is connecting, recovering or held.
     Runs { worker: usize, revision: Option<Revision> },
 }
@@ -73,6 +79,18 @@ impl Hold {
 
     pub fn has_passed(&self, revision: Revision) -> bool {
         self.passed.load(Ordering::Relaxed) >= revision.get()
+    }
+
+    /// A worker has met offsets of the same releases under a higher number.
+    pub fn adopt(&self, deployed: Deployed) {
+        if let Deployed { revision, releases: Some(releases) } = deployed {
+            (self.report)(WorkerEvent::Adopt { revision, releases });
+        }
+    }
+
+    /// A worker has met offsets of a revision that nobody runs any more.
+    pub fn outrun(&self, revision: Revision) {
+        (self.report)(WorkerEvent::Outrun { revision });
     }
 
     pub fn runs(&self, worker: usize, revision: Option<Revision>) {

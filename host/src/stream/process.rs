@@ -8,6 +8,8 @@ use crate::record::{Batch, Origin, Revision};
 use crate::stream::fault::Fault;
 use crate::stream::source::TopicPartition;
 use crate::stream::state::Restored;
+use crate::stream::transaction::Deployed;
+use sandpiper_sandbox::Digest;
 
 /// What a loop does with its records.
 ///
@@ -37,8 +39,16 @@ pub trait Process: Send + 'static {
     fn revision(&self) -> Option<Revision> {
         None
     }
+    /// What that deployment runs.
+    fn releases(&self) -> Option<Digest> {
+        None
+    }
     fn probation(&self) -> Probation {
         Probation::Passed
+    }
+    /// The deployment that this is.
+    fn deployed(&self) -> Option<Deployed> {
+        self.revision().map(|revision| Deployed { revision, releases: self.releases() })
     }
 }
 

@@ -41,6 +41,8 @@ pub struct WorkerReport {
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
+    /// Offsets of the input whose records were deleted before they were read.
+    pub missed: u64,
     /// How long committed transactions took from their closing to the broker's answer.
     pub commits: Durations,
     /// Each swap's pause between two transactions, microseconds, the last 1,000.

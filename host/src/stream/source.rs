@@ -77,6 +77,8 @@ pub trait Source {
     fn committed(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Committed>, Fault>;
     /// Where partitions without a committed offset start, by the configured `start`.
     fn start_of(&mut self, partitions: &[TopicPartition]) -> Result<Vec<Position>, Fault>;
+    /// The oldest offset that is left of a partition.
+    fn oldest(&mut self, partition: TopicPartition) -> Result<Position, Fault>;
     /// Commits outside of any transaction.
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault>;
     /// Refuses when the membership is gone: a commit would be accepted unchecked.

@@ -7,6 +7,7 @@ use crate::config::plan::Plan;
 use crate::record::output::{Counts, Outputs};
 use crate::record::{Batch, Revision};
 use crate::stream::source::{Committed, Position, TopicPartition};
+use sandpiper_sandbox::Digest;
 
 /// When a transaction closes.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +56,7 @@ impl Transaction {
     /// A batch whose outputs were handed to the sink.
     pub fn add(&mut self, batch: &Batch, outputs: &Outputs) {
         self.records += batch.len();
-        self.bytes += outputs.size();
+        self.bytes += outputs.size() + outputs.kept;
         self.counts.add(&outputs.counts);
         let mut run: Option<(TopicPartition, i64)> = None;
         for row in batch.rows.iter() {
@@ -108,14 +109,38 @@ impl Transaction {
     }
 }
 
-/// What a committed offset says of the revision that processed the records before it: `r17`, or nothing where there is none.
-pub fn metadata(revision: Option<Revision>) -> String {
-    revision.map_or_else(String::new, |revision| format!("r{revision}"))
+/// Which deployment processed the records before a committed offset: its number, and what it ran.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Deployed {
+    pub revision: Revision,
+    /// Of its releases; `None` where an older version of this program wrote it.
+    pub releases: Option<Digest>,
 }
 
-/// The revision in a committed offset's metadata; `None` where there is none or somebody else wrote it.
-pub fn revision_in(metadata: &str) -> Option<Revision> {
-    metadata.strip_prefix('r')?.parse().ok().and_then(Revision::new)
+impl Deployed {
+    /// Whether both are known to run the same, whatever their numbers are.
+    pub fn runs_the_same(&self, other: &Self) -> bool {
+        self.releases.is_some() && self.releases == other.releases
+    }
+}
+
+/// What is written beside a committed offset: `r17 sha256:…`, `r17` where the releases are not known, or nothing where there
+/// is no deployment.
+pub fn metadata(deployed: Option<Deployed>) -> String {
+    match deployed {
+        None => String::new(),
+        Some(Deployed { revision, releases: None }) => format!("r{revision}"),
+        Some(Deployed { revision, releases: Some(releases) }) => format!("r{revision} {releases}"),
+    }
+}
+
+/// The deployment in a committed offset's metadata; `None` where there is none or somebody else wrote it.
+pub fn deployed_in(metadata: &str) -> Option<Deployed> {
+    let (revision, releases) = match metadata.strip_prefix('r')?.split_once(' ') {
+        None => (metadata.strip_prefix('r')?, None),
+        Some((revision, releases)) => (revision, Some(releases.parse().ok()?)),
+    };
+    Some(Deployed { revision: revision.parse().ok().and_then(Revision::new)?, releases })
 }
 
 #[cfg(test)]
@@ -252,13 +277,27 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_reads_back_from_the_metadata_and_foreign_metadata_is_no_revision() {
-        assert_eq!((metadata(None).as_str(), metadata(Revision::new(17)).as_str()), ("", "r17"));
-        for revision in [None, Some(Revision::FIRST), Revision::new(17), Revision::new(u64::MAX)] {
-            assert_eq!(revision_in(&metadata(revision)), revision);
+    fn a_deployment_reads_back_from_the_metadata_and_foreign_metadata_is_none() {
+        let deployed = |number, releases| Revision::new(number).map(|revision| Deployed { revision, releases });
+        assert_eq!((metadata(None).as_str(), metadata(deployed(17, None)).as_str()), ("", "r17"));
+        for deployed in [None, deployed(1, None), deployed(17, Some(Digest::of(b"a"))), deployed(u64::MAX, None)] {
+            assert_eq!(deployed_in(&metadata(deployed)), deployed);
         }
-        for foreign in ["", "17", "r", "r0", "r-1", "r1.5", "revision 17", "r99999999999999999999"] {
-            assert_eq!(revision_in(foreign), None, "{foreign:?}");
+        let longest = metadata(deployed(u64::MAX, Some(Digest::of(b"a"))));
+        assert!(longest.len() < 4_096, "offset.metadata.max.bytes");
+        for foreign in ["", "17", "r", "r0", "r-1", "r1.5", "revision 17", "r99999999999999999999", "r1 x", "r1 "] {
+            assert_eq!(deployed_in(foreign), None, "{foreign:?}");
         }
+    }
+
+    #[test]
+    fn deployments_run_the_same_only_where_both_say_what_they_run() {
+        let deployed = |number, of: Option<&str>| Deployed {
+            revision: Revision::new(number).unwrap(),
+            releases: of.map(|of| Digest::of(of.as_bytes())),
+        };
+        assert!(deployed(1, Some("a")).runs_the_same(&deployed(2, Some("a"))));
+        assert!(!deployed(1, Some("a")).runs_the_same(&deployed(1, Some("b"))));
+        assert!(!deployed(1, None).runs_the_same(&deployed(1, None)));
     }
 }

@@ -1,22 +1,21 @@
 //! The stock parser `json`: one JSON document a record, one cell a JSON pointer (RFC 6901).
 //!
-//! Builds no tree of the document: it walks the pointers along while serde_json reads, and allocates
-//! nothing for a good row.
+//! Builds no tree of the document, and allocates nothing for a good row. What a pointer leads to, and which of equal keys
+//! counts, is the crate `sandpiper-pointer`'s to say, as it is for the host's ids and labels.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
+mod cells;
 mod config;
-mod pointers;
-mod walk;
 
+use sandpiper_pointer::Pointers;
 use sandpiper_sdk::{Column, Parser, Record, Reject, Row, check_columns, export_parser, reject};
 
 use config::{Columns, Config, Field};
-use pointers::Node;
 
 pub struct Json {
     fields: Vec<Field>,
-    /// The pointers of the fields as a tree.
-    root: Node,
+    /// Of the fields, by column.
+    pointers: Pointers,
 }
 
 impl Parser for Json {
@@ -26,11 +25,11 @@ impl Parser for Json {
         let Columns(fields) = config.columns;
         let columns: Vec<Column> = fields.iter().map(Field::column).collect();
         check_columns(&columns)?;
-        let mut root = Node::default();
+        let mut pointers = Pointers::default();
         for (column, field) in fields.iter().enumerate() {
-            root.insert(&field.pointer, column).map_err(|what| format!("column `{}`: {what}", field.name))?;
+            pointers.insert(&field.pointer, column).map_err(|what| format!("column `{}`: {what}", field.name))?;
         }
-        Ok(Self { fields, root })
+        Ok(Self { fields, pointers })
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -40,7 +39,7 @@ impl Parser for Json {
     fn parse(&mut self, record: &Record<'_>, cells: &mut [f32]) -> Result<Row, Reject> {
         let text = str::from_utf8(record.value())
             .map_err(|error| reject("invalid-utf8", format!("the record is not UTF-8: {error}")))?;
-        let problem = walk::fill(text, &self.root, &self.fields, cells)
+        let problem = cells::fill(text, &self.pointers, &self.fields, cells)
             .map_err(|error| reject("invalid-json", format!("the record is not JSON: {error}")))?;
         if let Some(reject) = problem {
             return Err(reject);

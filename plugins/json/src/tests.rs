@@ -75,9 +75,26 @@ fn a_required_value_that_is_absent_or_null_is_missing() {
 }
 
 #[test]
-fn the_last_of_equal_keys_counts() {
+fn the_last_of_equal_keys_counts_at_every_level() {
     assert_eq!(cells(r#"{"a": 1, "a": 2, "b": [0, {"c/d": 3}]}"#)[0], 2.0);
     assert!(cells(r#"{"a": 1, "a": null, "b": [0, {"c/d": 3}]}"#)[0].is_nan());
+    assert_eq!(cells(r#"{"a": "abc", "a": 1, "b": [0, {"c/d": 3}]}"#)[0], 1.0);
+    assert_eq!(cells(r#"{"b": [0, {"c/d": "x"}], "b": [0, {"c/d": 4}]}"#)[1], 4.0);
+    for overruled in ["null", "{}", "[0]", "7"] {
+        let (code, _) = refused(format!(r#"{{"b": [0, {{"c/d": 3}}], "b": {overruled}}}"#).as_bytes());
+        assert_eq!(code, "missing", "{overruled}");
+    }
+    let (_, message) = refused(br#"{"a": "x", "colour": "y", "a": 1, "b": [0, {"c/d": 3}]}"#);
+    assert!(message.contains("`colour`"), "what is not overruled is still refused: {message}");
+}
+
+#[test]
+fn a_field_that_no_column_reads_may_hold_anything() {
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for other in [r#""\ud800""#, "1e400", &deep, r#"{"\ud800": 1}"#] {
+        let document = format!(r#"{{"z": {other}, "a": 1, "b": [{other}, {{"y": {other}, "c/d": 2}}]}}"#);
+        assert_eq!(cells(&document)[..2], [1.0, 2.0], "{document}");
+    }
 }
 
 #[test]

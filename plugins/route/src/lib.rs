@@ -4,11 +4,9 @@
 
 mod routes;
 
-use std::borrow::Cow;
-
+use sandpiper_pointer::{Pointer, Value};
 use sandpiper_sdk::{Emitter, Record, Reject, Transform, export_transform, reject};
 use serde::Deserialize;
-use serde_json::Value;
 
 use routes::Routes;
 
@@ -35,7 +33,7 @@ pub struct Route {
 enum By {
     Header(String),
     /// A JSON pointer (RFC 6901) into the value.
-    Pointer(String),
+    Pointer(Pointer),
 }
 
 impl Transform for Route {
@@ -44,9 +42,7 @@ impl Transform for Route {
     fn open(config: Config) -> Result<Self, String> {
         let by = match config.by.split_once(':') {
             Some(("header", name)) if !name.is_empty() => By::Header(name.to_owned()),
-            Some(("json", pointer)) if pointer.is_empty() || pointer.starts_with('/') => {
-                By::Pointer(pointer.to_owned())
-            }
+            Some(("json", pointer)) => By::Pointer(Pointer::new(pointer).map_err(|what| format!("`by`: {what}"))?),
             _ => {
                 let by = config.by;
                 return Err(format!("`by` is `{by}`, it must be `header:NAME` or `json:/pointer`"));
@@ -77,10 +73,16 @@ impl Transform for Route {
             }
             By::Pointer(_) if record.is_null() => None,
             By::Pointer(pointer) => {
-                let document: Value = serde_json::from_slice(record.value())
-                    .map_err(|error| reject("invalid-json", format!("the record is not JSON: {error}")))?;
-                let value = document.pointer(pointer).and_then(text);
-                value.and_then(|value| self.output_of(value.as_bytes()))
+                let invalid =
+                    |why: &dyn std::fmt::Display| reject("invalid-json", format!("the record cannot be routed: {why}"));
+                let document = str::from_utf8(record.value()).map_err(|error| invalid(&error))?;
+                match pointer.value(document).map_err(|error| invalid(&error))? {
+                    // As text reads, and a number or a truth value as it is written.
+                    Some(Value::Text(text)) => self.output_of(text.as_bytes()),
+                    Some(Value::Number(text)) => self.output_of(text.as_bytes()),
+                    Some(Value::Bool(truth)) => self.output_of(if truth { b"true" } else { b"false" }),
+                    Some(Value::Null | Value::Compound) | None => None,
+                }
             }
         };
         if let Some(output) = routed.or(self.default) {
@@ -108,16 +110,6 @@ fn index_of(name: String, outputs: &mut Vec<String>) -> usize {
             outputs.push(name);
             outputs.len() - 1
         }
-    }
-}
-
-/// A value as the text that it is compared by: text as it is, a number or a boolean as JSON writes it. No other value
-/// has a route.
-fn text(value: &Value) -> Option<Cow<'_, str>> {
-    match value {
-        Value::String(text) => Some(Cow::Borrowed(text)),
-        Value::Number(_) | Value::Bool(_) => Some(Cow::Owned(value.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 
@@ -174,6 +166,20 @@ mod tests {
         let answer = transform(BY_POINTER, &values);
         assert_eq!(outputs(&answer), [(0, 1), (1, 1), (2, 2), (3, 3), (4, 0), (5, 0), (6, 0)]);
         assert_eq!(answer.payload, values.concat().as_bytes());
+    }
+
+    #[test]
+    fn a_number_is_routed_by_its_own_text_and_no_other_field_matters() {
+        let config =
+            r#"{"by": "json:/kind", "default": "rest", "routes": {"1.10": "ten", "1e2": "hundred", "1.1": "one"}}"#;
+        let values = [
+            r#"{"kind": 1.10}"#,
+            r#"{"kind": 1e2}"#,
+            r#"{"kind": 1.1, "z": 1e400}"#,
+            r#"{"kind": 100}"#,
+            r#"{"z": "\ud800", "kind": "x", "kind": 1.10}"#,
+        ];
+        assert_eq!(outputs(&transform(config, &values)), [(0, 1), (1, 2), (2, 3), (3, 0), (4, 1)]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Three rounds: the files themselves; their plugins and models, each release opened as a daemon would; and with
 //! `--connect` the cluster. A file reaches a round only when it passed the one before.
 
+mod meeting;
 mod position;
 mod releases;
 
@@ -14,12 +15,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::compile_component::Compilation;
+use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
 use crate::config::{self, Mistake};
 use crate::control::StateDirectory;
 use crate::control::staging::Stager;
-use crate::kafka::topics;
+use crate::kafka::properties::{self, Assignor};
+use crate::kafka::{members, topics};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::{Compiler, Engine};
 
@@ -33,7 +36,8 @@ pub struct Check {
     /// Pipeline files, as one daemon would run them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit.
+    /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit, and whether the last
+    /// labels stand on the partitions of their predictions.
     #[arg(long)]
     connect: bool,
     #[command(flatten)]
@@ -78,11 +82,11 @@ impl Check {
             return super::print_json(findings).map(drop);
         }
         for mistake in &findings.mistakes {
-            eprintln!("{mistake}");
+            eprintln!("{}", plain(&mistake.to_string()));
         }
         let problems = findings.problems.as_deref().unwrap_or_default();
         for problem in problems {
-            eprintln!("{}: {}", problem.file, problem.message);
+            eprintln!("{}", plain(&format!("{}: {}", problem.file, problem.message)));
         }
         for file in &self.files {
             let shown = file.display().to_string();
@@ -118,10 +122,24 @@ fn read(files: &[PathBuf], compiler: Compiler) -> Result<(Vec<Plan>, Vec<Mistake
 
 fn cluster_problems(plan: &Plan) -> Vec<Problem> {
     let brokers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
-    let messages =
-        topics::problems(plan).unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    let found = topics::problems(plan).and_then(|mut problems| {
+        // Where the topics are not right, a sample of them tells nothing.
+        if let Some(feedback) = plan.feedback.as_ref().filter(|_| problems.is_empty()) {
+            problems.extend(meeting::problem(plan, feedback)?);
+        }
+        Ok(problems)
+    });
+    let mut messages = found.unwrap_or_else(|fault| vec![format!("{fault} (bootstrap.servers = {brokers:?})")]);
+    messages.extend(groups_in_the_way(plan));
     let problem = |message| Problem { file: plan.file.display().to_string(), pipeline: plan.name.clone(), message };
     messages.into_iter().map(problem).collect()
+}
+
+/// Groups of the pipeline that another application's members keep it out of.
+fn groups_in_the_way(plan: &Plan) -> Vec<String> {
+    let main = properties::consumer(plan, &plan.input.group, Assignor::CooperativeSticky);
+    let feedback = plan.feedback.iter().map(|feedback| properties::consumer(plan, &feedback.group, Assignor::Range));
+    std::iter::once(main).chain(feedback).filter_map(|consumer| members::in_the_way(&consumer)).collect()
 }
 
 #[cfg(test)]
@@ -173,6 +191,18 @@ mod tests {
             found[0].starts_with("iris.toml:26:10: [feedback] score: ") && found[0].contains("metrik"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn properties_that_librdkafka_makes_no_client_of_are_a_mistake_without_a_broker() {
+        let lines = |added: &str| mistakes("[kafka]\n", &format!("[kafka]\n{added}\n"));
+        let found = lines("security.protocol = \"ssl\"\nssl.ca.location = \"/dev/null\"");
+        assert!(
+            found.len() == 1 && found[0].contains("[kafka]: ") && found[0].contains("ssl.ca.location"),
+            "{found:?}"
+        );
+        let found = lines("security.protocol = \"sasl_plaintext\"\nsasl.mechanism = \"PLAINN\"");
+        assert!(found.len() == 1 && found[0].contains("PLAINN"), "{found:?}");
     }
 
     #[test]

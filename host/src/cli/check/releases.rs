@@ -1,12 +1,13 @@
-//! Whether a pipeline's plugins and models can be opened, and fit each other.
+//! Whether a pipeline's plugins and models can be opened and fit each other, and whether librdkafka takes its properties.
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::position::{Step, position};
 use crate::config::Mistake;
 use crate::config::plan::{Plan, Stage};
 use crate::control::deployment::Release;
 use crate::control::staging::{self, Stager};
+use crate::kafka::properties;
 use crate::record::Revision;
 use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 
@@ -18,11 +19,14 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
         let (line, column) = position(&text, path);
         mistakes.push(Mistake { file: plan.file.clone(), line, column, key, message: format!("{error:#}") });
     };
+    if let Err(fault) = properties::check(plan) {
+        add("[kafka]".into(), &[Step::Key("kafka")], &anyhow!("{fault}"));
+    }
     let limits = staging::limits(plan);
     let topics = staging::sink_topics(plan);
     for (at, transform) in plan.transforms.iter().enumerate() {
         let opened = open_release(stager, &transform.stage, |release| {
-            let (_, outputs) = WasmTransform::open(stager.plugin(release)?, limits, stager.opening(release)?)?;
+            let (_, outputs) = WasmTransform::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?;
             staging::routes(&transform.outputs, &outputs, &topics).map(drop)
         });
         if let Err(error) = opened {
@@ -35,14 +39,17 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     let parse = plan.parse.as_ref().map(|stage| {
         open_release(stager, stage, |release| {
-            Ok((release.name.clone(), WasmParser::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1))
+            Ok((
+                release.name.clone(),
+                WasmParser::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
+            ))
         })
     });
     let classify = plan.classify.as_ref().map(|stage| {
         open_release(stager, stage, |release| {
             Ok((
                 release.name.clone(),
-                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(release)?)?.1,
+                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
             ))
         })
     });
@@ -65,7 +72,7 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     if let Some(feedback) = &plan.feedback
         && let Err(error) = open_release(stager, &feedback.score, |release| {
-            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(release)?)
+            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)
         })
     {
         add("[feedback] score".into(), &[Step::Key("feedback"), Step::Key("score")], &error);

@@ -12,7 +12,7 @@ use crate::replay::process::{Progress, Request};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outcome {
-    let client = Client::new(global);
+    let client = Client::new(global)?;
     let path = format!("/v1/pipelines/{pipeline}/replay");
     let mut progress: Progress = client.post(&path, request)?;
     let interrupted = interrupted()?;

@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
-use super::{Global, Outcome, Output};
+use super::{Failure, Global, Outcome, Output};
 
 /// How often `--watch` asks the daemon.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 /// What runs, how far it is, how well it does, and what went wrong.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n\n\
+    after_help = "Examples:\n  sandpiper status\n  sandpiper status iris --watch\n  sandpiper status -o json\n  sandpiper status --ready\n\n\
     Records are counted since the daemon started. On a terminal --watch redraws; elsewhere each look follows the last."
 )]
 pub struct Status {
@@ -30,11 +30,17 @@ pub struct Status {
     /// Look again every second, until Ctrl-C.
     #[arg(short, long)]
     watch: bool,
+    /// Only whether the daemon is ready: exit code 1, and the reasons, while it is not.
+    #[arg(long, conflicts_with_all = ["pipeline", "watch"])]
+    ready: bool,
 }
 
 impl Status {
     pub fn run(self, global: &Global) -> Outcome {
-        let client = Client::new(global);
+        let client = Client::new(global)?;
+        if self.ready {
+            return ready(&client, global);
+        }
         let fetch = || -> Result<String> {
             let answer = select(client.get("/v1/status")?, self.pipeline.as_deref())?;
             match global.output {
@@ -71,6 +77,19 @@ impl Status {
         }
         Ok(())
     }
+}
+
+/// For health checks that reach the daemon's machine or container only by a command.
+fn ready(client: &Client, global: &Global) -> Outcome {
+    let (is_ready, text) = client.probe("/readyz")?;
+    match global.output {
+        Output::Text => super::print(&text)?,
+        Output::Json => {
+            let reasons: Vec<&str> = if is_ready { Vec::new() } else { text.lines().collect() };
+            super::print_json(&serde_json::json!({ "ready": is_ready, "reasons": reasons }))?
+        }
+    };
+    if is_ready { Ok(()) } else { Err(Failure::Reported(1)) }
 }
 
 /// The escape sequences that write a text over the last one without clearing the screen first, which would flicker.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::super::history::time;
 use super::super::table::{Table, grouped};
-use crate::api::status::{PipelineStatus, ReleaseStatus, WorkerStatus};
+use crate::api::status::{FeedbackStatus, PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
 use crate::stream::report::{PartitionReport, WorkerState};
 use crate::stream::state::Progress;
@@ -62,12 +62,52 @@ fn pipeline(status: &PipelineStatus) -> String {
     if let Some(feedback) = &status.feedback {
         let waiting = grouped(feedback.waiting);
         text.push_str(&format!("  labels and predictions: {}; {waiting} ids kept\n", counts(&feedback.labels)));
+        text.push_str(&remarks_on_labels(feedback));
     }
     text.push_str(&releases(status));
     for release in &status.releases {
         text.push_str(&confusion_matrix(release));
     }
     text.push_str(&workers(status));
+    text
+}
+
+/// What labels and predictions need a person for.
+fn remarks_on_labels(feedback: &FeedbackStatus) -> String {
+    let mut text = String::new();
+    let mut remark = |remark: String| text.push_str(&format!("    {remark}\n"));
+    if feedback.labels.get("evicted").is_some_and(|evicted| *evicted > 0) {
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        remark(format!(
+            "what was evicted had no room: {} of {} MiB are used; raise [feedback] max_bytes or max_entries, or lower wait",
+            mib(feedback.bytes),
+            mib(feedback.max_bytes)
+        ));
+    }
+    if let Some(misplaced) = &feedback.misplaced {
+        remark(misplaced.clone());
+    }
+    let unknown = &feedback.unknown_classes;
+    if !unknown.is_empty() {
+        remark(format!(
+            "classes that the model does not know: {}; it knows {}",
+            unknown.last.join(", "),
+            unknown.known.join(", ")
+        ));
+    }
+    let clocks = &feedback.clocks;
+    if let Some(last) = &clocks.last {
+        remark(format!(
+            "clocks: {} records are ahead, and alone move nothing; the last: {last}",
+            grouped(clocks.ahead)
+        ));
+    }
+    if clocks.missing > 0 {
+        remark(format!(
+            "clocks: {} records carry no time since 2000, and are taken for their neighbours'",
+            grouped(clocks.missing)
+        ));
+    }
     text
 }
 
@@ -177,6 +217,12 @@ fn remarks_on(name: &str, worker: &WorkerStatus) -> String {
     if let Some(error) = &worker.last_error {
         text.push_str(&format!("  worker {name}: {error}\n"));
     }
+    if worker.missed > 0 {
+        text.push_str(&format!(
+            "  worker {name}: {} offsets of the input were deleted before they were read\n",
+            grouped(worker.missed)
+        ));
+    }
     if worker.state == WorkerState::Running && worker.silent_ms > MAX_SILENCE_MS {
         text.push_str(&format!("  worker {name}: not heard of for {} s\n", worker.silent_ms / 1_000));
     }
@@ -261,7 +307,7 @@ pub(super) mod tests {
                         }
                     ],
                     "workers": [worker(10_000)],
-                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "worker": feedback_worker() }
+                    "feedback": { "labels": { "matched": 150, "early": 0 }, "waiting": 7, "bytes": 900, "max_bytes": 2_097_152, "worker": feedback_worker() }
                 },
                 {
                     "name": "route", "state": "failed", "delivery": "at-least-once", "revision": 1, "records": 0, "emitted": 0,
@@ -299,6 +345,27 @@ pub(super) mod tests {
             assert!(lines.iter().any(|found| found == line), "{line:?} is missing in\n{text}");
         }
         assert!(!text.contains("worker feedback: not heard"), "{text}");
+    }
+
+    #[test]
+    fn what_labels_need_a_person_for_is_said() {
+        let mut answer = answer();
+        let feedback = &mut answer["pipelines"][0]["feedback"];
+        feedback["labels"]["evicted"] = 3.into();
+        feedback["clocks"] =
+            serde_json::json!({ "ahead": 2, "missing": 1, "last": "labels/0@7 is 9 s ahead of its stream" });
+        feedback["unknown_classes"] = serde_json::json!({ "last": ["\"10.0\""], "known": ["\"10\""] });
+        feedback["misplaced"] = "labels and their predictions stand apart".into();
+        let text = render(answer).unwrap();
+        for line in [
+            "what was evicted had no room: 1 of 2 MiB are used; raise [feedback] max_bytes or max_entries, or lower wait",
+            "labels and their predictions stand apart",
+            "classes that the model does not know: \"10.0\"; it knows \"10\"",
+            "clocks: 2 records are ahead, and alone move nothing; the last: labels/0@7 is 9 s ahead of its stream",
+            "clocks: 1 records carry no time since 2000, and are taken for their neighbours'",
+        ] {
+            assert!(squeezed(&text).iter().any(|found| found == line), "{line:?} is missing in\n{text}");
+        }
     }
 
     #[test]

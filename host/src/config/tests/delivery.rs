@@ -88,7 +88,8 @@ fn a_batch_is_smaller_than_the_plugin_that_holds_it() {
 #[test]
 fn a_workers_parts_fit_into_its_memory() {
     // 4 + 16 + 16 + 2 plugins × 64 × 2 = 292 MiB.
-    valid(&limits("worker_memory = \"292MiB\""));
+    let little = |text: String| text.replace("[feedback]", "[feedback]\nmax_bytes = \"1MiB\"");
+    valid(&little(limits("worker_memory = \"292MiB\"")));
     only_mistake(
         &limits("worker_memory = \"291MiB\""),
         "16:17: [limits] worker_memory: worker_memory is \"291MiB\", and a worker needs 292MiB: ",
@@ -104,6 +105,19 @@ fn a_workers_parts_fit_into_its_memory() {
         &["worker_memory is 512MiB (default), and a worker needs 548MiB"],
     );
     only_mistake(&delivery("max_bytes = \"256MiB\""), "16:13", &["needs 532MiB"]);
+}
+
+#[test]
+fn the_feedback_loops_worker_fits_too_with_what_it_remembers() {
+    // 4 + 16 + 16 + 64 + 256 = 356 MiB.
+    valid(&limits("worker_memory = \"356MiB\""));
+    only_mistake(
+        &limits("worker_memory = \"355MiB\""),
+        "16:17: [limits] worker_memory: worker_memory is \"355MiB\", and the feedback loop's worker needs 356MiB: ",
+        &["+ plugin_memory 64MiB (default) + [feedback] max_bytes 256MiB (default)", "set worker_memory = \"356MiB\""],
+    );
+    let much = iris_with_line("[feedback]", "max_bytes = \"1GiB\"");
+    only_mistake(&much, "", &["[limits] worker_memory", "needs 1124MiB"]);
 }
 
 #[test]

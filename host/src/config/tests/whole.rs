@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::config::load;
 use crate::config::plan::*;
-use crate::record::RecordId;
+use crate::record::{Pointer, RecordId};
 
 #[test]
 fn a_short_file_becomes_a_plan_with_every_default() {
@@ -44,6 +44,7 @@ fn a_short_file_becomes_a_plan_with_every_default() {
             group: "sandpiper.iris.feedback".into(),
             wait: Duration::from_secs(86_400),
             max_entries: 1_000_000,
+            max_bytes: 256 << 20,
             score: stage("loss", json!({"metric": "error"})),
         })
     );
@@ -124,6 +125,7 @@ scores = "scores"
 group = "my labels"
 wait = "7d"
 max_entries = 10
+max_bytes = "8MiB"
 score = { plugin = "loss", config = { metric = "brier" } }
 [delivery]
 guarantee = "at-least-once"
@@ -146,7 +148,7 @@ worker_memory = "1GiB"
     );
     assert_eq!(plan.input.topics, ["in.a", "in.b"]);
     assert_eq!(plan.input.group, "my group");
-    assert_eq!(plan.input.id, RecordId::Json("/order/id".into()));
+    assert_eq!(plan.input.id, RecordId::Json(Pointer::new("/order/id").unwrap()));
     assert_eq!((plan.input.start, plan.input.tombstones), (Start::Latest, Tombstones::Pass));
     assert_eq!(plan.transforms.len(), 2);
     let first = plan.transforms.first().unwrap();
@@ -158,9 +160,9 @@ worker_memory = "1GiB"
     assert_eq!(plan.errors, errors);
     let feedback = plan.feedback.unwrap();
     assert_eq!(feedback.id, RecordId::Header("record-id".into()));
-    assert_eq!(feedback.class.as_deref(), Some("/class"));
+    assert_eq!(feedback.class, Some(Pointer::new("/class").unwrap()));
     assert_eq!((feedback.scores.as_str(), feedback.group.as_str()), ("scores", "my labels"));
-    assert_eq!((feedback.wait, feedback.max_entries), (Duration::from_secs(604_800), 10));
+    assert_eq!((feedback.wait, feedback.max_entries, feedback.max_bytes), (Duration::from_secs(604_800), 10, 8 << 20));
     assert_eq!(feedback.score.config, json!({"metric": "brier"}));
     assert_eq!(plan.delivery.guarantee, Guarantee::AtLeastOnce);
     assert_eq!((plan.delivery.max_records, plan.delivery.max_bytes), (1, 4096));

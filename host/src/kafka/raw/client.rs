@@ -5,11 +5,16 @@ use std::ptr;
 
 use rdkafka::bindings as rd;
 
+use super::reports::Reports;
 use crate::config::plan::Properties;
 use crate::stream::fault::Fault;
 
 /// A client instance. Destroyed when dropped; queues and topics must be gone by then.
-pub struct Client(ptr::NonNull<rd::rd_kafka_t>);
+pub struct Client {
+    client: ptr::NonNull<rd::rd_kafka_t>,
+    // Behind the client, which reports to it until it is destroyed.
+    reports: Box<Reports>,
+}
 
 // SAFETY: librdkafka's handles may be used from any thread.
 unsafe impl Send for Client {}
@@ -60,6 +65,10 @@ impl Client {
                 return Err(refused(&errors));
             }
         }
+        let reports = Box::<Reports>::default();
+        let verifies = properties.0.get("enable.ssl.certificate.verification").is_none_or(|value| value != "false");
+        // SAFETY: the configuration is alive; the reports are dropped after the client.
+        unsafe { reports.listen(conf, verifies) };
         prepare(conf);
         let kind = match kind {
             Kind::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
@@ -68,10 +77,9 @@ impl Client {
         // SAFETY: conf is alive; rd_kafka_new owns it when it succeeds, else it stays ours.
         let client = unsafe {
             rd::rd_kafka_conf_set_events(conf, events);
-            rd::rd_kafka_conf_set_log_cb(conf, Some(log));
             rd::rd_kafka_new(kind, conf, errors.as_mut_ptr(), errors.len())
         };
-        ptr::NonNull::new(client).map(Self).ok_or_else(|| {
+        ptr::NonNull::new(client).map(|client| Self { client, reports }).ok_or_else(|| {
             // SAFETY: rd_kafka_new failed and left conf to us.
             unsafe { rd::rd_kafka_conf_destroy(conf) };
             refused(&errors)
@@ -79,7 +87,11 @@ impl Client {
     }
 
     pub fn ptr(&self) -> *mut rd::rd_kafka_t {
-        self.0.as_ptr()
+        self.client.as_ptr()
+    }
+
+    pub fn reports(&self) -> &Reports {
+        &self.reports
     }
 }
 
@@ -87,19 +99,5 @@ impl Drop for Client {
     fn drop(&mut self) {
         // SAFETY: alive until here. A consumer was closed by its owner, or is given up without a farewell.
         unsafe { rd::rd_kafka_destroy_flags(self.ptr(), rd::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE) };
-    }
-}
-
-/// What librdkafka logs becomes log lines of ours.
-unsafe extern "C" fn log(_: *const rd::rd_kafka_t, level: c_int, facility: *const c_char, message: *const c_char) {
-    // SAFETY: librdkafka hands terminated strings that live during the call.
-    let (facility, message) = unsafe { (CStr::from_ptr(facility), CStr::from_ptr(message)) };
-    let (facility, message) = (facility.to_string_lossy(), message.to_string_lossy());
-    match level {
-        0..=3 => tracing::warn!(target: "librdkafka", %facility, "{message}"),
-        // Properties are given to both kinds of client, and each names those of the other.
-        4..=5 if facility == "CONFWARN" => tracing::debug!(target: "librdkafka", %facility, "{message}"),
-        4..=5 => tracing::info!(target: "librdkafka", %facility, "{message}"),
-        _ => tracing::debug!(target: "librdkafka", %facility, "{message}"),
     }
 }

@@ -61,14 +61,14 @@ impl Client {
         }
     }
 
-    /// Whether the group has told this member its id, and it has not asked to leave since.
-    pub fn has_member_id(&self) -> bool {
+    /// The id that the group has given to this member; empty before, and once it has asked to leave.
+    pub fn member_id(&self) -> String {
         // SAFETY: the client is alive; the answer is null or a terminated string that is ours to free.
         unsafe {
             let id = rd::rd_kafka_memberid(self.ptr());
-            let named = !id.is_null() && !CStr::from_ptr(id).is_empty();
+            let copy = if id.is_null() { String::new() } else { CStr::from_ptr(id).to_string_lossy().into_owned() };
             rd::rd_kafka_mem_free(self.ptr(), id.cast());
-            named
+            copy
         }
     }
 

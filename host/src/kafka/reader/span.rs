@@ -52,7 +52,9 @@ pub(super) fn positions(
     // In this order no start lies behind its end, whatever is written meanwhile.
     let starts = match from {
         ReadFrom::Now => ask(OffsetSpec::Latest, Isolation::ReadCommitted)?,
-        ReadFrom::Beginning | ReadFrom::Offsets(_) => ask(OffsetSpec::Earliest, Isolation::ReadUncommitted)?,
+        ReadFrom::Beginning | ReadFrom::Offsets(_) | ReadFrom::Last(_) => {
+            ask(OffsetSpec::Earliest, Isolation::ReadUncommitted)?
+        }
     };
     let ends = ask(OffsetSpec::Latest, Isolation::ReadUncommitted)?;
     let mut positions = Positions::default();
@@ -62,6 +64,7 @@ pub(super) fn positions(
         };
         let start = match from {
             ReadFrom::Offsets(offsets) => start.max(offsets.get(&partition).copied().unwrap_or(start)),
+            ReadFrom::Last(offsets) => start.max(end.saturating_sub(*offsets)),
             ReadFrom::Beginning | ReadFrom::Now => start,
         };
         if start > end {

@@ -76,6 +76,8 @@ fn reading_starts_at_an_offset_or_at_what_is_written_from_now_on() {
     }
     let mut reader = cluster.open("t", Partitions::All, ReadFrom::Offsets([(0, 2)].into())).unwrap();
     assert_eq!(to_end(&mut reader), [(0, 2), (1, 0)]);
+    let mut reader = cluster.open("t", Partitions::All, ReadFrom::Last(2)).unwrap();
+    assert_eq!((reader.partitions(), to_end(&mut reader)), (2, vec![(0, 1), (0, 2), (1, 0)]));
     let mut reader = cluster.open("t", Partitions::Of([1].into()), ReadFrom::Beginning).unwrap();
     assert_eq!(to_end(&mut reader), [(1, 0)]);
     let mut reader = cluster.open("t", Partitions::All, ReadFrom::Now).unwrap();

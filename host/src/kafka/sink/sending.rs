@@ -8,6 +8,7 @@ use std::time::Instant;
 use rd::rd_kafka_resp_err_t as Code;
 use rdkafka::bindings as rd;
 
+use super::super::partitioner::Partitioner;
 use super::super::producer::{Placement, Producer, SLICE, Sent, refused};
 use super::KafkaSink;
 use crate::record::Headers;
@@ -21,20 +22,7 @@ impl KafkaSink {
         let Some(topic) = producer.topics.get(output.route) else { return 0 };
         match (topic.target.placement, output.key) {
             (Placement::Input, _) => output.origin.partition,
-            (Placement::Key, Some(key)) => {
-                let key = outputs.bytes(key);
-                // SAFETY: the key's pointer and length belong together; the other arguments are not looked at.
-                unsafe {
-                    rd::rd_kafka_msg_partitioner_murmur2(
-                        topic.handle,
-                        key.as_ptr().cast(),
-                        key.len(),
-                        topic.partitions,
-                        ptr::null_mut(),
-                        ptr::null_mut(),
-                    )
-                }
-            }
+            (Placement::Key, Some(key)) => Partitioner::Murmur2.partition(outputs.bytes(key), topic.partitions),
             (Placement::Folded | Placement::Key, _) => output.origin.partition % topic.partitions.max(1),
         }
     }

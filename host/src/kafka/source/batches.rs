@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::raw::{Code, MessageRef, describe, is_configuration, is_missing};
+use super::super::raw::{Code, MessageRef, describe, fault, is_configuration, is_missing};
 use super::{KafkaSource, vanished};
 use crate::record::{BatchBuilder, Origin, TopicIndex};
 use crate::stream::fault::Fault;
@@ -66,7 +66,7 @@ impl KafkaSource {
             Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
                 Ok(Event::OutOfRange(TopicPartition { topic, partition: message.partition() }))
             }
-            code if is_configuration(code) => Err(Fault::Configuration(text)),
+            code if is_configuration(code) => Err(fault(code, text)),
             Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
             code if is_missing(code) => Ok(Event::Missing(vanished(self.topics.name(topic)))),
             _ => Ok(Event::Trouble(text)),

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::super::raw::{Code, QueueEvent, is_configuration, is_missing};
+use super::super::members;
+use super::super::raw::{Code, QueueEvent, fault, is_configuration, is_missing};
 use super::KafkaSource;
 use crate::stream::fault::Fault;
 use crate::stream::source::{Event, Source as _, TopicPartition};
@@ -14,11 +15,23 @@ impl KafkaSource {
     /// The next event of the consumer's queue, if one comes within the time.
     pub(super) fn poll_event(&mut self, wait: Duration) -> Result<Option<Event>, Fault> {
         self.last_event_poll = Instant::now();
+        self.note_member_id();
         let Some(event) = self.events.poll(wait) else { return Ok(None) };
         match event.kind() {
             rd::RD_KAFKA_EVENT_REBALANCE => Ok(Some(self.on_rebalance(&event))),
-            rd::RD_KAFKA_EVENT_ERROR => on_error(&event).map(Some),
+            rd::RD_KAFKA_EVENT_ERROR => self.on_error(&event).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// A group gives a member another id when it has forgotten it.
+    fn note_member_id(&mut self) {
+        let id = self.client.member_id();
+        if id != self.member_id {
+            if !id.is_empty() {
+                members::note_own(&id);
+            }
+            self.member_id = id;
         }
     }
 
@@ -48,17 +61,20 @@ impl KafkaSource {
         self.after_revocation = Some(Event::Assigned(partitions));
         Event::Revoked { partitions: before.into_iter().collect(), lost: true }
     }
-}
 
-fn on_error(event: &QueueEvent) -> Result<Event, Fault> {
-    let text = event.message();
-    match event.error() {
-        code if is_configuration(code) => Err(Fault::Configuration(text)),
-        Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
-        _ if event.is_fatal() => Err(Fault::Unknown(text)),
-        code if is_missing(code) => {
-            Ok(Event::Missing(format!("{text}; create the topic, as `sandpiper check --connect` says")))
+    fn on_error(&self, event: &QueueEvent) -> Result<Event, Fault> {
+        let text = event.message();
+        match event.error() {
+            Code::RD_KAFKA_RESP_ERR_INCONSISTENT_GROUP_PROTOCOL => {
+                Err(Fault::Denied(members::in_the_way(&self.properties).unwrap_or(text)))
+            }
+            code if is_configuration(code) => Err(fault(code, text)),
+            Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
+            _ if event.is_fatal() => Err(Fault::Unknown(text)),
+            code if is_missing(code) => {
+                Ok(Event::Missing(format!("{text}; create the topic, as `sandpiper check --connect` says")))
+            }
+            _ => Ok(Event::Trouble(text)),
         }
-        _ => Ok(Event::Trouble(text)),
     }
 }

@@ -56,12 +56,12 @@ impl KafkaSource {
 
     fn leave(&mut self) {
         let began = Instant::now();
-        while !self.client.has_member_id() && began.elapsed() < JOIN {
+        while self.client.member_id().is_empty() && began.elapsed() < JOIN {
             self.answer();
         }
         // In the middle of a rebalance it is put off until the rebalance is over, with its events answered.
         self.client.unsubscribe();
-        while self.client.has_member_id() && began.elapsed() < self.rebalance_patience {
+        while !self.client.member_id().is_empty() && began.elapsed() < self.rebalance_patience {
             self.answer();
         }
     }

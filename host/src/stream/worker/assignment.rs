@@ -1,7 +1,7 @@
 //! Partitions that come and go.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::partitions::Place;
 use super::{Parts, State, Worker};
@@ -11,10 +11,14 @@ use crate::stream::process::Process;
 use crate::stream::sink::Sink;
 use crate::stream::source::{Position, Source, TopicPartition};
 use crate::stream::state::{Progress, Restored};
-use crate::stream::transaction::{Transaction, metadata, revision_in};
+use crate::stream::transaction::{Transaction, deployed_in, metadata};
+
+/// How long a partition waits for a revision that is deployed elsewhere: a person deploys to one daemon after another.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl<W: Parts> Worker<W> {
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
+        self.reporting.joined();
         if partitions.is_empty() && self.partitions.is_any_pending() {
             // Nothing new was given, and those that wait are tried again in their time.
             return Ok(());
@@ -29,7 +33,7 @@ impl<W: Parts> Worker<W> {
         let pending = self.partitions.pending();
         let places = match self.sink.check(&pending).and_then(|()| self.locate(&pending)) {
             Ok(places) => places,
-            Err(fault @ Fault::Configuration(_)) => return Err(fault),
+            Err(fault) if fault.ends_worker() => return Err(fault),
             Err(fault) => {
                 if self.reporting.error(fault.to_string()) {
                     tracing::warn!(%fault, "the assigned partitions cannot be started yet");
@@ -80,7 +84,7 @@ impl<W: Parts> Worker<W> {
     }
 
     fn restore_failed(&mut self, fault: Fault) -> Result<(), Fault> {
-        if let Fault::Configuration(_) = fault {
+        if fault.ends_worker() {
             return Err(fault);
         }
         if self.reporting.error(fault.to_string()) {
@@ -138,7 +142,7 @@ impl<W: Parts> Worker<W> {
         }
         let committed = self.source.committed(&asked.into_iter().collect::<Vec<_>>())?;
         self.settle(&committed);
-        let ours = self.process.revision();
+        let ours = self.process.deployed();
         let mut places = Vec::new();
         let mut fresh = Vec::new();
         for committed in committed.into_iter().filter(|committed| partitions.contains(&committed.partition)) {
@@ -146,7 +150,15 @@ impl<W: Parts> Worker<W> {
                 fresh.push(committed.partition);
                 continue;
             };
-            let needs = revision_in(&committed.metadata).filter(|needs| ours.is_some_and(|ours| ours < *needs));
+            let ahead = deployed_in(&committed.metadata)
+                .filter(|theirs| ours.is_some_and(|ours| ours.revision < theirs.revision));
+            if let (Some(ours), Some(theirs)) = (ours, ahead)
+                && ours.runs_the_same(&theirs)
+            {
+                // What waits for that number comes through the slot.
+                self.handles.hold.adopt(theirs);
+            }
+            let needs = ahead.map(|theirs| theirs.revision);
             places.push((committed.partition, Place { position, needs }));
         }
         let started = self.source.start_of(&fresh)?;
@@ -168,27 +180,56 @@ impl<W: Parts> Worker<W> {
         recovered
     }
 
+    /// Leaves the group when what a partition waits for does not come, so that a member that has it gets the partition.
+    pub(super) fn leave_what_is_ahead(&mut self, now: Instant) -> Result<(), Fault> {
+        let Some((partition, needs)) = self.partitions.behind().filter(|_| !self.held) else {
+            self.behind_since = None;
+            return Ok(());
+        };
+        let since = *self.behind_since.get_or_insert(now);
+        if now.saturating_duration_since(since) < PATIENCE {
+            return Ok(());
+        }
+        self.commit()?;
+        Err(Fault::Denied(format!(
+            "{}/{} waits for revision {needs}, which this daemon does not have: deploy here what another daemon's \
+             `sandpiper history` has by that number",
+            self.topics.name(partition.topic),
+            partition.partition,
+        )))
+    }
+
     pub(super) fn out_of_range(&mut self, partition: TopicPartition) -> Result<(), Fault> {
         if self.partitions.position(partition).is_none() {
             // The client noticed it before the partition went to another member, whose offset it is now.
             return Ok(());
         }
         self.commit()?;
-        let gone = self.partitions.position(partition).unwrap_or_default();
-        let positions = self.source.start_of(&[partition])?;
-        for position in &positions {
-            let message = format!(
-                "{}/{}: offset {gone} does not exist any more; going on at {}, as [input] start says",
-                self.topics.name(partition.topic),
-                partition.partition,
-                position.offset
-            );
-            tracing::warn!("{message}");
-            self.reporting.error(message);
-        }
-        self.partitions.moved(&positions);
+        let was = self.partitions.position(partition).unwrap_or_default();
+        // Never by `start`: what is there was not processed yet.
+        let oldest = self.source.oldest(partition)?;
+        let missed = u64::try_from(oldest.offset - was).unwrap_or_default();
+        let name = format!("{}/{}", self.topics.name(partition.topic), partition.partition);
+        let message = if missed > 0 {
+            format!(
+                "{name}: offset {was} was deleted before it was read, with those up to {}, {missed} in all; going on at the \
+                 oldest that is there: see the topic's retention",
+                oldest.offset
+            )
+        } else {
+            format!(
+                "{name}: offset {was} is not in the log, which begins at {}: it was cut off or made anew; going on at the \
+                 oldest that is there",
+                oldest.offset
+            )
+        };
+        tracing::warn!("{message}");
+        self.reporting.error(message);
+        self.reporting.missed(missed);
+        self.reporting.outdated();
+        self.partitions.moved(&[oldest]);
         // With the revision: a later owner with an older deployment must still wait.
-        self.source.commit(&positions, &metadata(self.process.revision()))?;
-        self.source.seek(&positions)
+        self.source.commit(&[oldest], &metadata(self.process.deployed()))?;
+        self.source.seek(&[oldest])
     }
 }

@@ -15,7 +15,7 @@ mod tests;
 mod transactions;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::record::output::{Counts, Halt, Outputs};
 use crate::record::{Batch, Revision, Topics};
@@ -29,7 +29,7 @@ use crate::stream::process::{Probation, Process};
 use crate::stream::report::Publisher;
 use crate::stream::sink::Sink;
 use crate::stream::slot::Slot;
-use crate::stream::source::{Event, Source};
+use crate::stream::source::{Event, Position, Source, TopicPartition};
 use crate::stream::stop::Stop;
 use crate::stream::transaction::{Bounds, Transaction, metadata};
 use partitions::Partitions;
@@ -76,6 +76,8 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Running,
+    /// Partitions that were assigned wait to be started.
+    Starting,
     /// A transaction's outcome is unknown, or what was read has to be started anew.
     Recovering,
     /// Only a person can help.
@@ -121,6 +123,8 @@ pub struct Worker<W: Parts> {
     reporting: Reporting,
     /// What control was told last that this worker runs.
     runs: Option<Revision>,
+    /// Since when a partition has waited for a revision.
+    behind_since: Option<Instant>,
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Worker<(S, K, C, P)> {
@@ -144,6 +148,7 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Worker<(S, K, C
             outputs: Outputs::default(),
             reporting,
             runs: None,
+            behind_since: None,
         }
     }
 }
@@ -217,6 +222,7 @@ impl<W: Parts> Worker<W> {
         }
         if self.reporting.is_due(now) {
             self.publish();
+            self.leave_what_is_ahead(now)?;
         }
         Ok(Step::Continue)
     }
@@ -258,7 +264,7 @@ impl<W: Parts> Worker<W> {
         if let Some(why) = probation::failure(self.probation(), &transaction.counts) {
             return Err(Fault::Halt(Halt::Release(why)));
         }
-        let (positions, metadata) = (transaction.positions(), metadata(self.process.revision()));
+        let (positions, metadata) = (transaction.positions(), metadata(self.process.deployed()));
         let now = self.clock.now();
         let deadline = transaction.deadline(&self.bounds).max(now + self.bounds.budget / 2);
         self.transactions.closing(now);
@@ -323,18 +329,35 @@ impl<W: Parts> Worker<W> {
         self.reporting.swapped(self.clock.now().saturating_duration_since(started));
         self.probation.restart();
         let ready = self.partitions.catch_up(self.process.revision());
-        if !ready.is_empty() && !self.held {
-            self.source.resume(&ready)?;
+        if !ready.is_empty() {
+            if !self.held {
+                self.source.resume(&ready)?;
+            }
+            self.announce(&ready);
         }
         self.restore_anew()?;
         self.publish();
         Ok(())
     }
 
+    /// Whoever looks at the group sees from now on what processes these partitions, before a record comes. The next transaction
+    /// says it too.
+    fn announce(&mut self, partitions: &[TopicPartition]) {
+        let positions: Vec<Position> =
+            self.partitions.positions().into_iter().filter(|at| partitions.contains(&at.partition)).collect();
+        if let Err(fault) = self.source.commit(&positions, &metadata(self.process.deployed())) {
+            tracing::info!(%fault, "the new revision stands beside the offsets once a transaction is committed");
+        }
+    }
+
     fn publish(&mut self) {
         let partitions = self.partitions.reports(&self.topics, |partition| self.source.end(partition));
         let (now, unix_ms) = (self.clock.now(), self.clock.unix_ms());
-        self.reporting.publish(self.state, self.held, self.process.revision(), partitions, now, unix_ms);
+        let state = match self.state {
+            State::Running if self.partitions.is_any_pending() => State::Starting,
+            state => state,
+        };
+        self.reporting.publish(state, self.held, self.process.revision(), partitions, now, unix_ms);
         let runs = self.process.revision().filter(|_| self.state == State::Running && !self.held);
         if std::mem::replace(&mut self.runs, runs) != runs {
             self.handles.hold.runs(self.handles.worker, runs);

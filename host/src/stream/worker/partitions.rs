@@ -123,6 +123,14 @@ impl Partitions {
         self.those(|partition| matches!(partition, Partition::Reading { .. }))
     }
 
+    /// One that waits for a revision.
+    pub(super) fn behind(&self) -> Option<(TopicPartition, Revision)> {
+        self.all.iter().find_map(|(name, partition)| match partition {
+            Partition::Behind { needs, .. } => Some((*name, *needs)),
+            Partition::Pending | Partition::Restoring { .. } | Partition::Reading { .. } => None,
+        })
+    }
+
     fn those<T: FromIterator<TopicPartition>>(&self, holds: impl Fn(Partition) -> bool) -> T {
         self.all.iter().filter(|(_, partition)| holds(**partition)).map(|(name, _)| *name).collect()
     }

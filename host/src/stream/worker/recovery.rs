@@ -25,7 +25,7 @@ impl<W: Parts> Worker<W> {
         loop {
             self.note(&fault);
             let result = match fault {
-                Fault::Configuration(_) => {
+                Fault::Denied(_) | Fault::Configuration(_) => {
                     self.give_up();
                     // Nothing of the transaction may be left open for others to wait on.
                     let _ = self.sink.abort(self.clock.now() + self.bounds.budget);
@@ -108,7 +108,7 @@ impl<W: Parts> Worker<W> {
     fn rewind(&mut self) -> Result<(), Fault> {
         let fault = match self.seek_committed() {
             Ok(()) => return Ok(()),
-            Err(fault @ Fault::Configuration(_)) => return Err(fault),
+            Err(fault) if fault.ends_worker() => return Err(fault),
             Err(fault) => fault,
         };
         tracing::warn!(%fault, "the partitions are started anew");
@@ -150,6 +150,10 @@ impl<W: Parts> Worker<W> {
             Fault::Unknown(_) => {
                 self.state = State::Recovering;
                 tracing::warn!(%fault, "the transaction's outcome is unknown; recovering");
+            }
+            Fault::Denied(_) => {
+                self.state = State::Starting;
+                tracing::warn!(%fault, "the worker leaves its group, and tries again later");
             }
             Fault::Configuration(_) => {
                 self.state = State::Failed;

@@ -20,13 +20,15 @@ pub(super) struct Reporting {
     /// An input topic was not there, and nothing was started or committed since. The partitions do not show it: a member
     /// without any may be one too many.
     misses_topic: bool,
+    /// The group has assigned something to this member, which may be nothing.
+    has_joined: bool,
 }
 
 impl Reporting {
     /// Goes on with the counts of the worker before, of which the last report is the publisher's.
     pub(super) fn new(publisher: Publisher) -> Self {
         let report = publisher.latest().as_ref().clone();
-        Self { report, publisher, published: None, misses_topic: false }
+        Self { report, publisher, published: None, misses_topic: false, has_joined: false }
     }
 
     /// Something has changed that is to be published soon.
@@ -47,6 +49,15 @@ impl Reporting {
 
     pub(super) fn misses_topic(&mut self) {
         self.misses_topic = true;
+    }
+
+    pub(super) fn joined(&mut self) {
+        self.has_joined = true;
+    }
+
+    /// So many offsets of the input were deleted before they were read.
+    pub(super) fn missed(&mut self, offsets: u64) {
+        self.report.missed += offsets;
     }
 
     pub(super) fn found_topics(&mut self) {
@@ -97,7 +108,8 @@ impl Reporting {
             State::Failed => WorkerState::Failed,
             State::Stopped => WorkerState::Stopped,
             State::Running if held => WorkerState::Paused,
-            State::Running if self.misses_topic => WorkerState::Starting,
+            State::Running if self.misses_topic || !self.has_joined => WorkerState::Starting,
+            State::Starting => WorkerState::Starting,
             State::Running => WorkerState::Running,
         };
         (self.report.revision, self.report.partitions) = (revision, partitions);
@@ -118,6 +130,9 @@ mod tests {
     #[test]
     fn a_worker_that_is_held_is_paused_and_one_that_misses_a_topic_is_starting_unless_it_is_worse() {
         let mut reporting = Reporting::new(Publisher::default());
+        assert_eq!(published(&mut reporting, State::Running, false), WorkerState::Starting, "it is no member yet");
+        reporting.joined();
+        assert_eq!(published(&mut reporting, State::Starting, false), WorkerState::Starting);
         assert_eq!(published(&mut reporting, State::Running, false), WorkerState::Running);
         reporting.misses_topic();
         assert_eq!(published(&mut reporting, State::Running, false), WorkerState::Starting);

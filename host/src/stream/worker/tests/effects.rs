@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use proptest::collection;
+use proptest::prelude::*;
+
 use super::above::feedback::{self, Feedback, Figures, Kind};
 use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::DeadLetterWriter;
@@ -37,11 +40,12 @@ fn feedback() -> (World<Feedback>, Figures) {
         predictions: TopicIndex::FIRST,
         labels_id: RecordId::Key,
         class: None,
-        bounds: feedback::Bounds { wait_ms: 1_000, entries: 100 },
+        bounds: feedback::Bounds { wait_ms: 1_000, entries: 100, bytes: 1 << 20 },
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
         release: "scorer-1".into(),
+        counts: Default::default(),
     };
     let figures = Figures::default();
     let process = Feedback::new(settings, Box::new(ZeroOne), Box::new(Empty), figures.clone());
@@ -163,4 +167,42 @@ fn lost_partitions_take_their_join_with_them() {
     world.labelled("a", "cat");
     world.settle();
     assert_eq!(figures.labels(Kind::Matched), 0, "the next owner may have joined it already");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_becomes_of_transactions_scores_and_figures_are_those_without_a_fault(
+        records in collection::vec((0..4_u8, 0..4_u8, 0..6_u8), 1..30)
+    ) {
+        let run = |with_faults: bool| {
+            let (mut world, figures) = feedback();
+            for (kind, id, ending) in &records {
+                let id = id.to_string();
+                match kind {
+                    0 | 1 => world.predicted(&id, "cat"),
+                    2 => world.labelled(&id, "cat"),
+                    _ => world.labelled(&id, "dog"),
+                }
+                world.step();
+                let ending = match ending {
+                    0 => Some(Ending::Abortable),
+                    1 => Some(Ending::Unknown { took_effect: false }),
+                    2 => Some(Ending::Unknown { took_effect: true }),
+                    3 => None,
+                    // The transaction goes on with the next record.
+                    _ => continue,
+                };
+                if let Some(ending) = ending.filter(|_| with_faults) {
+                    world.next_commit_ends(ending);
+                }
+                world.interval();
+                world.settle();
+            }
+            world.settle();
+            (world.visible(Route::Output).len(), (*figures.latest()).clone())
+        };
+        assert_eq!(run(true), run(false));
+    }
 }

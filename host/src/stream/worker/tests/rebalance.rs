@@ -1,9 +1,14 @@
 //! Partitions that come and go.
 
+use std::time::Duration;
+
+use sandpiper_sandbox::Digest;
+
 use super::above::pipeline::fakes::{self, revision};
-use super::fakes::{BOUNDS, Ending, Refusal, at, diary, partition, world};
+use super::fakes::{BOUNDS, Ending, Journal, Refusal, World, at, diary, partition, world};
 use crate::record::Revision;
 use crate::stream::fault::Fault;
+use crate::stream::hold::WorkerEvent;
 use crate::stream::source::Event;
 
 #[test]
@@ -254,6 +259,58 @@ fn a_partition_that_a_newer_deployment_processed_stays_paused_until_a_swap_reach
 }
 
 #[test]
+fn a_newer_number_for_what_this_worker_runs_is_reported_and_waited_for() {
+    for (theirs, adopts) in [("same", true), ("other", false)] {
+        let mut ours = fakes::passing(7);
+        ours.releases = Some(Digest::of(b"same"));
+        let mut world = World::of(ours, Journal::default(), BOUNDS);
+        world.records(0, 0..4);
+        let releases = Digest::of(theirs.as_bytes());
+        world.committed_by_another(0, 3, &format!("r9 {releases}"));
+        world.assign(0);
+        assert!(world.is_paused(0), "revisions never go back");
+        let adopt = WorkerEvent::Adopt { revision: revision(9), releases };
+        assert_eq!(world.events(), if adopts { vec![adopt] } else { Vec::new() }, "{theirs}");
+        let mut renumbered = fakes::passing(9);
+        renumbered.releases = Some(releases);
+        world.offer(renumbered);
+        world.step();
+        assert_eq!(world.group_offset(0), Some(format!("3 r9 {releases}")), "the group sees it before a record comes");
+        world.settle();
+        assert_eq!(world.processed(0), [3]);
+        assert_eq!(world.group_offset(0), Some(format!("4 r9 {releases}")));
+    }
+}
+
+#[test]
+fn a_worker_whose_partition_waits_in_vain_commits_and_leaves() {
+    let mut world = world();
+    world.records(0, 0..2);
+    world.records(1, 0..2);
+    world.committed_by_another(0, 0, "r9");
+    world.assign_all(&[partition(0), partition(1)]);
+    world.settle();
+    world.clock.advance(Duration::from_secs(29));
+    world.step();
+    world.clock.advance(Duration::from_secs(2));
+    let fault = world.try_step().unwrap_err();
+    assert!(matches!(&fault, Fault::Denied(why) if why.contains("in/0 waits for revision 9")), "{fault}");
+    assert_eq!((world.processed(0), world.processed(1), world.is_in_transaction()), (vec![], vec![0, 1], false));
+}
+
+#[test]
+fn a_worker_that_waits_while_the_pipeline_is_paused_stays() {
+    let mut world = world();
+    world.committed_by_another(0, 0, "r9");
+    world.assign(0);
+    world.hold.hold();
+    for _ in 0..3 {
+        world.clock.advance(Duration::from_secs(20));
+        world.step();
+    }
+}
+
+#[test]
 fn a_partition_of_our_own_revision_or_an_older_one_does_not_wait() {
     for metadata in ["r7", "r6", "", "somebody else's"] {
         let mut world = world();
@@ -282,8 +339,9 @@ fn an_abort_leaves_a_partition_that_waits_for_a_newer_deployment_paused() {
 }
 
 #[test]
-fn an_offset_that_does_not_exist_any_more_goes_on_at_the_configured_start() {
+fn an_offset_that_was_deleted_goes_on_at_the_oldest_whatever_the_configured_start() {
     let mut world = world();
+    world.broker.borrow_mut().start_latest = true;
     world.records(0, 0..10);
     world.committed_by_another(0, 2, "r7");
     world.delete_before(0, 6);
@@ -294,8 +352,12 @@ fn an_offset_that_does_not_exist_any_more_goes_on_at_the_configured_start() {
     world.settle();
     assert_eq!(
         world.report().last_error.as_deref(),
-        Some("in/0: offset 2 does not exist any more; going on at 6, as [input] start says")
+        Some(
+            "in/0: offset 2 was deleted before it was read, with those up to 6, 4 in all; going on at the oldest that is \
+             there: see the topic's retention"
+        )
     );
+    assert_eq!(world.report().missed, 4);
     assert_eq!(world.processed(0), [6, 7, 8, 9]);
 }
 

@@ -237,6 +237,20 @@ fn a_configuration_fault_stops_and_leaves_no_transaction_open_for_others_to_wait
 }
 
 #[test]
+fn a_worker_that_is_denied_something_leaves_no_transaction_open_and_is_not_failed() {
+    let mut world = diary();
+    world.assign(0);
+    world.records(0, 0..3);
+    world.step();
+    world.fails("commit", Fault::Denied("not authorised for topic out: grant Write".into()));
+    world.calls();
+    world.clock.advance(world.worker.bounds.interval);
+    assert_eq!(world.worker.run(), Err(Fault::Denied("not authorised for topic out: grant Write".into())));
+    assert_eq!(world.calls(), ["commit 0@3 r7", "effects discarded", "abort"]);
+    assert_eq!(world.report().state, WorkerState::Starting);
+}
+
+#[test]
 fn counts_are_of_committed_records_only() {
     let mut world = world();
     world.assign(0);

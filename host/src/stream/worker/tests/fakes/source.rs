@@ -146,6 +146,12 @@ impl Source for Scripted {
         Ok(partitions.iter().map(|partition| Position { partition: *partition, offset: start(partition) }).collect())
     }
 
+    fn oldest(&mut self, partition: TopicPartition) -> Result<Position, Fault> {
+        let mut broker = self.broker.borrow_mut();
+        broker.ordered("oldest")?;
+        Ok(Position { partition, offset: broker.first.get(&partition).copied().unwrap_or_default() })
+    }
+
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault> {
         if positions.is_empty() {
             return Ok(());
