@@ -85,8 +85,8 @@ fn each_bound_on_a_function_is_obeyed_and_named_where_it_is_exceeded() {
 fn what_each_operator_passes_is_counted() {
     let measure = |body: &str| {
         let bytes = module(&format!(
-            "(type $pair (func (param i32 i32) (result i32))) (table 1 funcref)
-             (func (import \"a\" \"b\") (type $pair)) (func $f (result i64 i64) {body})"
+            "(type $pair (func (param i32 i32) (result i32))) (import \"a\" \"b\" (func (type $pair)))
+             (table 1 funcref) (func $f (result i64 i64) {body})"
         ));
         let mut module = Module::default();
         for payload in Parser::new(0).parse_all(&bytes) {
