@@ -58,7 +58,7 @@ fn the_first_example_runs_as_written_outside_of_the_checkout() {
     cargo(folder.path(), &["test"]);
     cargo(folder.path(), &["build", "--release", "--target", "wasm32-wasip2"]);
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("plugin_author/wasm32-wasip2/release/celsius.wasm");
-    let engine = Engine::new(None).unwrap();
+    let engine = Engine::new(None, sandpiper_sandbox::Compiler::InProcess).unwrap();
     let plugin = Arc::new(Plugin::load(&engine, "celsius", &std::fs::read(built).unwrap()).unwrap());
     let opening = Opening { config: r#"{"column": "temperature"}"#.into(), ..Opening::default() };
     let (mut parser, columns) = WasmParser::open(plugin, Limits::default(), opening).unwrap();

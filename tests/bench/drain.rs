@@ -164,7 +164,7 @@ fn native(plan: &Plan) -> Result<Pipeline> {
         classifier: Box::new(classifier),
         classifier_release: "logistic".into(),
         gather: None,
-        columns: signature.columns.len(),
+        columns: signature.columns.len() as u32,
         classes: signature.classes.len(),
         writer: Writer::new(&signature, plan.output.min_confidence, Revision::FIRST, stamped),
     };

@@ -30,8 +30,8 @@ use sandpiper::stream::slot::Slot;
 use sandpiper::stream::stop::Stop;
 use sandpiper::stream::transaction::Bounds;
 use sandpiper::stream::worker::{Handles, Worker};
-use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
+use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::kafka::{Kafka, Life};
 use crate::measure::process_cpu;
@@ -57,7 +57,7 @@ impl Rig {
         let directory = tempfile::Builder::new().prefix("sandpiper-bench-").tempdir()?;
         let kafka = Kafka::start(&directory.path().join("kafka"), Life::Long)?;
         let state = Arc::new(StateDirectory::open(&directory.path().join("state"), Some("bench"))?);
-        let stager = Stager::new(Engine::new(None)?, state);
+        let stager = Stager::new(Engine::new(None, Compiler::InProcess)?, state);
         let rig = Rig { kafka, stager, records: options.sized(2_000_000, 200_000), directory };
         rig.create(INPUT)?;
         rig.create("dead")?;
@@ -272,6 +272,7 @@ fn work(plan: &Plan, bounds: Bounds, watched: Watched, handles: Handles<Watched>
     let topics = Topics::new(&plan.input.topics);
     let sink = KafkaSink::new(SinkSettings {
         exclusive: false,
+        counts: Default::default(),
         properties: properties::producer(plan),
         transactional_id: Some(plan.name.clone()),
         topics: sink_topics(plan),

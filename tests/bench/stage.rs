@@ -12,7 +12,7 @@ use sandpiper_sandbox::batch::{Batch, BatchBuilder, Origin, TopicIndex, Topics};
 use sandpiper_sandbox::stage::{Classify, Parse, WasmClassifier, WasmParser};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::Predictions;
-use sandpiper_sandbox::{Engine, Failure, Limits, Plugin};
+use sandpiper_sandbox::{Compiler, Engine, Failure, Limits, Plugin};
 
 use crate::flowers::{self, COLUMNS, flowers};
 use crate::measure::{median, ratio, take_turns};
@@ -84,7 +84,7 @@ fn compare(
     values: &[String],
 ) -> Result<Figure> {
     // Ticks as the daemon's engine does.
-    let engine = Engine::new(None)?;
+    let engine = Engine::new(None, Compiler::InProcess)?;
     let model = std::fs::read(flowers::model())?;
     let load = |name: &str| -> Result<Arc<Plugin>> {
         Ok(Arc::new(Plugin::load(&engine, name, stock::component(name).context("no such stock plugin")?)?))
@@ -93,6 +93,7 @@ fn compare(
         config: config.to_owned(),
         model: Arc::new(model.to_vec()),
         signature: None,
+        secrets: Default::default(),
     };
     let (parse, _) = WasmParser::open(load(parser)?, Limits::default(), opening(config, &[]))?;
     let (classify, _) = WasmClassifier::open(load("logistic")?, Limits::default(), opening("{}", &model))?;

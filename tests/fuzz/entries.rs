@@ -28,7 +28,7 @@ use sandpiper::replay::process::Request;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmParser};
 use sandpiper_sandbox::wit::latest::Matrix;
-use sandpiper_sandbox::{Engine, Limits, Plugin};
+use sandpiper_sandbox::{Compiler, Engine, Limits, Plugin};
 
 #[path = "join_model.rs"]
 mod join_model;
@@ -136,7 +136,7 @@ pub fn join(data: &[u8]) {
 
 /// A plugin's file: loaded, opened as what it says it is, and called.
 pub fn component(data: &[u8]) {
-    static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).expect("an engine"));
+    static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None, Compiler::InProcess).expect("an engine"));
     let Ok(plugin) = Plugin::load(&ENGINE, "fuzzed", data).map(Arc::new) else { return };
     let deadline = Duration::from_millis(20);
     let limits = Limits { memory: 8 << 20, deadline, answer: 8 << 20 };

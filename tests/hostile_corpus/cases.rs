@@ -359,6 +359,31 @@ fn modules() -> Vec<Case> {
         fields("has_seventeen_tables", "(table 1 funcref)".repeat(17), NotLoaded("tables")),
         fields("has_a_table_of_200000", "(table 200000 funcref)".into(), NotLoaded("exceeds the limit")),
         fields("has_a_table_of_4_billion", "(table 0xffffffff funcref)".into(), NotLoaded("exceeds the limit")),
+        fields(
+            "has_a_function_of_two_mebibytes",
+            format!("(func {})", "nop ".repeat(2 << 20)),
+            NotLoaded("2097154 bytes"),
+        ),
+        fields(
+            "has_a_function_of_20000_locals",
+            format!("(func (local {}))", "i32 ".repeat(20_000)),
+            NotLoaded("20000 locals"),
+        ),
+        fields(
+            "has_a_function_of_many_locals_and_blocks",
+            format!("(func (local {}) {})", "i32 ".repeat(10_000), "(block)".repeat(20_000)),
+            NotLoaded("locals times blocks"),
+        ),
+        fields(
+            "passes_a_thousand_values_to_each_of_many_calls",
+            {
+                let values = "i32 ".repeat(1_000);
+                let calls = "call $many ".repeat(300_000);
+                format!("(func $many (param {values}) (result {values}) unreachable) (func unreachable {calls})")
+            },
+            NotLoaded("values passed by its calls"),
+        ),
+        fields("has_200000_functions", "(func)".repeat(200_000), NotLoaded("has 100001 functions")),
         fields("has_200000_globals", "(global (mut v128) (v128.const i64x2 0 0))".repeat(200_000), NotLoaded("size")),
         fields(
             "lays_72_mebibytes_of_data_down",
@@ -375,12 +400,12 @@ fn modules() -> Vec<Case> {
         more(
             "makes_forty_instances",
             format!("(core module $empty) {}", "(core instance (instantiate $empty))".repeat(40)),
-            NotOpened("instantiated"),
+            Unaffected,
         ),
         more(
             "makes_5000_instances",
             format!("(core module $empty) {}", "(core instance (instantiate $empty))".repeat(5_000)),
-            NotLoaded("compose it of fewer"),
+            NotLoaded("instantiates modules 5002 times"),
         ),
         on_poison(
             "grows_its_table_to_a_billion_and_goes_on",
@@ -430,6 +455,35 @@ fn imports() -> Vec<Case> {
                  (export "output-stream" (type $own (eq $stream)))
                  (export "get-stdout" (func (result (own $own))))))"#,
             r#"$stdout "get-stdout""#,
+            "(result i32)",
+        )
+    };
+    let network = || {
+        Raw::importing(
+            r#"(import "wasi:sockets/instance-network@0.2.12" (instance $network
+                 (export "network" (type $network (sub resource)))
+                 (export "instance-network" (func (result (own $network))))))"#,
+            r#"$network "instance-network""#,
+            "(result i32)",
+        )
+    };
+    let socket = || {
+        Raw::importing(
+            r#"(import "wasi:sockets/tcp-create-socket@0.2.9" (instance $tcp
+                 (export "tcp-socket" (type $socket (sub resource)))
+                 (type $family' (enum "ipv4" "ipv6"))
+                 (export "ip-address-family" (type $family (eq $family')))
+                 (export "create-tcp-socket" (func (param "address-family" $family) (result (result (own $socket)))))))"#,
+            r#"$tcp "create-tcp-socket""#,
+            "(param i32 i32)",
+        )
+    };
+    let http = || {
+        Raw::importing(
+            r#"(import "wasi:http/types@0.2.10" (instance $http
+                 (export "fields" (type $fields (sub resource)))
+                 (export "[constructor]fields" (func (result (own $fields))))))"#,
+            r#"$http "[constructor]fields""#,
             "(result i32)",
         )
     };
@@ -491,8 +545,10 @@ fn imports() -> Vec<Case> {
             "(loop $for_ever (drop (call $host (i32.const 1))) (br $for_ever))",
             RowDeadLettered(TRAP),
         ),
-        refused("imports_sockets", "wasi:sockets/tcp@0.2.0"),
-        refused("imports_http", "wasi:http/outgoing-handler@0.2.0"),
+        hosted("imports_sockets_and_does_not_call_them", network(), "", Unaffected),
+        hosted("asks_for_the_network", network(), "(drop (call $host))", RowDeadLettered(TRAP)),
+        hosted("makes_a_socket", socket(), "(call $host (i32.const 0) (i32.const 512))", RowDeadLettered(TRAP)),
+        hosted("makes_an_http_request", http(), "(drop (call $host))", RowDeadLettered(TRAP)),
         refused("imports_key_values", "wasi:keyvalue/store@0.2.0"),
         refused("imports_files_of_another_wasi", "wasi:filesystem/types@0.3.0"),
         refused("imports_what_nobody_knows", "evil:net/dial"),
@@ -585,7 +641,7 @@ fn files() -> Vec<Case> {
         }),
         bytes("is_nothing_but_ones", NotLoaded(INVALID), || [b"\0asm\x0d\0\x01\0".as_slice(), &[0xff; 4_096]].concat()),
         bytes("is_a_component_in_a_component_100000_deep", NotLoaded("nests components"), || nested(100_000)),
-        bytes("instantiates_itself_two_to_the_30", NotLoaded("compose it of fewer"), || billion_laughs(30)),
+        bytes("instantiates_itself_two_to_the_30", NotLoaded("instantiates components"), || billion_laughs(30)),
         bytes("doubles_its_types_thirty_times", NotLoaded(INVALID), || doubled_types(30)),
         bytes("nests_a_type_10000_deep", NotLoaded(INVALID), || deep_type(10_000)),
         cut("is_cut_after_a_hundredth", 1),

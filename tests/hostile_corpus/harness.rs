@@ -14,9 +14,10 @@ use sandpiper::record::prediction::Writer;
 use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Route, TopicIndex, Topics};
 use sandpiper::stream::process::{Forced, Process as _};
 use sandpiper_sandbox::Opening;
+use sandpiper_sandbox::compiler::{Bounds, Process};
 use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::wit::latest::Outcome;
-use sandpiper_sandbox::{Engine, Limits, Plugin};
+use sandpiper_sandbox::{Compiler, Engine, Limits, Plugin};
 
 use crate::hostile;
 
@@ -52,7 +53,18 @@ pub type Answer = (i64, Result<String, String>);
 pub type Answers = Vec<Answer>;
 
 /// Hostile and well-behaved plugins share one engine, as they do in the daemon.
-pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(None).expect("an engine"));
+/// It compiles as the product does, by the product itself.
+pub static ENGINE: LazyLock<Engine> = LazyLock::new(|| engine(COMPILATION));
+
+/// As by default, but for the time: the product of a test build compiles slowly, and the machine has more to do.
+const COMPILATION: Bounds = Bounds { memory: 2 << 30, time: Duration::from_secs(600) };
+
+pub fn engine(bounds: Bounds) -> Engine {
+    let arguments = ["compile-component".into(), bounds.memory.to_string(), bounds.time.as_millis().to_string()];
+    let program = env!("CARGO_BIN_EXE_sandpiper").into();
+    let process = Process::new(program, arguments.map(Into::into).to_vec(), bounds);
+    Engine::new(None, Compiler::Process(process)).expect("an engine")
+}
 
 /// The plugin of `tests/hostile` for that stage, compiled once. It behaves until its configuration says otherwise.
 pub fn hostile_plugin(place: Place) -> Result<Arc<Plugin>> {

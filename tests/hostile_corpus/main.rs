@@ -6,9 +6,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod bombs;
 mod case;
 mod cases;
 mod flips;
+mod foreign;
 mod harness;
 #[path = "../support/hostile.rs"]
 #[allow(dead_code, reason = "the end-to-end tests use the rest")]
@@ -52,6 +54,15 @@ fn main() -> ExitCode {
         .map(|case| note(format!("{}::{}", case.place.name(), case.name), Box::new(move || case.run())))
         .collect();
     trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
+    trials.extend(foreign::ALL.map(|foreign| {
+        let name = format!("{}::{}", foreign.place.name(), foreign.name);
+        if foreign.is_possible() {
+            return note(name, Box::new(move || foreign.case()?.run()));
+        }
+        let name = format!("{name} (needs {})", foreign.programs.join(" and "));
+        Trial::test(name, || Ok(())).with_ignored_flag(true)
+    }));
+    trials.push(note("bombs::a_component_that_is_hard_to_compile".into(), Box::new(bombs::run)));
     trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(recovery_time::run)));
     trials.push(note("messages::of_failures".into(), Box::new(last_words::run)));
     trials.push(note("seeds::of_the_fuzz_targets".into(), Box::new(seeds::run)));

@@ -1,16 +1,20 @@
 //! The one wasmtime engine: how code is compiled and cached, how instances are pooled, what a plugin may import, how a
 //! running call is interrupted.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::Digest;
+use crate::code_cache::CodeCache;
+use crate::compiler::{self, Compiler};
+use crate::complexity::MAX_CORE_INSTANCES;
 use crate::state::State;
 use crate::wit::latest;
 
@@ -25,77 +29,91 @@ const INSTANCES: u32 = 2_000;
 pub struct Engine {
     pub(super) wasmtime: wasmtime::Engine,
     pub(super) linker: Arc<Linker<State>>,
-    cache: Option<Arc<PathBuf>>,
+    cache: Option<Arc<CodeCache>>,
+    compiler: Compiler,
     _ticker: Arc<Ticker>,
 }
 
 impl Engine {
-    /// `cache` is a directory of ours for compiled code, created with mode 0700; `None` compiles anew each time.
+    /// `cache` is a directory of ours for compiled code, created with mode 0700. Where there is none, what another process
+    /// compiled is kept as long as the engine.
     ///
     /// # Errors
-    /// When the cache is readable or writable by others, or wasmtime refuses this machine.
-    pub fn new(cache: Option<&Path>) -> Result<Self> {
-        let mut pool = PoolingAllocationConfig::new();
-        // Rust's components hold two or three core instances (the module, its WASI shims).
-        pool.total_component_instances(INSTANCES)
-            .total_core_instances(INSTANCES * 4)
-            .total_memories(INSTANCES)
-            .total_tables(INSTANCES * 4)
-            .max_memories_per_component(4)
-            .max_tables_per_component(16)
-            // What a slot reserves of the address space. A store's own limit is lower, and is the one that holds.
-            .max_memory_size(4 << 30)
-            // Between two instances of a slot so much is zeroed in place rather than given back to the kernel.
-            .linear_memory_keep_resident(256 << 10)
-            .max_unused_warm_slots(64);
-        let mut config = Config::new();
-        config
-            .epoch_interruption(true)
-            .concurrency_support(false)
-            .wasm_component_model(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    /// When another user could write the cache, or wasmtime refuses this machine.
+    pub fn new(cache: Option<&Path>, compiler: Compiler) -> Result<Self> {
+        let mut config = settings();
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
         let wasmtime = wasmtime::Engine::new(&config).map_err(anyhow::Error::from)?;
         let linker = Arc::new(linker(&wasmtime)?);
-        let cache = cache.map(prepare_cache).transpose()?.map(Arc::new);
+        let cache = match (cache, &compiler) {
+            (Some(path), _) => Some(CodeCache::open(path, fingerprint(&wasmtime))?),
+            (None, Compiler::Process(_)) => Some(CodeCache::temporary(fingerprint(&wasmtime))?),
+            (None, Compiler::InProcess) => None,
+        };
         let ticker = Arc::new(Ticker::start(&wasmtime)?);
-        Ok(Self { wasmtime, linker, cache, _ticker: ticker })
+        Ok(Self { wasmtime, linker, cache: cache.map(Arc::new), compiler, _ticker: ticker })
     }
 
     /// Compiles a component, or loads its machine code from the cache.
-    pub(super) fn compile(&self, bytes: &[u8]) -> Result<Component> {
+    pub(super) fn compile(&self, bytes: &[u8], digest: Digest) -> Result<Component> {
         let Some(cache) = &self.cache else {
-            return Component::from_binary(&self.wasmtime, bytes).map_err(Into::into);
+            return Component::from_binary(&self.wasmtime, bytes).map_err(compiler::invalid);
         };
-        let path = cache.join(self.cache_key(bytes));
-        if path.exists() {
-            // SAFETY: the file stands in a directory that only we may write (0700, checked when the engine
-            // started), under a name that holds the digest of its source and the engine's settings.
-            match unsafe { Component::deserialize_file(&self.wasmtime, &path) } {
+        if let Some(path) = cache.find(digest) {
+            match self.load(&path) {
                 Ok(component) => return Ok(component),
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "compiled code is unusable; compiling anew")
+                    tracing::warn!(path = %path.display(), %error, "compiled code is unusable; compiling anew");
+                    cache.remove(&path);
                 }
             }
         }
-        let code = self.wasmtime.precompile_component(bytes).map_err(anyhow::Error::from)?;
-        if let Err(error) = write_to_cache(cache, &path, &code) {
-            tracing::warn!(path = %path.display(), %error, "compiled code could not be cached");
-        }
-        // SAFETY: these bytes were made by this very engine a line above.
-        unsafe { Component::deserialize(&self.wasmtime, &code) }.map_err(Into::into)
+        let path = cache.add(digest, |file| self.compiler.compile(&self.wasmtime, bytes, file))?;
+        self.load(&path).inspect_err(|_| cache.remove(&path)).context("what was compiled cannot be loaded")
     }
 
-    fn cache_key(&self, bytes: &[u8]) -> String {
-        let mut settings = StableHasher(Sha256::new());
-        std::hash::Hash::hash(&self.wasmtime.precompile_compatibility_hash(), &mut settings);
-        let mut key = Sha256::new();
-        key.update(settings.0.finalize());
-        key.update(bytes);
-        format!("{:x}.cwasm", key.finalize())
+    fn load(&self, path: &Path) -> Result<Component> {
+        // SAFETY: the file stands in a directory that only we may write, on a path that only we and root may change (both
+        // checked when the engine started); its content is what our compiler wrote, by the digest in its name.
+        unsafe { Component::deserialize_file(&self.wasmtime, path) }.map_err(Into::into)
+    }
+
+    /// Removes compiled code of all components but those that are needed.
+    ///
+    /// # Errors
+    /// When the cache cannot be read.
+    pub fn evict_code(&self, is_needed: impl Fn(Digest) -> bool) -> Result<()> {
+        self.cache.as_ref().map_or(Ok(()), |cache| cache.evict(is_needed))
     }
 }
 
-/// Everything that a plugin may import. Sockets and HTTP are not among it: `plugin::is_granted` refuses them by name.
+/// What machine code depends on: equal where it is made and where it is run.
+pub(super) fn settings() -> Config {
+    let mut config = Config::new();
+    config.epoch_interruption(true).concurrency_support(false).wasm_component_model(true);
+    config
+}
+
+fn pool() -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(INSTANCES)
+        // These are counted, and cost nothing until they are used. Rust's components hold two or three core instances (the
+        // module, its WASI shims), CPython's about thirty.
+        .total_core_instances(INSTANCES * 32)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES as u32)
+        .total_memories(INSTANCES)
+        .total_tables(INSTANCES * 4)
+        .max_memories_per_component(4)
+        .max_tables_per_component(16)
+        // What a slot reserves of the address space. A store's own limit is lower, and is the one that holds.
+        .max_memory_size(4 << 30)
+        // Between two instances of a slot so much is zeroed in place rather than given back to the kernel.
+        .linear_memory_keep_resident(256 << 10)
+        .max_unused_warm_slots(64);
+    pool
+}
+
+/// Everything that a plugin is granted: `stubs` has what it may import besides.
 fn linker(engine: &wasmtime::Engine) -> Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
@@ -111,31 +129,11 @@ fn linker(engine: &wasmtime::Engine) -> Result<Linker<State>> {
     Ok(linker)
 }
 
-fn prepare_cache(path: &Path) -> Result<PathBuf> {
-    use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("creating the code cache {}", path.display()))?;
-    let metadata = std::fs::symlink_metadata(path).with_context(|| format!("reading {}", path.display()))?;
-    // SAFETY: geteuid has no preconditions.
-    let user = unsafe { libc::geteuid() };
-    ensure!(
-        metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0,
-        "the code cache {} must be a directory of user {user} with mode 0700, since machine code is run from it; \
-         correct it with `chmod 700`, or remove it",
-        path.display()
-    );
-    Ok(path.to_owned())
-}
-
-fn write_to_cache(directory: &Path, path: &Path, code: &[u8]) -> Result<()> {
-    use std::io::Write as _;
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(code)?;
-    file.persist(path)?;
-    Ok(())
+/// Of the engine's settings, for names of files.
+fn fingerprint(engine: &wasmtime::Engine) -> String {
+    let mut settings = StableHasher(Sha256::new());
+    std::hash::Hash::hash(&engine.precompile_compatibility_hash(), &mut settings);
+    format!("{:x}", settings.0.finalize())
 }
 
 /// A hasher whose result is the same in every process, unlike the standard library's.
@@ -172,5 +170,36 @@ impl Ticker {
 impl Drop for Ticker {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek as _, SeekFrom, Write as _};
+
+    use super::*;
+
+    #[test]
+    fn a_compiler_without_a_pool_makes_the_code_of_an_engine_with_one() {
+        let compiler = wasmtime::Engine::new(&settings()).unwrap();
+        assert_eq!(fingerprint(&compiler), fingerprint(&Engine::new(None, Compiler::InProcess).unwrap().wasmtime));
+    }
+
+    /// As a power cut leaves a file whose length was written and whose content was not.
+    #[test]
+    fn code_with_64_kib_of_zeros_is_compiled_anew_at_the_next_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = crate::stock::component("loss").unwrap();
+        let cache = directory.path().join("code");
+        let engine = || Engine::new(Some(&cache), Compiler::InProcess).unwrap();
+        engine().compile(bytes, Digest::of(bytes)).unwrap();
+        let code = || std::fs::read_dir(&cache).unwrap().next().unwrap().unwrap().path();
+        let before = std::fs::read(code()).unwrap();
+        let mut file = std::fs::OpenOptions::new().write(true).open(code()).unwrap();
+        file.seek(SeekFrom::Start(64 << 10)).unwrap();
+        file.write_all(&[0; 64 << 10]).unwrap();
+        assert_ne!(std::fs::read(code()).unwrap(), before);
+        engine().compile(bytes, Digest::of(bytes)).unwrap();
+        assert_eq!(std::fs::read(code()).unwrap(), before);
     }
 }

@@ -12,10 +12,11 @@ use wasmtime::{Store, Trap, WasmBacktrace};
 use crate::batch::Rows;
 use crate::engine::TICK;
 use crate::failure::shortened;
-use crate::plugin::Plugin;
+use crate::plugin::{Interface, Plugin};
 use crate::plugin_log::PluginLog;
 use crate::secrets::Secrets;
 use crate::state::State;
+use crate::wit::latest::{classifier, learner, parser, scorer, transform};
 use crate::world::{Opening, World};
 use crate::{Failure, FailureKind};
 
@@ -63,6 +64,17 @@ impl<W: World> Instance<W> {
         let (store, guest, opened) = instance.start()?;
         instance.live = Some((store, guest));
         Ok((instance, opened))
+    }
+
+    /// Instantiates and goes no further: what is wrong with the plugin that no configuration can mend.
+    ///
+    /// # Errors
+    /// When it lacks the interface, or cannot be instantiated within its limits.
+    fn probe(plugin: Arc<Plugin>, limits: Limits) -> Result<()> {
+        plugin.require(W::INTERFACE)?;
+        let instance = Self { plugin, limits, opening: Opening::default(), live: None };
+        let name = &instance.plugin.name;
+        instance.instantiate().map(drop).with_context(|| format!("plugin {name} cannot be instantiated"))
     }
 
     /// A new store whose guest has been opened.
@@ -172,6 +184,21 @@ impl<W: World> Instance<W> {
         }
         Failure::new(kind, message).with_log(state.log.last_lines())
     }
+}
+
+/// What `Instance::probe` finds of a plugin that is asked for that interface.
+///
+/// # Errors
+/// As there.
+pub fn probe(plugin: &Arc<Plugin>, interface: Interface, limits: Limits) -> Result<()> {
+    let probe = match interface {
+        Interface::Parser => Instance::<parser::ParserPlugin>::probe,
+        Interface::Classifier => Instance::<classifier::ClassifierPlugin>::probe,
+        Interface::Learner => Instance::<learner::LearnerPlugin>::probe,
+        Interface::Scorer => Instance::<scorer::ScorerPlugin>::probe,
+        Interface::Transform => Instance::<transform::TransformPlugin>::probe,
+    };
+    probe(plugin.clone(), limits)
 }
 
 /// At least two, since the first tick may be about to come.

@@ -5,7 +5,8 @@
 //! # Layout
 //! - `wit`: the interfaces between plugins and the host, one module for each version
 //! - `batch`: records laid out flat, as one call takes them
-//! - `engine`, `plugin`, `complexity`: from a component's bytes to a plugin that can be opened
+//! - `complexity`, `compiler`, `code_cache`: from a component's bytes to machine code
+//! - `engine`, `stubs`, `plugin`: from machine code to a plugin that can be opened
 //! - `instance`, `world`, `state`, `plugin_log`, `failure`: an opened plugin, what it is granted, how a call fails
 //! - `secrets`: what of its configuration no plugin shows by mistake
 //! - `stage`, `answers`: its place in a pipeline, and the rules that its answers must keep
@@ -14,6 +15,8 @@
 
 pub mod answers;
 pub mod batch;
+mod code_cache;
+pub mod compiler;
 mod complexity;
 pub mod digest;
 pub mod engine;
@@ -25,9 +28,11 @@ pub mod secrets;
 pub mod stage;
 mod state;
 pub mod stock;
+mod stubs;
 pub mod wit;
 mod world;
 
+pub use compiler::Compiler;
 pub use digest::{Digest, Hasher};
 pub use engine::Engine;
 pub use failure::{Failure, FailureKind};

@@ -1,14 +1,15 @@
 //! From a component's bytes to a plugin that can be opened: it is compiled, its imports are checked against what is
 //! granted, and it is linked. Nothing of the guest runs here.
 
-use anyhow::{Result, bail};
-use wasmtime::component::{Component, InstancePre};
+use anyhow::{Context as _, Result, bail};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use crate::Digest;
 use crate::complexity;
 use crate::engine::Engine;
 use crate::plugin_log::LogRate;
 use crate::state::State;
+use crate::stubs;
 use crate::wit::latest::{PACKAGE, VERSION};
 
 /// An interface that a plugin can export: the stage that it can take.
@@ -59,13 +60,12 @@ impl UnlinkedPlugin {
     pub fn compile(engine: &Engine, name: &str, bytes: &[u8]) -> Result<Self> {
         check_is_component(name, bytes)?;
         complexity::check(name, bytes)?;
-        let component = engine.compile(bytes).map_err(|error| {
-            anyhow::anyhow!("plugin {name} is not a valid component: {error:#}; build it anew for wasm32-wasip2")
-        })?;
+        let digest = Digest::of(bytes);
+        let component = engine.compile(bytes, digest).with_context(|| format!("plugin {name} cannot be compiled"))?;
         let (kind, engine) = (component.component_type(), component.engine());
         Ok(Self {
             name: name.to_owned(),
-            digest: Digest::of(bytes),
+            digest,
             size: bytes.len(),
             exports: kind.exports(engine).map(|(name, _)| name.to_owned()).collect(),
             imports: kind.imports(engine).map(|(name, _)| name.to_owned()).collect(),
@@ -82,7 +82,8 @@ impl UnlinkedPlugin {
     /// When it imports what no plugin is granted; the message names the surplus and the way out.
     pub fn link(self, engine: &Engine) -> Result<Plugin> {
         let Self { name, digest, exports, imports, component, .. } = self;
-        let surplus: Vec<&str> = imports.iter().map(String::as_str).filter(|name| !is_granted(name)).collect();
+        let surplus: Vec<&str> =
+            imports.iter().map(String::as_str).filter(|name| grant(name) == Grant::Refused).collect();
         if !surplus.is_empty() {
             bail!(
                 "plugin {name} imports {}, which no plugin is granted; granted are {PACKAGE}@{VERSION}'s log and \
@@ -91,7 +92,9 @@ impl UnlinkedPlugin {
                 surplus.join(", ")
             );
         }
-        let pre = engine.linker.instantiate_pre(&component).map_err(|error| {
+        let mut linker = Linker::clone(&engine.linker);
+        let linked = stubs::add(&mut linker, &component).and_then(|()| linker.instantiate_pre(&component));
+        let pre = linked.map_err(|error| {
             anyhow::anyhow!(
                 "plugin {name} imports functions in a form that this host does not offer: {error:#}; build it against \
                  {PACKAGE}@{VERSION}"
@@ -168,15 +171,30 @@ fn check_is_component(name: &str, bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Whether a plugin may import that interface. What is granted of WASI gives access to nothing: no files, no environment,
-/// no arguments.
-pub fn is_granted(import: &str) -> bool {
+/// What becomes of an import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grant {
+    /// It is offered. What is granted of WASI gives access to nothing: no files, no environment, no arguments.
+    Granted,
+    /// It may be imported, and traps when it is called.
+    Stubbed,
+    /// A component that imports it is no plugin.
+    Refused,
+}
+
+/// What becomes of the import of that interface.
+pub fn grant(import: &str) -> Grant {
     let ours = [
         format!("{PACKAGE}/types@{VERSION}"),
         format!("{PACKAGE}/log@{VERSION}"),
         format!("{PACKAGE}/record-context@{VERSION}"),
     ];
     let wasi = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/"];
-    ours.iter().any(|name| name == import)
-        || wasi.iter().any(|prefix| import.starts_with(prefix)) && import.contains("@0.2.")
+    let is_granted = ours.iter().any(|name| name == import)
+        || wasi.iter().any(|prefix| import.starts_with(prefix)) && import.contains("@0.2.");
+    match (is_granted, stubs::is_stubbed(import)) {
+        (true, _) => Grant::Granted,
+        (false, true) => Grant::Stubbed,
+        (false, false) => Grant::Refused,
+    }
 }

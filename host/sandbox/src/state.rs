@@ -8,6 +8,7 @@ use wasmtime::component::{HasData, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::batch::{Row, Rows};
+use crate::complexity::MAX_CORE_INSTANCES;
 use crate::plugin_log::PluginLog;
 use crate::wit::latest::{log, record_context};
 
@@ -114,7 +115,7 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        32
+        MAX_CORE_INSTANCES
     }
 
     fn tables(&self) -> usize {

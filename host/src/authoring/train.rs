@@ -180,7 +180,7 @@ mod tests {
     use sandpiper_sandbox::wit::latest::Column;
 
     fn plugin(name: &str) -> Arc<Plugin> {
-        let engine = Engine::new(None).unwrap();
+        let engine = Engine::new(None, sandpiper_sandbox::Compiler::InProcess).unwrap();
         Arc::new(Plugin::load(&engine, name, stock::component(name).unwrap()).unwrap())
     }
 

@@ -5,6 +5,7 @@
 
 mod check;
 mod client;
+mod compile_component;
 mod completions;
 mod demo;
 mod deploy;
@@ -93,6 +94,8 @@ enum Verb {
     Model(model::Model),
     Plugin(plugin::Plugin),
     Completions(completions::Completions),
+    #[command(name = crate::control::compiler::VERB, hide = true)]
+    CompileComponent(compile_component::CompileComponent),
 }
 
 /// A failure with its exit code.
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Verb::Model(verb) => verb.run(&cli.global),
         Verb::Plugin(verb) => verb.run(&cli.global),
         Verb::Completions(verb) => verb.run(),
+        Verb::CompileComponent(verb) => verb.run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

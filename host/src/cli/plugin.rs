@@ -1,17 +1,22 @@
-//! `plugin inspect`: what a component exports and imports, and whether this host would run it. It is compiled, never called.
+//! `plugin inspect`: what a component exports and imports, and whether this host would run it. It is compiled and
+//! instantiated as for a pipeline with default limits; only `open`, which needs a configuration, is not called.
+
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::compile_component::Compilation;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::PluginRef;
 use crate::control::staging;
 use sandpiper_sandbox::Digest;
-use sandpiper_sandbox::plugin::is_granted;
+use sandpiper_sandbox::instance;
+use sandpiper_sandbox::plugin::{Grant, grant};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{PACKAGE, VERSION};
-use sandpiper_sandbox::{Engine, Interface, UnlinkedPlugin};
+use sandpiper_sandbox::{Engine, Interface, Limits, UnlinkedPlugin};
 
 /// Components, looked at without a pipeline.
 #[derive(Args)]
@@ -30,14 +35,16 @@ enum PluginVerb {
     Inspect {
         /// A stock name, or a component file.
         plugin: String,
+        #[command(flatten)]
+        compilation: Compilation,
     },
 }
 
 impl Plugin {
     pub fn run(self, global: &Global) -> Outcome {
-        let PluginVerb::Inspect { plugin } = self.verb;
+        let PluginVerb::Inspect { plugin, compilation } = self.verb;
         let (name, component) = staging::component(&named(&plugin)?)?;
-        let inspection = inspect(&Engine::new(None)?, &name, &component)?;
+        let inspection = inspect(&Engine::new(None, compilation.compiler())?, &name, &component)?;
         match global.output {
             Output::Json => super::print_json(&inspection)?,
             Output::Text => super::print(&render(&inspection))?,
@@ -83,24 +90,33 @@ struct Inspection {
 struct Import {
     name: String,
     granted: bool,
+    /// It traps when it is called, and may be imported.
+    stubbed: bool,
 }
 
 fn inspect(engine: &Engine, name: &str, component: &[u8]) -> Result<Inspection> {
     let plugin = UnlinkedPlugin::compile(engine, name, component)?;
     let (digest, size, interfaces) = (plugin.digest, plugin.size, plugin.interfaces());
     let exports = plugin.exports.clone();
-    let imports = plugin.imports.iter().map(|name| Import { name: name.clone(), granted: is_granted(name) }).collect();
+    let imports = plugin.imports.iter().map(|name| {
+        let grant = grant(name);
+        Import { name: name.clone(), granted: grant == Grant::Granted, stubbed: grant == Grant::Stubbed }
+    });
+    let imports = imports.collect();
     let wit_version = |export: &String| {
         export.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@').map(|(_, version)| version.to_owned())
     };
     let wit = exports.iter().find_map(wit_version);
-    let refused = match plugin.link(engine) {
+    let tried = plugin.link(engine).map(Arc::new).and_then(|plugin| {
+        interfaces.iter().try_for_each(|interface| instance::probe(&plugin, *interface, Limits::default()))
+    });
+    let refused = match tried {
         Err(error) => Some(format!("{error:#}")),
-        Ok(_) if interfaces.is_empty() => Some(format!(
+        Ok(()) if interfaces.is_empty() => Some(format!(
             "plugin {name} exports no interface of {PACKAGE}@{VERSION}: a pipeline has no stage for it; export one of {}",
             Interface::ALL.map(Interface::name).join(", ")
         )),
-        Ok(_) => None,
+        Ok(()) => None,
     };
     Ok(Inspection { name: name.to_owned(), digest, size, interfaces, wit, exports, imports, refused })
 }
@@ -124,8 +140,13 @@ fn render(inspection: &Inspection) -> String {
         text.push_str(&format!("    {export}\n"));
     }
     text.push_str("  imports\n");
-    for Import { name, granted } in &inspection.imports {
-        text.push_str(&format!("    {} {name}\n", if *granted { "granted    " } else { "NOT GRANTED" }));
+    for Import { name, granted, stubbed } in &inspection.imports {
+        let what = match (granted, stubbed) {
+            (true, _) => "granted    ",
+            (_, true) => "stubbed    ",
+            _ => "NOT GRANTED",
+        };
+        text.push_str(&format!("    {what} {name}\n"));
     }
     match &inspection.refused {
         Some(why) => text.push_str(&format!("  this host would refuse it: {why}\n")),
@@ -136,10 +157,12 @@ fn render(inspection: &Inspection) -> String {
 
 #[cfg(test)]
 mod tests {
+    use sandpiper_sandbox::Compiler;
+
     use super::*;
 
     fn inspection_of(name: &str) -> Inspection {
-        inspect(&Engine::new(None).unwrap(), name, stock::component(name).unwrap()).unwrap()
+        inspect(&Engine::new(None, Compiler::InProcess).unwrap(), name, stock::component(name).unwrap()).unwrap()
     }
 
     #[test]
@@ -155,9 +178,9 @@ mod tests {
         assert!(json["refused"].is_null());
     }
 
-    /// `(component (import "wasi:sockets/network@0.2.0" (instance)))`, assembled by hand.
-    fn socket_importer() -> Vec<u8> {
-        let name = b"wasi:sockets/network@0.2.0";
+    /// `(component (import "wasi:keyvalue/store@0.2.0" (instance)))`, assembled by hand.
+    fn store_importer() -> Vec<u8> {
+        let name = b"wasi:keyvalue/store@0.2.0";
         let mut component = b"\0asm\x0d\0\x01\0".to_vec();
         component.extend([7, 3, 1, 0x42, 0]);
         component.extend([10, name.len() as u8 + 5, 1, 0, name.len() as u8]);
@@ -168,15 +191,28 @@ mod tests {
 
     #[test]
     fn an_import_that_is_not_granted_is_named() {
-        let inspection = inspect(&Engine::new(None).unwrap(), "caller", &socket_importer()).unwrap();
+        let inspection =
+            inspect(&Engine::new(None, Compiler::InProcess).unwrap(), "caller", &store_importer()).unwrap();
         let text = render(&inspection);
-        assert!(text.contains("NOT GRANTED wasi:sockets/network@0.2.0"), "{text}");
-        assert!(text.contains("this host would refuse it: plugin caller imports wasi:sockets/network@0.2.0"), "{text}");
+        assert!(text.contains("NOT GRANTED wasi:keyvalue/store@0.2.0"), "{text}");
+        assert!(text.contains("this host would refuse it: plugin caller imports wasi:keyvalue/store@0.2.0"), "{text}");
+    }
+
+    /// A scorer that lacks its functions, so that it says no more about itself than its name.
+    #[test]
+    fn what_only_an_instance_shows_is_refused_here_too() {
+        let scorer = wat::parse_str(
+            r#"(component (core module $m) (core instance (instantiate $m)) (instance $api)
+                (export "sandpiper:plugin/scorer@0.1.0" (instance $api)))"#,
+        );
+        let engine = Engine::new(None, Compiler::InProcess).unwrap();
+        let refused = inspect(&engine, "mine", &scorer.unwrap()).unwrap().refused.unwrap();
+        assert!(refused.contains("plugin mine cannot be instantiated") && refused.contains("score"), "{refused}");
     }
 
     #[test]
     fn a_file_that_is_no_component_is_refused_with_what_it_is() {
-        let engine = Engine::new(None).unwrap();
+        let engine = Engine::new(None, Compiler::InProcess).unwrap();
         let error = |bytes: &[u8]| inspect(&engine, "mine", bytes).err().unwrap().to_string();
         assert!(error(b"\0asm\x01\0\0\0").contains("core WebAssembly module"));
         assert!(error(b"").contains("empty file"));

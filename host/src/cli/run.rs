@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 
+use super::compile_component::Compilation;
 use super::{Failure, Global, Outcome, Signals};
 use crate::api::access::Access;
 use crate::api::server::Listener;
@@ -61,6 +62,8 @@ pub struct Run {
     /// A name that the admin API is reached by, beside its addresses and `localhost`; may be repeated.
     #[arg(long, value_name = "NAME", env = "SANDPIPER_ADMIN_HOST", value_delimiter = ',')]
     admin_host: Vec<String>,
+    #[command(flatten)]
+    compilation: Compilation,
 }
 
 impl Run {
@@ -90,7 +93,8 @@ impl Run {
         let signals = Signals::listen()?;
         let listener = Listener::bind(address, acceptor).await?;
         let bound = listener.address()?;
-        let options = Options { state: global.state(), instance: self.instance, dev: self.dev };
+        let (state, compiler) = (global.state(), self.compilation.compiler());
+        let options = Options { state, instance: self.instance, dev: self.dev, compiler };
         let daemon = Arc::new(spawn_blocking(move || Daemon::open(plans, &options)).await??);
         let tokens = Tokens::open(daemon.directory.path(), global.token_file.as_deref())?;
         let access = Access::new(tokens, bound.ip().is_loopback(), self.admin_host);

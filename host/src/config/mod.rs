@@ -22,7 +22,7 @@ mod section;
 mod spelling;
 mod stage;
 mod topics;
-mod unit;
+pub mod unit;
 mod value;
 
 #[cfg(test)]

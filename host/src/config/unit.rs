@@ -14,7 +14,10 @@ const DURATIONS: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h
 const SIZES: [(&str, usize); 4] = [("B", 1), ("KiB", KIB), ("MiB", MIB), ("GiB", GIB)];
 
 /// `250ms`, `3s`, `10m`, `24h`, `7d`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// When it is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let millis = DURATIONS.iter().find(|(name, _)| *name == unit).and_then(|(_, millis)| {
         let number: u64 = number.parse().ok()?;
@@ -26,7 +29,10 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `64MiB`, `512KiB`, `1GiB`, or plain bytes.
-pub(super) fn size(text: &str) -> Result<usize, String> {
+///
+/// # Errors
+/// When it is none.
+pub fn size(text: &str) -> Result<usize, String> {
     let (number, unit) = split(text);
     let unit = if unit.is_empty() { "B" } else { unit };
     let bytes = SIZES.iter().find(|(name, _)| *name == unit).and_then(|(_, bytes)| {

@@ -72,6 +72,10 @@ impl StateDirectory {
         Ok(bytes)
     }
 
+    pub fn has_artifact(&self, digest: Digest) -> bool {
+        self.artifact_file(digest).exists()
+    }
+
     /// Whether an artifact can be deployed, without keeping all of it in memory.
     ///
     /// # Errors

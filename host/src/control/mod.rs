@@ -7,10 +7,11 @@
 //! - `controller`: a pipeline's control as people and the rest of the daemon reach it
 //! - `history`, `deployment`: what is remembered of what ran
 //! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
-//! - `staging`: from releases to opened pipelines
+//! - `staging`: from releases to opened pipelines; `compiler`: this program, started anew to compile a plugin
 
 mod artifacts;
 pub mod command;
+pub mod compiler;
 pub mod controller;
 pub mod deployment;
 pub mod directory;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -26,11 +26,12 @@ use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
 use sandpiper_sandbox::{Engine, Limits, Plugin};
 
-/// Compiles and opens releases. One for the process; plugins are compiled once each.
+/// Compiles and opens releases. One for the process; plugins that are open are compiled once each.
 pub struct Stager {
     engine: Engine,
     directory: Arc<StateDirectory>,
-    plugins: Mutex<HashMap<Digest, Arc<Plugin>>>,
+    /// Those that some stage has open.
+    plugins: Mutex<HashMap<Digest, Weak<Plugin>>>,
 }
 
 impl Stager {
@@ -72,19 +73,30 @@ impl Stager {
         self.directory.instance()
     }
 
-    /// Compiled, and kept for the next time.
+    /// Compiled, or the one that another stage has open.
     ///
     /// # Errors
     /// When it is not a component that this host can run.
     pub fn plugin(&self, release: &Release) -> Result<Arc<Plugin>> {
         let lock = || self.plugins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plugin) = lock().get(&release.plugin) {
-            return Ok(plugin.clone());
+        if let Some(plugin) = lock().get(&release.plugin).and_then(Weak::upgrade) {
+            return Ok(plugin);
         }
         // Compiled outside of the lock: it takes a while.
         let plugin = Arc::new(Plugin::load(&self.engine, &release.name, &self.directory.artifact(release.plugin)?)?);
-        lock().insert(release.plugin, plugin.clone());
+        let mut plugins = lock();
+        plugins.retain(|_, plugin| plugin.strong_count() > 0);
+        plugins.insert(release.plugin, Arc::downgrade(&plugin));
+        drop(plugins);
+        self.evict_code();
         Ok(plugin)
+    }
+
+    /// Removes the code of plugins that are not kept any more.
+    fn evict_code(&self) {
+        if let Err(error) = self.engine.evict_code(|plugin| self.directory.has_artifact(plugin)) {
+            tracing::warn!(%error, "compiled code that nothing needs cannot be removed");
+        }
     }
 
     /// What `open` is given: here references to secrets are read, each time anew.

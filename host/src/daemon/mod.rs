@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, bail};
-use sandpiper_sandbox::Engine;
+use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::config::plan::Plan;
 use crate::control::command::By;
@@ -36,13 +36,15 @@ use running::{RunningFeedback, RunningPipeline};
 use supervisor::Supervisor;
 
 /// What is the same for all pipelines.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     pub state: PathBuf,
     /// Overrides the name that the state directory keeps.
     pub instance: Option<String>,
     /// Plugins are being developed: what fails stays.
     pub dev: bool,
+    /// How plugins are compiled.
+    pub compiler: Compiler,
 }
 
 /// Running pipelines.
@@ -64,7 +66,7 @@ impl Daemon {
     /// When the state directory or the sandbox is unusable.
     pub fn open(plans: Vec<Plan>, options: &Options) -> Result<Self> {
         let directory = Arc::new(StateDirectory::open(&options.state, options.instance.as_deref())?);
-        let engine = Engine::new(Some(&directory.path().join("code")))?;
+        let engine = Engine::new(Some(&directory.path().join("code")), options.compiler.clone())?;
         let mut daemon = Self {
             stager: Arc::new(Stager::new(engine, directory.clone())),
             names: ClientNames::new(directory.instance()),

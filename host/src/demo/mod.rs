@@ -22,11 +22,13 @@ use anyhow::{Context as _, Result};
 pub use summary::Summary;
 pub use view::{Screen, View};
 
+use crate::control::compiler::this_program;
 use crate::daemon::{Daemon, Options};
 use crate::kafka::topics;
 use broker::Broker;
 use flowers::Flowers;
 use models::Models;
+use sandpiper_sandbox::compiler::Bounds;
 use scene::Scene;
 use traffic::Traffic;
 
@@ -67,7 +69,8 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         false => format!("broker    {}, delivery is exactly-once", broker.address),
     });
     let flowers = Flowers::split();
-    let models = Models::train(&flowers.training, &state.join("code"))?;
+    let compiler = this_program(Bounds::default());
+    let models = Models::train(&flowers.training, &state.join("code"), compiler.clone())?;
     let training = flowers.training.len();
     view.say(&format!("models    {training} of 150 flowers taught a tree on the sepals, and a better model"));
     std::fs::write(directory.path().join(plan::MODEL), &models.first.bytes).context("writing the first model")?;
@@ -83,7 +86,8 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
-    let daemon = Daemon::open(vec![plan], &Options { state, instance: None, dev: false })?;
+    let options = Options { state, instance: None, dev: false, compiler };
+    let daemon = Daemon::open(vec![plan], &options)?;
     let running = daemon.start();
     let traffic = Traffic {
         producer: &broker.producer,

@@ -9,7 +9,7 @@ use super::flowers::{CLASSES, COLUMNS, Flower};
 use crate::authoring::train::{self, Examples};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
-use sandpiper_sandbox::{Engine, Plugin};
+use sandpiper_sandbox::{Compiler, Engine, Plugin};
 
 /// A plugin and the model that it was trained to.
 pub struct Model {
@@ -30,8 +30,8 @@ impl Models {
     ///
     /// # Errors
     /// When the directory cannot be used, or a plugin cannot be run or trained.
-    pub fn train(flowers: &[Flower], code: &Path) -> Result<Self> {
-        let engine = Engine::new(Some(code))?;
+    pub fn train(flowers: &[Flower], code: &Path, compiler: Compiler) -> Result<Self> {
+        let engine = Engine::new(Some(code), compiler)?;
         Ok(Self {
             first: train_model(&engine, "tree", 2, flowers)?,
             better: train_model(&engine, "logistic", COLUMNS.len(), flowers)?,

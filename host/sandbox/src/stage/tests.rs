@@ -1,15 +1,15 @@
 //! The stock plugins as built: each opened and called once as a component.
 
 use super::*;
-use crate::Engine;
 use crate::batch::{BatchBuilder, Origin, TopicIndex, Topics};
 use crate::stock;
 use crate::wit::latest::{Column, Kind};
+use crate::{Compiler, Engine};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
 fn plugin(name: &str) -> Arc<Plugin> {
-    let engine = Engine::new(None).unwrap();
+    let engine = Engine::new(None, Compiler::InProcess).unwrap();
     Arc::new(Plugin::load(&engine, name, stock::component(name).unwrap()).unwrap())
 }
 

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 
+use super::compile_component::Compilation;
 use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
@@ -22,8 +23,8 @@ use crate::control::StateDirectory;
 use crate::control::staging::Stager;
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::{members, topics};
-use sandpiper_sandbox::Engine;
 use sandpiper_sandbox::stock;
+use sandpiper_sandbox::{Compiler, Engine};
 
 /// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
 #[derive(Args)]
@@ -39,6 +40,8 @@ pub struct Check {
     /// labels stand on the partitions of their predictions.
     #[arg(long)]
     connect: bool,
+    #[command(flatten)]
+    compilation: Compilation,
 }
 
 #[derive(Default, Serialize)]
@@ -78,7 +81,7 @@ struct Problem {
 
 impl Check {
     pub fn run(self, global: &Global) -> Outcome {
-        let (plans, mistakes) = read(&self.files)?;
+        let (plans, mistakes) = read(&self.files, self.compilation.compiler())?;
         let memory = plans.iter().map(Memory::of).collect();
         let mut findings = Findings { mistakes, memory, problems: None };
         if findings.mistakes.is_empty() && self.connect {
@@ -121,7 +124,7 @@ impl Check {
 }
 
 /// The plans of the files that have no mistake of their own, and every mistake in files, plugins and models.
-fn read(files: &[PathBuf]) -> Result<(Vec<Plan>, Vec<Mistake>)> {
+fn read(files: &[PathBuf], compiler: Compiler) -> Result<(Vec<Plan>, Vec<Mistake>)> {
     let stock = stock::names();
     let (mut plans, mut mistakes) = (Vec::new(), Vec::new());
     for file in files {
@@ -133,7 +136,7 @@ fn read(files: &[PathBuf]) -> Result<(Vec<Plan>, Vec<Mistake>)> {
     mistakes.extend(config::check_together(&plans));
     let directory = tempfile::tempdir().context("a temporary directory is needed")?;
     let state = Arc::new(StateDirectory::open(directory.path(), None)?);
-    let stager = Stager::new(Engine::new(None)?, state);
+    let stager = Stager::new(Engine::new(None, compiler)?, state);
     for plan in &plans {
         mistakes.extend(releases::mistakes(&stager, plan));
     }
@@ -175,7 +178,7 @@ mod tests {
         let file = directory.path().join("iris.toml");
         let models = format!("\"{}/", data.join("models").display());
         std::fs::write(&file, text.replace(from, to).replace("\"models/", &models)).unwrap();
-        let (_, mistakes) = read(std::slice::from_ref(&file)).unwrap();
+        let (_, mistakes) = read(std::slice::from_ref(&file), Compiler::InProcess).unwrap();
         let prefix = format!("{}/", directory.path().display());
         mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
     }

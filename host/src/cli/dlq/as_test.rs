@@ -19,14 +19,14 @@ use crate::record::{BatchBuilder, Origin, Revision, Route, Topics};
 use crate::replay::Letter;
 use crate::stream::process::{Forced, Process as _};
 use sandpiper_sandbox::stage::WasmTransform;
-use sandpiper_sandbox::{Digest, Engine, Opening, Plugin};
+use sandpiper_sandbox::{Compiler, Digest, Engine, Opening, Plugin};
 
 /// The test of a letter's plugin.
 ///
 /// # Errors
 /// When the letter is of no plugin that a test can drive, when it was written without all of its record, or when it is not known what
 /// ran then; the message says what is missing.
-pub(super) fn test(global: &Global, plan: &Plan, letter: &Letter) -> Result<String> {
+pub(super) fn test(global: &Global, plan: &Plan, letter: &Letter, compiler: Compiler) -> Result<String> {
     let (facts, at) = (&letter.facts, place(letter.at));
     if !facts.is_whole() {
         bail!("letter {at} was written without all of its record: there is nothing to test with");
@@ -54,7 +54,7 @@ pub(super) fn test(global: &Global, plan: &Plan, letter: &Letter) -> Result<Stri
         plan.file.display(),
         release.label()
     );
-    let seen = seen(plan, &releases, before, letter)?;
+    let seen = seen(plan, &releases, before, letter, compiler)?;
     Ok(text(facts, tested, &release.config.to_string(), &seen))
 }
 
@@ -83,12 +83,12 @@ fn releases(global: &Global, plan: &Plan, letter: &Letter) -> Result<Releases> {
 }
 
 /// The letter's record as the stage behind so many transforms saw it.
-fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter) -> Result<Vec<Seen>> {
+fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter, compiler: Compiler) -> Result<Vec<Seen>> {
     if before == 0 {
         let (key, value, headers) = (letter.key.clone(), letter.value.clone(), letter.headers.clone());
         return Ok(vec![Seen { key, value, headers, timestamp: letter.facts.timestamp }]);
     }
-    let engine = Engine::new(None)?;
+    let engine = Engine::new(None, compiler)?;
     let topics = staging::sink_topics(plan);
     let mut transforms = Vec::new();
     for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).take(before).enumerate() {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use super::compile_component::Compilation;
 use super::table::grouped;
 use super::{Failure, Global, Outcome};
 use crate::config::plan::Plan;
@@ -55,6 +56,8 @@ enum DlqVerb {
         /// Print a Rust test of the plugin that did not take it, with what that release was given.
         #[arg(long)]
         as_test: bool,
+        #[command(flatten)]
+        compilation: Compilation,
     },
     /// Send dead letters through what the pipeline runs now, each once.
     #[command(after_help = "Examples:\n  sandpiper dlq replay iris --reason not-a-number --dry-run\n  \
@@ -107,7 +110,9 @@ impl Dlq {
     pub fn run(self, global: &Global) -> Outcome {
         match self.verb {
             DlqVerb::Ls { file, filter, each } => ls::ls(global, &plan(file)?, &filter.selection(), each),
-            DlqVerb::Show { file, place, as_test } => show::show(global, &plan(file)?, place, as_test),
+            DlqVerb::Show { file, place, as_test, compilation } => {
+                show::show(global, &plan(file)?, place, as_test.then(|| compilation.compiler()))
+            }
             DlqVerb::Replay { pipeline, filter, dry_run, rate, max_attempts } => replay::replay(
                 global,
                 &pipeline,

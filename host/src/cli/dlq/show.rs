@@ -6,8 +6,9 @@ use super::super::{Global, Outcome, Output, print, print_json};
 use super::{announce, place, reading};
 use crate::config::plan::Plan;
 use crate::replay::{Found, Letter, Range, scan};
+use sandpiper_sandbox::Compiler;
 
-pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -> Outcome {
+pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: Option<Compiler>) -> Outcome {
     let (mut found, mut replayed) = (None, false);
     let wanted = (wanted.partition, wanted.from);
     scan(plan, announce, reading(), |at, record| {
@@ -29,8 +30,8 @@ pub(super) fn show(global: &Global, plan: &Plan, wanted: Range, as_test: bool) -
         }
         None => return Err(anyhow::anyhow!("{topic} has no committed record at {}", place(wanted)).into()),
     };
-    if as_test {
-        print(&super::as_test::test(global, plan, &letter)?)?;
+    if let Some(compiler) = as_test {
+        print(&super::as_test::test(global, plan, &letter, compiler)?)?;
     } else if global.output == Output::Json {
         let headers: Vec<_> = (letter.headers.iter())
             .map(|(name, value)| serde_json::json!({ "name": name, "value": bytes(value.as_deref()) }))

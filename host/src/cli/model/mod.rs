@@ -10,6 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
+use super::compile_component::Compilation;
 use super::{Global, Outcome, Output, plugin};
 use crate::authoring::train;
 use crate::control::staging;
@@ -62,6 +63,8 @@ struct Train {
     /// Where the model goes.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    #[command(flatten)]
+    compilation: Compilation,
 }
 
 impl Model {
@@ -81,7 +84,7 @@ impl Train {
             eprintln!("{sentence}");
         }
         let (name, component) = staging::component(&plugin::named(&self.plugin)?)?;
-        let plugin = Arc::new(Plugin::load(&Engine::new(None)?, &name, &component)?);
+        let plugin = Arc::new(Plugin::load(&Engine::new(None, self.compilation.compiler())?, &name, &component)?);
         let model = train::train(plugin.clone(), train::limits(), &config, &signature, &examples)?;
         let fit = train::check(plugin, train::limits(), model.clone(), &signature, &examples)?;
         std::fs::write(&self.out, &model).with_context(|| format!("{} cannot be written", self.out.display()))?;
@@ -156,7 +159,10 @@ mod tests {
         let (signature, examples, _) = columns.read(File::open(data).unwrap()).unwrap();
         assert_eq!((signature.columns.len(), signature.classes.len(), examples.labels.len()), (4, 3, 150));
         let component = sandpiper_sandbox::stock::component("logistic").unwrap();
-        let plugin = Arc::new(Plugin::load(&Engine::new(None).unwrap(), "logistic", component).unwrap());
+        let plugin = Arc::new(
+            Plugin::load(&Engine::new(None, sandpiper_sandbox::Compiler::InProcess).unwrap(), "logistic", component)
+                .unwrap(),
+        );
         let model =
             train::train(plugin.clone(), train::limits(), &serde_json::json!({}), &signature, &examples).unwrap();
         let fit = train::check(plugin, train::limits(), model, &signature, &examples).unwrap();

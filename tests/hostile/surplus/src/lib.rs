@@ -1,5 +1,4 @@
-//! A classifier that would call home: its component imports `wasi:sockets`, which the host refuses
-//! before it runs any of it.
+//! A classifier that would call home: its component imports `wasi:sockets`, which are stubs that trap when they are called.
 
 use std::io::Write;
 use std::net::TcpStream;
