@@ -92,7 +92,7 @@ fn compare(
     let opening = |config: &str, model: &[u8]| Opening {
         config: config.to_owned(),
         model: Arc::new(model.to_vec()),
-        signature: None,
+        ..Opening::default()
     };
     let (parse, _) = WasmParser::open(load(parser)?, Limits::default(), opening(config, &[]))?;
     let (classify, _) = WasmClassifier::open(load("logistic")?, Limits::default(), opening("{}", &model))?;

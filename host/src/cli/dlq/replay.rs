@@ -40,7 +40,7 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
 fn begin(client: &Client, path: &str, request: &Request) -> Result<Progress> {
     let (answered, answer) = mpsc::channel();
     std::thread::scope(|threads| {
-        threads.spawn(move || answered.send(client.post(path, request)));
+        threads.spawn(move || drop(answered.send(client.post(path, request))));
         loop {
             match answer.recv_timeout(READING_INTERVAL) {
                 Ok(progress) => return progress,
