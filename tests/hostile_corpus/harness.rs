@@ -82,7 +82,7 @@ pub fn hostile_plugin(place: Place) -> Result<Arc<Plugin>> {
 /// A pipeline, or the scorer of one.
 pub enum TestPipeline {
     Pipeline(Box<Pipeline>),
-    Scorer(WasmScorer, Limits),
+    Scorer(Box<WasmScorer>, Limits),
 }
 
 /// The code of a row that was not tried on its own, since the budget was spent.
@@ -139,7 +139,7 @@ impl TestPipeline {
                 Pipeline::new(Revision::FIRST, settings(limits), vec![stage], None)
             }
             Place::Scorer => {
-                return Ok(Self::Scorer(WasmScorer::open(hostile.0, limits, opening(hostile.1))?, limits));
+                return Ok(Self::Scorer(Box::new(WasmScorer::open(hostile.0, limits, opening(hostile.1))?), limits));
             }
         };
         Ok(Self::Pipeline(Box::new(pipeline)))

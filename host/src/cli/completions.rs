@@ -47,7 +47,7 @@ mod tests {
         let mut verbs: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
         while let Some(mut verb) = verbs.pop() {
             let inner: Vec<clap::Command> = verb.get_subcommands().cloned().collect();
-            if inner.is_empty() {
+            if inner.is_empty() && !verb.is_hide_set() {
                 let help = verb.render_long_help().to_string();
                 assert!(help.contains("sandpiper "), "{} has no example", verb.get_name());
             }

@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::{Failure, Global, Outcome, Output};
+use crate::control::compiler::this_program;
 use crate::demo::{self, MOCK_RECORDS, Screen, Settings, Summary, View};
+use sandpiper_sandbox::compiler::Bounds;
 
 /// Without --rate, all records are sent within this many seconds.
 const SECONDS: u64 = 20;
@@ -60,7 +62,9 @@ impl Demo {
         let screen = if global.output == Output::Json { Screen::Stderr } else { Screen::Stdout };
         let rate = self.rate.unwrap_or(self.records.div_ceil(SECONDS));
         let mut view = View::new(screen, wants_log, self.records);
-        let summary = demo::run(&Settings { kafka: self.kafka, records: self.records, rate }, &mut view, &stop)?;
+        let compiler = this_program(Bounds::default());
+        let settings = Settings { kafka: self.kafka, records: self.records, rate, compiler };
+        let summary = demo::run(&settings, &mut view, &stop)?;
         match global.output {
             Output::Json => super::print_json(&summary)?,
             Output::Text => super::print(&format!("\n{summary}\n{}", closing_words(&summary)))?,

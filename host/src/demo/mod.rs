@@ -22,13 +22,12 @@ use anyhow::{Context as _, Result};
 pub use summary::Summary;
 pub use view::{Screen, View};
 
-use crate::control::compiler::this_program;
 use crate::daemon::{Daemon, Options};
 use crate::kafka::topics;
 use broker::Broker;
 use flowers::Flowers;
 use models::Models;
-use sandpiper_sandbox::compiler::Bounds;
+use sandpiper_sandbox::Compiler;
 use scene::Scene;
 use traffic::Traffic;
 
@@ -49,6 +48,8 @@ pub struct Settings {
     pub records: u64,
     /// Records a second, at least 1.
     pub rate: u64,
+    /// How plugins are compiled.
+    pub compiler: Compiler,
 }
 
 /// Runs the demonstration once.
@@ -69,7 +70,7 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
         false => format!("broker    {}, delivery is exactly-once", broker.address),
     });
     let flowers = Flowers::split();
-    let compiler = this_program(Bounds::default());
+    let compiler = settings.compiler.clone();
     let models = Models::train(&flowers.training, &state.join("code"), compiler.clone())?;
     let training = flowers.training.len();
     view.say(&format!("models    {training} of 150 flowers taught a tree on the sepals, and a better model"));
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_record_has_an_outcome_and_every_prediction_a_label() {
-        let settings = Settings { kafka: None, records: 400, rate: 400 };
+        let settings = Settings { kafka: None, records: 400, rate: 400, compiler: Compiler::InProcess };
         let mut view = View::unseen(settings.records);
         let summary = run(&settings, &mut view, &AtomicBool::new(false)).unwrap();
         assert_eq!((summary.records, summary.predictions, summary.scored), (400, 396, 396), "{summary}");
@@ -149,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_early_end_is_an_error_that_says_so() {
-        let settings = Settings { kafka: None, records: 400, rate: 1 };
+        let settings = Settings { kafka: None, records: 400, rate: 1, compiler: Compiler::InProcess };
         let mut view = View::unseen(settings.records);
         let error = run(&settings, &mut view, &AtomicBool::new(true)).unwrap_err();
         assert!(error.to_string().contains("ended before its time"), "{error:#}");

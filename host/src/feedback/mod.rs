@@ -101,7 +101,10 @@ pub struct Feedback {
 
 /// Where another scorer waits for the loop to take it, between two batches. Clones share it.
 #[derive(Clone, Default)]
-pub struct NextScorer(Arc<Mutex<Option<(Box<dyn Score>, String)>>>);
+pub struct NextScorer(Arc<Mutex<Option<NamedScorer>>>);
+
+/// With the name of its release.
+type NamedScorer = (Box<dyn Score>, String);
 
 impl NextScorer {
     /// `release` names it in dead letters.
@@ -109,7 +112,7 @@ impl NextScorer {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((scorer, release));
     }
 
-    fn take(&self) -> Option<(Box<dyn Score>, String)> {
+    fn take(&self) -> Option<NamedScorer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
