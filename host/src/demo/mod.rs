@@ -40,7 +40,7 @@ broker    a mock within this process, for looking and not for keeping: it drops
           data past 5 MB a partition, hides no aborted data and applies no
           transactional offsets, so delivery is at-least-once here";
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// `HOST:PORT` of a real broker.
     pub kafka: Option<String>,
