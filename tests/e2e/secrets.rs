@@ -90,7 +90,8 @@ fn a_reference_over_the_admin_api_is_refused(scene: &Scene) -> Result<()> {
     scene.create_usual(1)?;
     let pipeline = pipeline(scene, "missing = [\"${file:secret}\"]")?;
     let mut daemon = scene.daemon("a", &pipeline)?;
-    let refused = daemon.cli(&["deploy", &scene.name, "--config", "parse.delimiter=${file:/etc/hostname}"])?;
+    let config = "parse.delimiter=${file:/etc/hostname}";
+    let refused = daemon.cli(&["deploy", &scene.name, "--config", config, "--reason", "a test"])?;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("config.delimiter") && refused.err.contains("pipeline's file"), "{refused:?}");
     Ok(())
