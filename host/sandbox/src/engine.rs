@@ -98,7 +98,7 @@ fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(INSTANCES)
         // These are counted, and cost nothing until they are used. Rust's components hold two or three core instances (the
-        // module, its WASI shims), CPython's about thirty.
+        // module, its WASI shims), CPython's fourteen.
         .total_core_instances(INSTANCES * 32)
         .max_core_instances_per_component(MAX_CORE_INSTANCES as u32)
         .total_memories(INSTANCES)
