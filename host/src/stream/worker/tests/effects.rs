@@ -201,7 +201,12 @@ proptest! {
                 world.settle();
             }
             world.settle();
-            (world.visible(Route::Output).len(), (*figures.latest()).clone())
+            let mut tally = (*figures.latest()).clone();
+            // A sum of logarithms depends in its last digits on what the transactions put together.
+            for release in tally.by_revision.values_mut() {
+                release.log_loss_sum = (release.log_loss_sum * 1e9).round();
+            }
+            (world.visible(Route::Output).len(), tally)
         };
         assert_eq!(run(true), run(false));
     }
