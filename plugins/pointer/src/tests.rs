@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::*;
 
 fn at<'a>(pointer: &str, document: &'a str) -> Option<Value<'a>> {
-    Pointer::new(pointer).unwrap().value(document).unwrap_or_else(|error| panic!("{pointer} in {document}: {error}"))
+    Pointer::new(pointer).unwrap().value(document).unwrap()
 }
 
 fn number(text: &str) -> Option<Value<'_>> {

@@ -109,6 +109,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::excessive_precision, reason = "the numbers as a file has them")]
     fn a_threshold_divides_what_f32_tells_apart_as_the_number_in_the_file_does() {
         let labels = |threshold: &str, rows: &[f32]| {
             let model = MODEL.replace("\"threshold\": 2.5", &format!("\"threshold\": {threshold}"));

@@ -263,15 +263,16 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::excessive_precision, reason = "the numbers as a file has them")]
     fn what_f32_tells_apart_is_told_apart() {
         let huge = f32::MAX.next_down();
         for (low, high) in [
-            (1_000_000.0625_f32, 1_000_000.125_f32),
+            (1_000_000.062_5_f32, 1_000_000.125_f32),
             (1e-7, 2e-7),
             (0.0, f32::MIN_POSITIVE),
             (1.0, 1.0_f32.next_up()),
             (16_777_215.0, 16_777_216.0),
-            (-1_000_000.125, -1_000_000.0625),
+            (-1_000_000.125, -1_000_000.062_5),
             (huge, f32::MAX),
         ] {
             let mut learner = open("{}").unwrap();
