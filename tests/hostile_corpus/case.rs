@@ -21,7 +21,7 @@ pub enum Source {
     /// The same plugin, with this configuration.
     Config(&'static str),
     /// The bytes of a component; its configuration is empty.
-    Bytes(Box<dyn FnOnce() -> Vec<u8> + Send>),
+    Bytes(Box<dyn Fn() -> Vec<u8> + Send>),
 }
 
 /// The outcome that a case must have.
@@ -52,20 +52,18 @@ pub struct Case {
     pub limits: Limits,
     /// How many batches it processes.
     pub batches: usize,
-    /// Bytes of the host's own memory that it may take at a time.
-    pub host_memory: usize,
 }
 
 /// Time of one call. It is short, since many cases wait for it several times.
 const DEADLINE: Duration = Duration::from_millis(300);
 
-/// Host memory of a case. An answer may hold 64 MiB (`Limits::answer`), and is laid out once more.
+/// Bytes of the host's own memory that a case may take at a time. An answer may hold 64 MiB (`Limits::answer`), and is laid out once more.
 const HOST_MEMORY: usize = 160 << 20;
 
 impl Case {
     pub fn new(place: Place, name: &'static str, source: Source, expected: Expected) -> Self {
         let limits = Limits { deadline: DEADLINE, ..Limits::default() };
-        Self { name, place, source, expected, limits, batches: 2, host_memory: HOST_MEMORY }
+        Self { name, place, source, expected, limits, batches: 2 }
     }
 
     pub fn deadline(mut self, deadline: Duration) -> Self {
@@ -79,12 +77,6 @@ impl Case {
         self
     }
 
-    /// Bytes of the host's own memory that it may take.
-    pub fn host_memory(mut self, bytes: usize) -> Self {
-        self.host_memory = bytes;
-        self
-    }
-
     pub fn batches(mut self, batches: usize) -> Self {
         self.batches = batches;
         self
@@ -94,16 +86,25 @@ impl Case {
     pub fn run(self) -> Result<String> {
         let mut neighbour = TestPipeline::well_behaved(self.place).context("the neighbour")?;
         ensure!(neighbour.process(&batch(0, ROWS, true))? == expected_answers(self.place, 0, ROWS, true), "before");
+        // What making the component takes is the test's own.
+        let component = if let Source::Bytes(make) = &self.source { make() } else { Vec::new() };
         let before = allocation::current();
         allocation::reset_peak();
-        let outcome =
-            Self::run_beside(self.place, self.source, self.expected, self.limits, self.batches, &mut neighbour)?;
+        let outcome = Self::run_beside(
+            self.place,
+            self.source,
+            &component,
+            self.expected,
+            self.limits,
+            self.batches,
+            &mut neighbour,
+        )?;
         let taken = allocation::peak().saturating_sub(before);
         ensure!(
-            taken <= self.host_memory,
+            taken <= HOST_MEMORY,
             "it took {} MiB of the host's memory, more than its {}",
             taken >> 20,
-            self.host_memory >> 20
+            HOST_MEMORY >> 20
         );
         ensure!(neighbour.process(&batch(0, ROWS, true))? == expected_answers(self.place, 0, ROWS, true), "afterwards");
         Ok(format!("{outcome}; {} MiB of the host", taken.div_ceil(1 << 20)))
@@ -112,13 +113,14 @@ impl Case {
     fn run_beside(
         place: Place,
         source: Source,
+        component: &[u8],
         expected: Expected,
         limits: Limits,
         batches: usize,
         neighbour: &mut TestPipeline,
     ) -> Result<String> {
         let (plugin, config) = match source {
-            Source::Bytes(bytes) => (Plugin::load(&ENGINE, "hostile", &bytes()).map(Arc::new), "{}".to_owned()),
+            Source::Bytes(_) => (Plugin::load(&ENGINE, "hostile", component).map(Arc::new), "{}".to_owned()),
             Source::Config(config) => (hostile_plugin(place), config.to_owned()),
             Source::EveryCall(what) => (hostile_plugin(place), format!(r#"{{"do":"{what}"}}"#)),
             Source::OnPoison(what) => {

@@ -171,7 +171,7 @@ fn raw(name: &'static str, component: Raw, expected: Expected) -> Case {
     bytes(name, expected, move || component.encode())
 }
 
-fn bytes(name: &'static str, expected: Expected, bytes: impl FnOnce() -> Vec<u8> + Send + 'static) -> Case {
+fn bytes(name: &'static str, expected: Expected, bytes: impl Fn() -> Vec<u8> + Send + 'static) -> Case {
     Case::new(Classifier, name, Bytes(Box::new(bytes)), expected)
 }
 
@@ -389,9 +389,7 @@ fn modules() -> Vec<Case> {
             "lays_72_mebibytes_of_data_down",
             format!(r#"(memory $large 1200) (data (memory $large) (i32.const 0) "{}")"#, "!".repeat(72 << 20)),
             NotOpened("instantiated"),
-        )
-        // The text, the component and its code hold the data each.
-        .host_memory(480 << 20),
+        ),
         fields(
             "lays_data_where_no_memory_is",
             r#"(data (i32.const 0x7fffffff) "beyond")"#.into(),

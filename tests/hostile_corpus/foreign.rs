@@ -47,7 +47,7 @@ impl Foreign {
 
     pub fn case(self) -> Result<Case> {
         let plugin = std::fs::read(self.plugin()?)?;
-        let source = Source::Bytes(Box::new(move || plugin));
+        let source = Source::Bytes(Box::new(move || plugin.clone()));
         Ok(Case::new(self.place, self.name, source, Expected::Unaffected).deadline(Duration::from_secs(30)))
     }
 

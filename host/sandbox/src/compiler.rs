@@ -100,7 +100,7 @@ impl Process {
 
     fn refusal(&self, status: ExitStatus, said: &str) -> anyhow::Error {
         match (status.code(), status.signal()) {
-            (Some(REFUSED), _) => invalid(said),
+            (Some(code), _) if code == i32::from(REFUSED) => invalid(said),
             (_, Some(libc::SIGXCPU)) => anyhow::anyhow!(self.too_slow()),
             _ if said.contains("memory allocation of") => anyhow::anyhow!(
                 "compiling it needs more than {} MiB of memory: make its functions smaller, or allow more with --compile-memory",
@@ -137,7 +137,7 @@ pub(super) fn invalid(why: impl std::fmt::Display) -> anyhow::Error {
 }
 
 /// The exit code of a process that was given no valid component.
-const REFUSED: i32 = 3;
+const REFUSED: u8 = 3;
 
 /// The other side: compiles what stands on stdin to stdout, within bounds that it sets itself. Answers the exit code.
 pub fn serve(bounds: Bounds) -> u8 {
@@ -154,7 +154,7 @@ pub fn serve(bounds: Bounds) -> u8 {
         },
         Ok(Err(error)) => {
             eprintln!("{error:#}");
-            return REFUSED as u8;
+            return REFUSED;
         }
         Err(error) => eprintln!("{error:#}"),
     }

@@ -17,7 +17,7 @@ use module::Module;
 
 /// Instances of modules in one component, and what a store holds at most. componentize-py makes 14, among them
 /// one for each library that CPython is linked of; componentize-js makes 4.
-pub const MAX_CORE_INSTANCES: usize = 128;
+pub const MAX_CORE_INSTANCES: u32 = 128;
 
 /// Levels of components within components. A compiler makes two; composing plugins adds one each time.
 const MAX_DEPTH: usize = 32;
@@ -100,7 +100,7 @@ impl Counts {
         let bounds = [
             (self.depth, MAX_DEPTH, "nests components", "levels deep"),
             (self.components, MAX_COMPONENTS, "instantiates components", "times"),
-            (self.core_instances, MAX_CORE_INSTANCES, "instantiates modules", "times"),
+            (self.core_instances, MAX_CORE_INSTANCES as usize, "instantiates modules", "times"),
             (self.functions, MAX_FUNCTIONS, "has", "functions"),
             (self.types, MAX_TYPES, "has", "types"),
             (self.segments, MAX_SEGMENTS, "has", "segments of data and elements"),

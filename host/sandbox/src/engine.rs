@@ -100,7 +100,7 @@ fn pool() -> PoolingAllocationConfig {
         // These are counted, and cost nothing until they are used. Rust's components hold two or three core instances (the
         // module, its WASI shims), CPython's fourteen.
         .total_core_instances(INSTANCES * 32)
-        .max_core_instances_per_component(MAX_CORE_INSTANCES as u32)
+        .max_core_instances_per_component(MAX_CORE_INSTANCES)
         .total_memories(INSTANCES)
         .total_tables(INSTANCES * 4)
         .max_memories_per_component(4)
