@@ -79,7 +79,8 @@ unsafe extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: 
             let connection = &mut reports.last().connection;
             // The failure that follows says less than the certificate's own.
             let names_it = connection.as_ref().is_some_and(|known| known.contains(VERIFICATION));
-            if facility != "FAIL" || !(names_it && message.contains("SSL handshake failed")) {
+            let says_less = HANDSHAKE.iter().any(|part| message.contains(part));
+            if facility != "FAIL" || !(names_it && says_less) {
                 *connection = Some(message.into_owned());
             }
         }
@@ -89,6 +90,8 @@ unsafe extern "C" fn log(client: *const rd::rd_kafka_t, level: c_int, facility: 
 /// The facility of what librdkafka says of a certificate that was refused, and a part of every such message.
 const CERTIFICATE: &str = "SSLCERTVRFY";
 const VERIFICATION: &str = "verification";
+/// Parts of what it says of a handshake that failed, one or more of which are in each such message.
+const HANDSHAKE: [&str; 3] = ["SSL handshake failed", "SSL_HANDSHAKE", "certificate verify failed"];
 
 /// The error callback: called by whoever reads records, on the worker's thread.
 unsafe extern "C" fn error(_: *mut rd::rd_kafka_t, code: c_int, reason: *const c_char, reports: *mut c_void) {
