@@ -6,11 +6,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use sandpiper::config::plan::{Plan, Stamp};
 use sandpiper::pipeline::{ModelStage, Pipeline, Settings};
-use sandpiper::record::Revision;
-use sandpiper::record::prediction::Writer;
+use sandpiper::record::prediction::{Arm, Writer};
+use sandpiper::record::{Revision, Role};
 use sandpiper::stream::transaction::Bounds;
 use sandpiper_csv::Csv;
 use sandpiper_logistic::Logistic;
+use sandpiper_sandbox::Digest;
 
 use crate::measure::{median, ratio};
 use crate::native::{NativeClassifier, NativeParser};
@@ -166,7 +167,12 @@ fn native(plan: &Plan) -> Result<Pipeline> {
         gather: None,
         columns: signature.columns.len() as u32,
         classes: signature.classes.len(),
-        writer: Writer::new(&signature, plan.output.min_confidence, Revision::FIRST, stamped),
+        writer: Writer::new(
+            &signature,
+            plan.output.min_confidence,
+            &Arm { role: Role::Champion, revision: Revision::FIRST, release: Digest::of(b"native"), stamped },
+        ),
+        challenger: None,
     };
     Ok(Pipeline::new(Revision::FIRST, Settings::new(plan, "bench").into(), Vec::new(), Some(model)))
 }

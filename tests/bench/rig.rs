@@ -14,6 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use sandpiper::config;
 use sandpiper::config::plan::{Plan, Stamp, Timestamp};
 use sandpiper::control::StateDirectory;
+use sandpiper::control::deployment::Deployment;
 use sandpiper::control::staging::{Stager, sink_topics};
 use sandpiper::kafka::properties::{self, Assignor};
 use sandpiper::kafka::sink::SinkSettings;
@@ -140,7 +141,7 @@ impl Rig {
 
     /// The pipeline as the plan has it, in the sandbox.
     pub fn wasm(&self, plan: &Plan, revision: Revision) -> Result<Pipeline> {
-        self.stager.open(plan, &self.stager.releases(plan)?, revision)
+        self.stager.open(plan, &Deployment::of(revision, self.stager.releases(plan)?))
     }
 }
 

@@ -128,6 +128,7 @@ pub fn enter(data: &[u8]) {
         name: "transform[0]".into(),
         release: "fuzz".into(),
         routes: vec![None, Some(Route::Named(0))],
+        challenger: None,
     };
     let asked = size(&answer(data, &batch));
     let mut pipeline = Pipeline::new(Revision::FIRST, Arc::new(settings), vec![stage], None);

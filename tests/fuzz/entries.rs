@@ -35,7 +35,7 @@ mod join_model;
 
 mod join_api {
     pub use sandpiper::feedback::join::*;
-    pub use sandpiper::record::Revision;
+    pub use sandpiper::record::{Revision, Role};
 }
 
 /// A pipeline file.
@@ -212,7 +212,11 @@ fn command(body: &[u8]) {
         change.stages.into_iter().map(|(name, request)| (name, change_of(request))).collect()
     };
     let actions = [
-        change.ok().map(|change| Action::Deploy { reason: change.reason.clone(), stages: stages(change) }),
+        change.ok().map(|change| Action::Deploy {
+            reason: change.reason.clone(),
+            stages: stages(change),
+            rollout: None,
+        }),
         why.ok().map(|why| Action::Pause { reason: why.reason }),
     ];
     for action in actions.into_iter().flatten() {

@@ -1,6 +1,6 @@
 //! The join beside a reference of a few lines: what each record does, what is kept, and that an abort leaves no trace.
 
-use super::join_api::{Arrival, Bounds, Join, Kind, Label, Moment, Prediction, Revision};
+use super::join_api::{Arrival, Bounds, Join, Kind, Label, Moment, Prediction, Revision, Role};
 
 /// Ids that are kept after a commit.
 const KEPT: usize = 5;
@@ -118,5 +118,8 @@ fn prediction(id: u8) -> Prediction {
         classes: CLASSES.map(str::to_owned).into(),
         revision: Revision::FIRST,
         origin: "in/0@1".into(),
+        role: Role::Champion,
+        release: None,
+        other: None,
     }
 }

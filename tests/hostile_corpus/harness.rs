@@ -10,14 +10,14 @@ use sandpiper::pipeline::isolate::isolate;
 use sandpiper::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use sandpiper::record::dead_letter::{DeadLetterWriter, PREFIX};
 use sandpiper::record::output::{Halt, Outputs};
-use sandpiper::record::prediction::Writer;
-use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Route, TopicIndex, Topics};
+use sandpiper::record::prediction::{Arm, Writer};
+use sandpiper::record::{Batch, BatchBuilder, Origin, RecordId, Revision, Role, Route, TopicIndex, Topics};
 use sandpiper::stream::process::{Forced, Process as _};
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::compiler::{Bounds, Process};
 use sandpiper_sandbox::stage::{Score as _, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::wit::latest::Outcome;
-use sandpiper_sandbox::{Compiler, Engine, Limits, Plugin};
+use sandpiper_sandbox::{Compiler, Digest, Engine, Limits, Plugin};
 
 use crate::hostile;
 
@@ -94,6 +94,10 @@ const BUDGET: Duration = Duration::from_secs(20);
 /// The deadline of plugins that behave: longer than any stall of the machine.
 const LONG_DEADLINE: Duration = Duration::from_secs(60);
 
+fn champion() -> Arm {
+    Arm { role: Role::Champion, revision: Revision::FIRST, release: Digest::of(b"champion"), stamped: true }
+}
+
 impl TestPipeline {
     /// A pipeline whose plugins behave.
     pub fn well_behaved(place: Place) -> Result<Self> {
@@ -121,7 +125,8 @@ impl TestPipeline {
                 gather: sandpiper::control::staging::gather("parser", &columns, "classifier", &signature)?,
                 columns: sandpiper::control::staging::width(&signature)?,
                 classes: signature.classes.len(),
-                writer: Writer::new(&signature, 0.0, Revision::FIRST, true),
+                writer: Writer::new(&signature, 0.0, &champion()),
+                challenger: None,
             };
             anyhow::Ok(Pipeline::new(Revision::FIRST, settings(limits), Vec::new(), Some(model)))
         };
@@ -135,6 +140,7 @@ impl TestPipeline {
                     name: "transform[0]".into(),
                     release: "transform".into(),
                     routes: outputs.iter().map(|_| None).collect(),
+                    challenger: None,
                 };
                 Pipeline::new(Revision::FIRST, settings(limits), vec![stage], None)
             }

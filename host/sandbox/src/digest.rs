@@ -19,6 +19,10 @@ impl Digest {
         Hasher(Sha256::new())
     }
 
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first 12 hexadecimal digits: enough for people and for metric labels.
     pub fn short(&self) -> String {
         let mut hex = self.hex();

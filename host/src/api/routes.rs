@@ -1,8 +1,8 @@
 //! The admin API: health, metrics, status, and the commands that change what runs.
 //!
 //! `GET /livez /readyz /metrics`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
-//! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `GET` and
-//! `POST …/replay`. Errors are `{"error": "…"}`. Who may ask what is decided in `access`, before any of these is called.
+//! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `…/rollout/promote`, `…/rollout/abort`,
+//! `…/rollout/pause`, `…/rollout/resume`, `GET` and `POST …/replay`. Errors are `{"error": "…"}`. Who may ask what is decided in `access`, before any of these is called.
 
 use std::sync::Arc;
 
@@ -22,11 +22,12 @@ use super::metrics;
 use super::refusal::Refusal;
 use super::status::{PipelineStatus, Status};
 use super::uploads::Uploads;
-use crate::control::command::{By, Outcome};
-use crate::control::controller::{Answered, Change, Controller};
+use crate::control::command::{By, Outcome, Refused};
+use crate::control::controller::{Answered, Change, Controller, RolloutRequest};
 use crate::control::runner::Answer;
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
+use crate::record::Revision;
 use crate::replay::process::{Progress, Request as ReplayRequest};
 use crate::stream::report::WorkerState;
 use sandpiper_sandbox::Digest;
@@ -44,6 +45,10 @@ pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
         .route("/v1/pipelines/{name}/history", get(history))
         .route("/v1/pipelines/{name}/deploy", post(deploy))
         .route("/v1/pipelines/{name}/undo", post(undo))
+        .route("/v1/pipelines/{name}/rollout/promote", post(promote))
+        .route("/v1/pipelines/{name}/rollout/abort", post(abort))
+        .route("/v1/pipelines/{name}/rollout/pause", post(pause_rollout))
+        .route("/v1/pipelines/{name}/rollout/resume", post(resume_rollout))
         .route("/v1/pipelines/{name}/pause", post(pause))
         .route("/v1/pipelines/{name}/resume", post(resume))
         .route("/v1/pipelines/{name}/replay", get(replayed).post(replay))
@@ -138,8 +143,58 @@ async fn deploy(Extension(by): Caller, Asked { pipeline, body }: Asked<Change>) 
     answered(pipeline, move |controller| controller.deploy(&body, Some(by))).await
 }
 
-async fn undo(Extension(by): Caller, Asked { pipeline, body }: Asked<Why>) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.undo(&body.reason, Some(by))).await
+/// Back to an earlier revision.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Back {
+    #[serde(default)]
+    pub reason: String,
+    /// What that revision ran; by default what ran before.
+    #[serde(default)]
+    pub to: Option<Revision>,
+}
+
+async fn undo(Extension(by): Caller, Asked { pipeline, body }: Asked<Back>) -> Result<Response, Refusal> {
+    answered(pipeline, move |controller| controller.undo(&body.reason, body.to, Some(by))).await
+}
+
+/// What is asked of a rollout.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfRollout {
+    #[serde(default)]
+    pub reason: String,
+    /// It is refused when another revision runs.
+    #[serde(default)]
+    pub expected_revision: Option<Revision>,
+}
+
+async fn promote(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+    of_rollout(pipeline, RolloutRequest::Promote { reason: body.reason }, body.expected_revision, by).await
+}
+
+async fn abort(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+    of_rollout(pipeline, RolloutRequest::Abort { reason: body.reason }, body.expected_revision, by).await
+}
+
+async fn pause_rollout(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+    of_rollout(pipeline, RolloutRequest::Pause { reason: body.reason }, body.expected_revision, by).await
+}
+
+async fn resume_rollout(
+    Extension(by): Caller,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
+    of_rollout(pipeline, RolloutRequest::Resume, body.expected_revision, by).await
+}
+
+async fn of_rollout(
+    pipeline: Arc<RunningPipeline>,
+    what: RolloutRequest,
+    expected: Option<Revision>,
+    by: By,
+) -> Result<Response, Refusal> {
+    answered(pipeline, move |controller| controller.rollout(what, expected, Some(by))).await
 }
 
 async fn pause(Extension(by): Caller, Asked { pipeline, body }: Asked<Why>) -> Result<Response, Refusal> {
@@ -169,11 +224,16 @@ async fn answered(
     pipeline: Arc<RunningPipeline>,
     ask: impl FnOnce(&Controller) -> Answer + Send + 'static,
 ) -> Result<Response, Refusal> {
-    let work = move || {
-        let outcome = ask(&pipeline.controller)?;
-        Ok(Answered { pipeline: pipeline.name().to_owned(), outcome })
-    };
-    let answered = blocking(work).await?;
+    let work =
+        move || Ok(ask(&pipeline.controller).map(|outcome| Answered { pipeline: pipeline.name().to_owned(), outcome }));
+    let answered = blocking(work).await?.map_err(|refused| {
+        let status = match refused {
+            // What the caller looked at runs no more: to look again and ask again may well do.
+            Refused::Stale { .. } => StatusCode::CONFLICT,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Refusal::new(status, refused.to_string())
+    })?;
     Ok(came_of(in_words(&answered.outcome), answered))
 }
 
@@ -189,6 +249,7 @@ fn in_words(outcome: &Outcome) -> String {
         Outcome::Superseded { by } => format!("superseded by revision {by}"),
         Outcome::Paused { pause } => format!("paused: {}", pause.why),
         Outcome::Resumed { .. } => "resumed".to_owned(),
+        Outcome::Rollout { rollout } => rollout.describe(),
         Outcome::Noted => "noted".to_owned(),
     }
 }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::plan::Guarantee;
+use crate::control::deployment::Releases;
 use crate::control::history::History;
+use crate::control::rollout::{Rollout, StepFigures};
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
 use crate::feedback::tally::{Clocks, Release, Tally, UnknownClasses};
 use crate::record::Revision;
+use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::pause::Pause;
 use crate::stream::report::{Durations, PartitionReport, WorkerReport, WorkerState};
 
@@ -45,6 +48,80 @@ pub struct PipelineStatus {
     pub last_error: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<PauseStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// A rollout that is under way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutStatus {
+    #[serde(flatten)]
+    pub rollout: Rollout,
+    /// The running step in words.
+    pub now: String,
+    /// What happens next, and when.
+    pub next: String,
+    /// Stage and release of what differs from what runs.
+    pub candidate_releases: String,
+    /// Share of the records whose answer is the candidate's.
+    pub canary: f32,
+    /// Of the running step, by this daemon since it started: what the guards are held against.
+    pub step: StepFigures,
+    /// Of all its steps.
+    pub whole: StepFigures,
+    pub champion: ArmStatus,
+    pub challenger: ArmStatus,
+}
+
+/// How an arm of a rollout does by the labels, since the daemon started.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ArmStatus {
+    /// Its digest, as it stands in predictions and scores.
+    pub release: String,
+    pub scored: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_loss: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+}
+
+impl ArmStatus {
+    fn of(releases: &Releases, tally: Option<&Tally>) -> Self {
+        let release = releases.digest().short();
+        let judged = tally.and_then(|tally| tally.by_release.get(release.as_str()));
+        Self {
+            scored: judged.map_or(0, |judged| judged.scored),
+            accuracy: judged.and_then(Release::accuracy),
+            log_loss: judged.and_then(Release::log_loss),
+            loss: judged.and_then(Release::loss),
+            release,
+        }
+    }
+}
+
+impl RolloutStatus {
+    fn of(pipeline: &RunningPipeline, history: &History, tally: Option<&Tally>) -> Option<Self> {
+        let (rollout, current) = (history.rollout.clone()?, history.current()?);
+        let step = pipeline.step_figures(current.revision);
+        let mut whole = StepFigures::default();
+        let steps = history.deployments.iter().filter(|deployment| {
+            deployment.challenger.as_ref().is_some_and(|challenger| challenger.rollout == rollout.id)
+        });
+        steps.for_each(|deployment| whole.add(&pipeline.step_figures(deployment.revision)));
+        Some(Self {
+            now: rollout.describe(),
+            next: rollout.describe_next(&step, &pipeline.controller.plan.name, SystemClock.unix_ms()),
+            candidate_releases: rollout.candidate.differing_from(&current.releases),
+            canary: rollout.canary(),
+            champion: ArmStatus::of(&current.releases, tally),
+            challenger: ArmStatus::of(&rollout.candidate, tally),
+            step,
+            whole,
+            rollout,
+        })
+    }
 }
 
 /// Since when and why nothing is processed, and what to do about it.
@@ -173,6 +250,7 @@ impl PipelineStatus {
             dead_letters: counts.dead_letters,
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
             releases: releases(&history, &by_revision, feedback.as_ref().map(|(_, tally)| &**tally)),
+            rollout: RolloutStatus::of(pipeline, &history, feedback.as_ref().map(|(_, tally)| &**tally)),
             paused: history.paused.clone().map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
             last_error: all()
                 .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))

@@ -104,7 +104,8 @@ fn deploy(stager: &Stager, controller: &Controller, changed: &[(String, Stage)])
                 StageRequest { plugin: Some(plugin), model: release.model, ..StageRequest::default() },
             );
         }
-        Ok(Change { stages, reason: "a file changed".into(), expected_revision: None })
+        // What is being developed is to be seen at once.
+        Ok(Change { stages, reason: "a file changed".into(), now: true, ..Change::default() })
     };
     let change = match change() {
         Ok(change) => change,

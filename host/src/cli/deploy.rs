@@ -1,9 +1,9 @@
-//! `deploy` and `rollout`: what a running pipeline runs next.
+//! `deploy`: what a running pipeline runs next.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::client::Client;
 use super::{Global, Outcome, Output, print_json};
@@ -21,7 +21,8 @@ use sandpiper_sandbox::Digest;
     sandpiper deploy iris --classify tree --model models/tree.json --reason 'try a tree'\n  \
     sandpiper deploy iris --config parse.delimiter='\";\"' --reason 'new export format'\n\n\
     The new release is compiled, checked and opened beside the running one and exchanged between two transactions. \
-    An unfit one is refused, and what runs never stops.")]
+    An unfit one is refused, and what runs never stops. Where the pipeline's \
+    file has [rollout] steps it runs beside what runs, and `sandpiper rollout` says how it does.")]
 pub struct Deploy {
     pipeline: String,
     /// A stock name, or a component file.
@@ -42,6 +43,12 @@ pub struct Deploy {
     /// Refuse unless this revision runs.
     #[arg(long, value_name = "REVISION")]
     expect: Option<Revision>,
+    /// At once, although the pipeline's file has [rollout] steps.
+    #[arg(long)]
+    now: bool,
+    /// A challenger may have other classes than what runs.
+    #[arg(long)]
+    allow_new_classes: bool,
     /// Why: it stands in the history.
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -50,7 +57,13 @@ pub struct Deploy {
 impl Deploy {
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(global)?;
-        let mut change = Change { reason: self.reason, expected_revision: self.expect, ..Change::default() };
+        let mut change = Change {
+            reason: self.reason,
+            expected_revision: self.expect,
+            now: self.now,
+            allow_new_classes: self.allow_new_classes,
+            ..Change::default()
+        };
         let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
             if let Some(plugin) = plugin {
                 change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_request(&client, plugin)?);
@@ -74,36 +87,8 @@ impl Deploy {
     }
 }
 
-/// The way from one revision to the next.
-#[derive(Args)]
-pub struct Rollout {
-    #[command(subcommand)]
-    verb: RolloutVerb,
-}
-
-#[derive(Subcommand)]
-enum RolloutVerb {
-    /// Go back to what the previous revision ran, as a new revision.
-    #[command(after_help = "Example:\n  sandpiper rollout undo iris --reason 'accuracy fell'")]
-    Undo {
-        pipeline: String,
-        /// Why: it stands in the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        reason: String,
-    },
-}
-
-impl Rollout {
-    pub fn run(self, global: &Global) -> Outcome {
-        let RolloutVerb::Undo { pipeline, reason } = self.verb;
-        let body = serde_json::json!({ "reason": reason });
-        let answered: Answered = Client::new(global)?.post(&format!("/v1/pipelines/{pipeline}/undo"), &body)?;
-        print(global, &answered)
-    }
-}
-
 /// What runs now, or why it is not what was asked for.
-fn print(global: &Global, answered: &Answered) -> Outcome {
+pub(super) fn print(global: &Global, answered: &Answered) -> Outcome {
     if global.output == Output::Json {
         print_json(answered)?;
     }
@@ -125,18 +110,30 @@ fn print(global: &Global, answered: &Answered) -> Outcome {
             )
             .into());
         }
+        Came::Rollout { rollout } => {
+            if global.output == Output::Text {
+                super::print(&format!("pipeline {pipeline}: {}\n", rollout.describe()))?;
+            }
+            return Ok(());
+        }
         other => return Err(anyhow!("the daemon answered {other:?}: it is of another version").into()),
     };
     if global.output == Output::Json {
         return Ok(());
     }
-    println!("pipeline {pipeline} runs revision {}", deployment.revision);
+    let mut text = format!("pipeline {pipeline} runs revision {}\n", deployment.revision);
     for (stage, release) in deployment.releases.iter() {
-        println!("  {stage:<12} {}", release.label());
+        text.push_str(&format!("  {stage:<12} {}\n", release.label()));
+    }
+    if let Some(challenger) = &deployment.challenger {
+        let candidate = challenger.releases.differing_from(&deployment.releases);
+        text.push_str(&format!("  challenger   {candidate}\n  {}\n", deployment.reason));
+        text.push_str(&format!("  `sandpiper rollout status {pipeline} --watch` shows how it does\n"));
     }
     if !late.is_empty() {
-        println!("  a worker has yet to take it: `sandpiper status {pipeline}` says which");
+        text.push_str(&format!("  a worker has yet to take it: `sandpiper status {pipeline}` says which\n"));
     }
+    super::print(&text)?;
     Ok(())
 }
 

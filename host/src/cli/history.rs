@@ -113,6 +113,7 @@ mod tests {
             at: 1_777_635_296_000,
             on_probation: false,
             failed: None,
+            challenger: None,
         }));
         let call = Call { call: CallKind::Pause, by, reason: "lunch".into(), at: 1_777_635_297_000 };
         let text = render(serde_json::to_value([deployment, Line::Call(call)]).unwrap()).unwrap();

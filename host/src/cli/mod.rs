@@ -15,10 +15,12 @@ mod model;
 mod pause;
 mod plain;
 mod plugin;
+mod rollout;
 mod run;
 mod status;
 mod table;
 mod tap;
+mod watch;
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -88,7 +90,7 @@ enum Verb {
     Tap(tap::Tap),
     Dlq(dlq::Dlq),
     Deploy(deploy::Deploy),
-    Rollout(deploy::Rollout),
+    Rollout(rollout::Rollout),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Model(model::Model),

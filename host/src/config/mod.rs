@@ -16,6 +16,7 @@ mod name;
 mod output;
 pub mod plan;
 mod plugin_config;
+mod rollout;
 mod scalar;
 pub mod secret;
 mod section;
@@ -78,7 +79,6 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let name =
         top.required("name", name, "write name = \"iris\" at the top: it is part of group and transactional ids");
     let pipeline = name.as_ref().map_or("", |name| name.value.as_str());
-    top.refuse("rollout", "[rollout] is not supported yet: leave it out");
 
     let kafka = top.section("kafka", "bootstrap.servers = \"127.0.0.1:9092\"");
     let input = top.section("input", "topics = [\"iris.measurements\"]");
@@ -88,6 +88,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let output = top.section("output", "topic = \"iris.predictions\"");
     let errors = top.section("errors", "dead_letters = \"iris.dead-letters\"");
     let feedback = top.section("feedback", "labels = \"iris.labels\"");
+    let rollout = top.section("rollout", "[[rollout.step]], and below it shadow = \"500 labels\"");
     let delivery = top.section("delivery", "guarantee = \"exactly-once\"");
     let limits = top.section("limits", "workers = 1");
     top.finish();
@@ -108,6 +109,8 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     let errors = errors.and_then(|section| output::errors(&section, pipeline));
     let feedback =
         feedback.and_then(|section| optional(&section, |section| feedback::read(section, pipeline, has_classifier)));
+
+    let rollout = rollout.and_then(|section| optional(&section, |section| rollout::read(section, has_feedback)));
 
     let stages = stage::StageCount { transforms: transforms.as_ref().map_or(0, Vec::len), has_classifier };
     let limits = limits.and_then(|section| {
@@ -136,6 +139,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
         output: output?.plan(),
         errors: errors?.plan(),
         feedback: feedback?.map(feedback::FeedbackSettings::plan),
+        rollout: rollout?,
         delivery: delivery?.plan()?,
         limits: limits?,
     })

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::record::{Pointer, RecordId};
 
 /// One pipeline, ready to be started.
@@ -25,6 +27,8 @@ pub struct Plan {
     pub output: Output,
     pub errors: Errors,
     pub feedback: Option<Feedback>,
+    /// How a candidate is rolled out; without it a deployment takes over at once.
+    pub rollout: Option<Rollout>,
     pub delivery: Delivery,
     pub limits: Limits,
 }
@@ -175,6 +179,75 @@ pub struct Feedback {
     /// Memory of what waits, over all partitions of one daemon, bytes: part of `worker_memory`.
     pub max_bytes: usize,
     pub score: Stage,
+}
+
+/// A rollout keeps its steps when the file changes: what is remembered of it has them in this form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Share of the records that the challenger runs on beside the champion, at least. 0..=1.
+    pub sample: f32,
+    /// One at least.
+    pub steps: Vec<RolloutStep>,
+    pub guards: Guards,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutStep {
+    /// Both answer, and the champion's counts.
+    Shadow { until: Until },
+    /// Of that share of the keys the challenger's answer counts. Above 0, at most 1.
+    Canary { share: f32, until: Until },
+    /// A person says when it goes on.
+    Pause,
+}
+
+/// What a step waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Until {
+    /// So many labels have judged both arms.
+    Labels(u64),
+    /// So many records went through both arms.
+    Records(u64),
+    /// Milliseconds.
+    Time(u64),
+}
+
+/// What aborts a rollout by itself; each is judged by the figures of the running step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Guards {
+    /// Share of the records in whose call the challenger trapped, ran out of time or broke the rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Guard>,
+    /// Share of the records that the champion answers and the challenger rejects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Guard>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_p99: Option<LatencyGuard>,
+    /// Share of the records that both answer on which they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disagreement: Option<Guard>,
+    /// Share of all records that became dead letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<Guard>,
+}
+
+/// Bounds of a share, 0..=1, which hold from so many records on.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+    pub records: u64,
+}
+
+/// A bound of the 99th percentile of how long the challenger's calls take.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LatencyGuard {
+    pub above_ms: f64,
+    pub records: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::section::Section;
 use super::value::{self, Field, Setting};
 use super::{spelling, unit};
@@ -13,8 +15,21 @@ impl Section<'_> {
         self.get(key).map_or(Field::Absent, |value| value::text(self.file, value, &self.key(key), make))
     }
 
-    fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Field<T> {
+    pub fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Field<T> {
         self.get(key).map_or(Field::Absent, |value| value::number(self.file, value, &self.key(key), make))
+    }
+
+    /// `true`, which may as well be left out where it is not so.
+    pub fn flag(&self, key: &'static str) -> Field<()> {
+        let Some(value) = self.get(key) else { return Field::Absent };
+        let at = value.span();
+        match value.get_ref() {
+            DeValue::Boolean(true) => Field::Valid(Setting { value: (), shown: "true".to_owned(), at: Some(at) }),
+            _ => {
+                self.file.mistake(&at, self.key(key), format!("{} is not true: leave it out", self.file.shown(&at)));
+                Field::Invalid
+            }
+        }
     }
 
     /// One of a few words, each with its meaning.

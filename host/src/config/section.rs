@@ -55,15 +55,18 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(name) else {
             return Some(Vec::new());
         };
-        let title = format!("[[{name}]]");
-        let advice = format!("write [[{name}]], once for each");
+        // Of a section within another: `[[rollout.step]]`.
+        let outer = self.title.strip_prefix('[').and_then(|title| title.strip_suffix(']'));
+        let full = outer.map_or_else(|| name.to_owned(), |outer| format!("{outer}.{name}"));
+        let title = format!("[[{full}]]");
+        let advice = format!("write [[{full}]], once for each");
         let DeValue::Array(items) = value.get_ref() else {
             self.file.mistake(&value.span(), title, format!("found {}: {advice}", kind(value)));
             return None;
         };
         let mut sections = Vec::new();
         for (number, item) in items.iter().enumerate() {
-            let title = format!("[[{name}]] {}", number + 1);
+            let title = format!("[[{full}]] {}", number + 1);
             let table = self.table_of(item, &title, &advice)?;
             sections.push(Self::new(self.file, title, String::new(), Some(table), item.span()));
         }

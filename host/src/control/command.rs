@@ -7,6 +7,8 @@ use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::deployment::{Deployment, Releases};
+use super::rollout::{Rollout, StepFigures};
+use crate::config::plan;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
 
@@ -56,10 +58,28 @@ pub enum Action {
     /// The pipeline's file asks for these releases. They are deployed when the file has changed since it was last
     /// applied; otherwise the last deployment stands.
     Wish { releases: Box<Releases>, reason: String },
-    /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`.
-    Deploy { stages: BTreeMap<String, StageChange>, reason: String },
-    /// Somebody goes back to what the previous revision ran, as a new revision.
-    Undo { reason: String },
+    /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`. At once, or by a rollout's steps.
+    Deploy {
+        stages: BTreeMap<String, StageChange>,
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rollout: Option<Box<Steps>>,
+    },
+    /// Somebody goes back, as a new revision: to what that one ran; else from a rollout to what ran before it, else to what the
+    /// previous revision ran.
+    Undo {
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Revision>,
+    },
+    /// Somebody has the candidate take over.
+    Promote { reason: String },
+    /// Somebody ends the rollout.
+    Abort { reason: String },
+    /// Somebody has the rollout wait where it is.
+    HoldRollout { reason: String },
+    /// Somebody has it go on.
+    ContinueRollout,
     /// Somebody holds the pipeline between two transactions.
     Pause { reason: String },
     /// Somebody lets it go on.
@@ -84,6 +104,16 @@ pub enum Action {
     Unfit { of: CommandId, why: String },
     /// The runner: the workers have had their time to take what that command deployed.
     Overdue { of: CommandId },
+    /// The runner: what the running step of a rollout, which is that revision, has come to.
+    Measured { revision: Revision, figures: Box<StepFigures> },
+}
+
+/// How a deployment is rolled out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Steps {
+    pub plan: plan::Rollout,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_new_classes: bool,
 }
 
 /// A change of what a stage runs; what is absent stays.
@@ -136,6 +166,8 @@ pub enum Outcome {
         #[serde(flatten)]
         pause: Pause,
     },
+    /// The rollout is in another state, and what runs is the same.
+    Rollout { rollout: Box<Rollout> },
     /// Heard, and nothing had to be done about it.
     Noted,
 }
@@ -164,6 +196,33 @@ pub enum Refused {
          to go back to"
     )]
     NothingToGoBackTo { pipeline: String, current: Revision },
+    #[error(
+        "pipeline {pipeline} has no revision {revision} in its history: `sandpiper history {pipeline}` has those that there are"
+    )]
+    NoSuchRevision { pipeline: String, revision: Revision },
+    #[error("revision {revision} of pipeline {pipeline} failed, and is not gone back to: {why}")]
+    FailedRevision { pipeline: String, revision: Revision, why: String },
+    #[error(
+        "pipeline {pipeline} is rolling out {candidate} since revision {id}: `sandpiper rollout promote {pipeline}` or \
+         `sandpiper rollout abort {pipeline}` it first"
+    )]
+    RolloutUnderWay { pipeline: String, id: Revision, candidate: String },
+    #[error("pipeline {pipeline} has no rollout under way")]
+    NoRollout { pipeline: String },
+    #[error("the rollout of pipeline {pipeline} waits already: {why}")]
+    RolloutHeldAlready { pipeline: String, why: String },
+    #[error(
+        "the rollout of pipeline {pipeline} has passed its steps: `sandpiper rollout promote {pipeline}` or \
+         `sandpiper rollout abort {pipeline}` ends it"
+    )]
+    RolloutPassed { pipeline: String },
+    #[error("the rollout of pipeline {pipeline} goes on already")]
+    RolloutGoesOn { pipeline: String },
+    #[error(
+        "a challenger is a classifier, a parser, both, or one transform, and this changes {stages}: deploy one of them after the \
+         other, or all at once with --now"
+    )]
+    ManyStages { stages: String },
     #[error("pipeline {pipeline} is paused already: {why}")]
     PausedAlready { pipeline: String, why: String },
     #[error("pipeline {pipeline} is not paused")]

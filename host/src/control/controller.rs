@@ -9,11 +9,11 @@ use anyhow::{Context as _, Result};
 use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
-use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange};
+use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange, Steps};
 use super::directory::StateDirectory;
 use super::fold::Control;
 use super::history::History;
-use super::runner::{Answer, Inbox, Runner};
+use super::runner::{Answer, Inbox, Measure, Runner};
 use super::staging::Stager;
 use crate::config::plan::{self, Plan, PluginRef};
 use crate::config::secret;
@@ -32,6 +32,12 @@ pub struct Change {
     /// The revision that the change was made against; it is refused when another one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_revision: Option<Revision>,
+    /// At once, although the pipeline's file has steps for a rollout.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub now: bool,
+    /// A challenger may have other classes than the champion.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_new_classes: bool,
 }
 
 /// What is to become of a stage; what is absent stays.
@@ -57,6 +63,15 @@ pub enum PluginRequest {
     Artifact(NamedPlugin),
 }
 
+/// What is to become of a rollout that is under way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RolloutRequest {
+    Promote { reason: String },
+    Abort { reason: String },
+    Pause { reason: String },
+    Resume,
+}
+
 /// One pipeline's control.
 pub struct Controller {
     pub plan: Arc<Plan>,
@@ -76,12 +91,13 @@ impl Controller {
         stager: Arc<Stager>,
         directory: Arc<StateDirectory>,
         slots: Vec<Arc<Slot<Pipeline>>>,
+        measure: Box<Measure>,
         develops: bool,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
         let stage =
             Arc::new(move |deployment: &_, probation| opener.stage(&staging_plan, deployment, probation, workers));
-        let (inbox, hold, thread) = Runner::start(&plan.name, develops, directory.clone(), stage, slots)?;
+        let (inbox, hold, thread) = Runner::start(&plan.name, develops, directory.clone(), stage, measure, slots)?;
         Ok((Self { plan, hold, stager, directory, inbox }, thread))
     }
 
@@ -118,15 +134,36 @@ impl Controller {
             })?;
             stages.insert(name.clone(), resolved);
         }
-        self.inbox.ask_by(by, change.expected_revision, Action::Deploy { stages, reason: change.reason.clone() })
+        let steps = self.plan.rollout.clone().filter(|_| !change.now);
+        let rollout = steps.map(|plan| Box::new(Steps { plan, allow_new_classes: change.allow_new_classes }));
+        self.inbox.ask_by(
+            by,
+            change.expected_revision,
+            Action::Deploy { stages, reason: change.reason.clone(), rollout },
+        )
     }
 
-    /// Goes back to what the previous revision ran, as a new revision.
+    /// Goes back, as a new revision: to what that one ran; else from a rollout to what ran before it, else to what the previous
+    /// revision ran.
     ///
     /// # Errors
-    /// When there is no previous revision, or it cannot be staged any more.
-    pub fn undo(&self, reason: &str, by: Option<By>) -> Answer {
-        self.inbox.ask_by(by, None, Action::Undo { reason: reason.to_owned() })
+    /// When there is no such revision, or it cannot be staged any more.
+    pub fn undo(&self, reason: &str, to: Option<Revision>, by: Option<By>) -> Answer {
+        self.inbox.ask_by(by, None, Action::Undo { reason: reason.to_owned(), to })
+    }
+
+    /// Has a rollout's candidate take over, end, wait or go on, unless another revision runs than the one that is expected.
+    ///
+    /// # Errors
+    /// When none is under way, or it cannot be done in its state.
+    pub fn rollout(&self, what: RolloutRequest, expected: Option<Revision>, by: Option<By>) -> Answer {
+        let action = match what {
+            RolloutRequest::Promote { reason } => Action::Promote { reason },
+            RolloutRequest::Abort { reason } => Action::Abort { reason },
+            RolloutRequest::Pause { reason } => Action::HoldRollout { reason },
+            RolloutRequest::Resume => Action::ContinueRollout,
+        };
+        self.inbox.ask_by(by, expected, action)
     }
 
     /// Holds the pipeline between two transactions, also after a restart.
@@ -160,7 +197,7 @@ impl Controller {
     pub fn open(&self) -> Result<Pipeline> {
         let history = self.history();
         let deployment = history.current().context("the pipeline has no deployment yet")?;
-        self.stager.open(&self.plan, &deployment.releases, deployment.revision)
+        self.stager.open(&self.plan, deployment)
     }
 
     /// Ends the control thread: what still waits for an answer is refused.

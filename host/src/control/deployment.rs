@@ -52,6 +52,11 @@ impl Releases {
     }
 
     /// The release of a stage, named as `iter` names it.
+    pub fn get(&self, stage: &str) -> Option<&Release> {
+        self.iter().find(|(name, _)| name == stage).map(|(_, release)| release)
+    }
+
+    /// As `get`.
     pub fn get_mut(&mut self, stage: &str) -> Option<&mut Release> {
         let at = stage.strip_prefix("transform[").and_then(|rest| rest.strip_suffix(']'));
         match (stage, at.and_then(|at| at.parse::<usize>().ok())) {
@@ -62,9 +67,40 @@ impl Releases {
         }
     }
 
+    /// The releases that are others there, for people.
+    pub fn differing_from(&self, others: &Releases) -> String {
+        let differs = |(stage, release): &(String, &Release)| {
+            others.get(stage).is_none_or(|other| other.digest() != release.digest())
+        };
+        let named = |(stage, release): (String, &Release)| format!("{stage} {}", release.label());
+        self.iter().filter(differs).map(named).collect::<Vec<_>>().join(", ")
+    }
+
     pub fn digest(&self) -> Digest {
         let parts: Vec<String> = self.iter().map(|(stage, release)| format!("{stage} {}", release.digest())).collect();
         Digest::of(parts.join("\n").as_bytes())
+    }
+}
+
+/// A candidate that runs beside what a pipeline runs, as one step of a rollout has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Challenger {
+    /// What the pipeline would run if it were promoted: it differs from what runs in one stage, or in parser and classifier.
+    pub releases: Releases,
+    /// The rollout, named by the revision of its first step.
+    pub rollout: Revision,
+    /// Share of the records that both run on, and of those whose answer is the challenger's: 0..=1.
+    pub sample: f32,
+    pub canary: f32,
+    /// Its classes may be others than the champion's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_new_classes: bool,
+}
+
+impl Challenger {
+    /// What a record's arm is told by: the same in each step of the rollout, at every daemon and after a restart.
+    pub fn salt(&self, pipeline: &str) -> Digest {
+        Digest::of(format!("{pipeline}\n{}\n{}", self.rollout, self.releases.digest()).as_bytes())
     }
 }
 
@@ -87,4 +123,34 @@ pub struct Deployment {
     /// Why it was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
+    /// What runs beside it, while a rollout is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenger: Option<Challenger>,
+}
+
+impl Deployment {
+    /// Of releases that nobody has deployed: to open them and look.
+    pub fn of(revision: Revision, releases: Releases) -> Self {
+        Self {
+            revision,
+            releases,
+            reason: String::new(),
+            by: None,
+            at: 0,
+            on_probation: false,
+            failed: None,
+            challenger: None,
+        }
+    }
+
+    /// Of all that decides what a record's outputs are.
+    pub fn digest(&self) -> Digest {
+        let releases = self.releases.digest();
+        match &self.challenger {
+            None => releases,
+            Some(Challenger { releases: other, rollout, sample, canary, .. }) => {
+                Digest::of(format!("{releases}\n{}\n{rollout} {sample} {canary}", other.digest()).as_bytes())
+            }
+        }
+    }
 }

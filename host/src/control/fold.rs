@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outcome, Refused, StageChange};
+use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outcome, Refused, StageChange, Steps};
 use super::deployment::{Deployment, Release, Releases};
 use super::history::{Call, CallKind, History};
+use super::rollout::{Next, Rollout, RolloutState, StepFigures};
+use crate::config::plan::RolloutStep;
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
@@ -44,6 +46,15 @@ pub struct Staging {
     applies: Option<sandpiper_sandbox::Digest>,
     /// When it takes over from a revision that failed: why that one did.
     replaces: Option<String>,
+    /// What becomes of the rollout that is under way.
+    rollout: RolloutThen,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum RolloutThen {
+    Stays,
+    Is(Box<Rollout>),
+    Ends,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -99,8 +110,12 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
     }
     match &command.action {
         Action::Wish { releases, reason } => fold.wish(releases, reason),
-        Action::Deploy { stages, reason } => fold.deploy(stages, reason)?,
-        Action::Undo { reason } => fold.undo(reason)?,
+        Action::Deploy { stages, reason, rollout } => fold.deploy(stages, reason, rollout.as_deref())?,
+        Action::Undo { reason, to } => fold.undo(reason, *to)?,
+        Action::Promote { reason } => fold.promote(reason)?,
+        Action::Abort { reason } => fold.abort(reason)?,
+        Action::HoldRollout { reason } => fold.hold_rollout(reason)?,
+        Action::ContinueRollout => fold.continue_rollout()?,
         Action::Pause { reason } => fold.pause(reason)?,
         Action::Resume => fold.resume()?,
         Action::Replay => fold.replay(),
@@ -113,6 +128,7 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
         Action::Staged { of } => fold.staged(*of),
         Action::Unfit { of, why } => fold.unfit(*of, why),
         Action::Overdue { of } => fold.overdue(*of),
+        Action::Measured { revision, figures } => fold.measured(*revision, figures),
     }
     if !Arc::ptr_eq(&fold.next.history, &control.history) && fold.next.history != control.history {
         fold.effects.insert(0, Effect::Remember);
@@ -171,7 +187,8 @@ impl Fold {
     fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
         let revision = self.next.history.revision().map_or(Revision::FIRST, Revision::next);
         let on_probation = on_probation && !self.next.develops;
-        Deployment { revision, releases, reason, by: self.by.clone(), at: self.now, on_probation, failed: None }
+        let (by, at) = (self.by.clone(), self.now);
+        Deployment { reason, by, at, on_probation, ..Deployment::of(revision, releases) }
     }
 
     fn wish(&mut self, releases: &Releases, reason: &str) {
@@ -183,10 +200,17 @@ impl Fold {
             _ => self.successor(releases.clone(), reason.to_owned(), true),
         };
         let against = self.next.history.revision();
-        self.stage(Staging { deployment, against, applies: Some(wanted), replaces: None });
+        let is_new = Some(deployment.revision) != against;
+        let rollout = if is_new { RolloutThen::Ends } else { RolloutThen::Stays };
+        self.stage(Staging { deployment, against, applies: Some(wanted), replaces: None, rollout });
     }
 
-    fn deploy(&mut self, stages: &BTreeMap<String, StageChange>, reason: &str) -> Result<(), Refused> {
+    fn deploy(
+        &mut self,
+        stages: &BTreeMap<String, StageChange>,
+        reason: &str,
+        steps: Option<&Steps>,
+    ) -> Result<(), Refused> {
         if reason.trim().is_empty() {
             return Err(Refused::NoReason);
         }
@@ -202,25 +226,197 @@ impl Fold {
         if releases.digest() == current.releases.digest() {
             return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
         }
+        self.no_rollout()?;
         let against = Some(current.revision);
         self.has_room()?;
-        let deployment = self.successor(releases, reason.to_owned(), true);
-        self.stage(Staging { deployment, against, applies: None, replaces: None });
+        let Some(steps) = steps else {
+            let deployment = self.successor(releases, reason.to_owned(), true);
+            let rollout = RolloutThen::Stays;
+            self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+            return Ok(());
+        };
+        let (runs, on_probation) = (current.releases.clone(), current.on_probation);
+        is_one_challenger(&runs, &releases)?;
+        let mut deployment = self.successor(runs, String::new(), on_probation);
+        let rollout = Rollout {
+            id: deployment.revision,
+            candidate: releases,
+            allow_new_classes: steps.allow_new_classes,
+            plan: steps.plan.clone(),
+            step: 0,
+            since: self.now,
+            state: RolloutState::Running,
+            reason: reason.to_owned(),
+            by: self.by.clone(),
+            at: self.now,
+        };
+        let rollout = match steps.plan.steps.first() {
+            Some(RolloutStep::Pause) => {
+                Rollout { state: RolloutState::Held { why: "its first step waits for a person".into() }, ..rollout }
+            }
+            _ => rollout,
+        };
+        deployment.reason = format!("{reason} ({})", rollout.describe());
+        deployment.challenger = Some(rollout.challenger());
+        let rollout = RolloutThen::Is(Box::new(rollout));
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
         Ok(())
     }
 
-    fn undo(&mut self, reason: &str) -> Result<(), Refused> {
+    /// While one is under way nothing else is deployed by people: it would not be known what the figures are of.
+    fn no_rollout(&self) -> Result<(), Refused> {
+        match &self.next.history.rollout {
+            None => Ok(()),
+            Some(Rollout { id, candidate, .. }) => {
+                let candidate = candidate.differing_from(&self.current()?.releases);
+                Err(Refused::RolloutUnderWay { pipeline: self.pipeline(), id: *id, candidate })
+            }
+        }
+    }
+
+    fn undo(&mut self, reason: &str, to: Option<Revision>) -> Result<(), Refused> {
         is_short(reason)?;
-        let current = self.current()?.revision;
-        let Some(previous) = self.next.history.previous().cloned() else {
-            return Err(Refused::NothingToGoBackTo { pipeline: self.pipeline(), current });
-        };
+        let current = self.current()?.clone();
+        let words = if reason.trim().is_empty() { "undo" } else { reason };
+        let goal =
+            match to {
+                None if self.next.history.rollout.is_some() => return self.abort(words),
+                None => self.next.history.previous().cloned().ok_or_else(|| Refused::NothingToGoBackTo {
+                    pipeline: self.pipeline(),
+                    current: current.revision,
+                })?,
+                Some(revision) => self.earlier(revision)?,
+            };
+        if goal.releases.digest() == current.releases.digest() && current.challenger.is_none() {
+            return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
+        }
         self.has_room()?;
-        let reason = if reason.trim().is_empty() { "undo" } else { reason };
-        let reason = format!("{reason} (back to what revision {} ran)", previous.revision);
-        let deployment = self.successor(previous.releases, reason, false);
-        self.stage(Staging { deployment, against: Some(current), applies: None, replaces: None });
+        let reason = format!("{words} (back to what revision {} ran)", goal.revision);
+        let deployment = self.successor(goal.releases, reason, false);
+        let (against, rollout) = (Some(current.revision), RolloutThen::Ends);
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
         Ok(())
+    }
+
+    /// A deployment of the history that can be gone back to.
+    fn earlier(&self, revision: Revision) -> Result<Deployment, Refused> {
+        let pipeline = self.pipeline();
+        match self.next.history.deployment(revision) {
+            None => Err(Refused::NoSuchRevision { pipeline, revision }),
+            Some(Deployment { failed: Some(why), .. }) => {
+                Err(Refused::FailedRevision { pipeline, revision, why: why.clone() })
+            }
+            Some(deployment) => Ok(deployment.clone()),
+        }
+    }
+
+    fn rollout(&self) -> Result<Rollout, Refused> {
+        self.next.history.rollout.clone().ok_or_else(|| Refused::NoRollout { pipeline: self.pipeline() })
+    }
+
+    fn promote(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
+        let rollout = self.rollout()?;
+        self.has_room()?;
+        let against = self.next.history.revision();
+        let colon = if reason.trim().is_empty() { "" } else { ": " };
+        let reason = format!("rollout {} promoted{colon}{}", rollout.id, reason.trim());
+        let deployment = self.successor(rollout.candidate, reason, true);
+        let rollout = RolloutThen::Ends;
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        Ok(())
+    }
+
+    fn abort(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
+        let rollout = self.rollout()?;
+        self.has_room()?;
+        let current = self.current()?;
+        let (against, runs, on_probation) = (Some(current.revision), current.releases.clone(), current.on_probation);
+        let colon = if reason.trim().is_empty() { "" } else { ": " };
+        let reason = format!("rollout {} aborted{colon}{}", rollout.id, reason.trim());
+        let deployment = self.successor(runs, reason, on_probation);
+        let rollout = RolloutThen::Ends;
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        Ok(())
+    }
+
+    fn hold_rollout(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
+        let rollout = self.rollout()?;
+        let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
+        let why = match rollout.state {
+            RolloutState::Running => why.to_owned(),
+            RolloutState::Held { why } => return Err(Refused::RolloutHeldAlready { pipeline: self.pipeline(), why }),
+            RolloutState::Passed => return Err(Refused::RolloutPassed { pipeline: self.pipeline() }),
+        };
+        self.note_call(CallKind::HoldRollout, reason);
+        self.turn_to(Rollout { state: RolloutState::Held { why }, ..rollout });
+        Ok(())
+    }
+
+    fn continue_rollout(&mut self) -> Result<(), Refused> {
+        let rollout = self.rollout()?;
+        match rollout.state {
+            RolloutState::Running => return Err(Refused::RolloutGoesOn { pipeline: self.pipeline() }),
+            RolloutState::Passed => return Err(Refused::RolloutPassed { pipeline: self.pipeline() }),
+            RolloutState::Held { .. } => {}
+        }
+        if rollout.current_step() == Some(&RolloutStep::Pause) {
+            self.has_room()?;
+            self.note_call(CallKind::ContinueRollout, "");
+            self.advance(&rollout);
+        } else {
+            self.note_call(CallKind::ContinueRollout, "");
+            self.turn_to(Rollout { state: RolloutState::Running, ..rollout });
+        }
+        Ok(())
+    }
+
+    /// The rollout is in another state; nothing else runs. Answers the command that is applied.
+    fn turn_to(&mut self, rollout: Rollout) {
+        self.history().rollout = Some(rollout.clone());
+        self.done(Outcome::Rollout { rollout: Box::new(rollout) });
+    }
+
+    /// Goes on to the next step: what it runs is staged, where that is something else.
+    fn advance(&mut self, rollout: &Rollout) {
+        let next = match rollout.next(self.now) {
+            Next::Step(next) => next,
+            Next::Waits(next) => {
+                if next.state == RolloutState::Passed {
+                    self.note_call(CallKind::PassedRollout, &format!("rollout {} waits to be promoted", next.id));
+                }
+                return self.turn_to(next);
+            }
+        };
+        let Some(current) = self.next.history.current().cloned() else { return self.done(Outcome::Noted) };
+        let reason = format!("{} ({})", next.reason, next.describe());
+        let mut deployment = self.successor(current.releases, reason, current.on_probation);
+        deployment.challenger = Some(next.challenger());
+        let (against, rollout) = (Some(current.revision), RolloutThen::Is(Box::new(next)));
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+    }
+
+    /// Judges the running step: a guard that is broken ends the rollout, and one that has what it waits for goes on.
+    fn measured(&mut self, revision: Revision, figures: &StepFigures) {
+        let is_current = self.next.history.revision() == Some(revision);
+        let under_way = self.next.history.rollout.clone().filter(|_| is_current && self.next.failed.is_none());
+        // What is being staged against this revision decides what comes next; while nothing is processed nothing is to be judged.
+        let is_changing = self.next.staging.values().any(|staging| staging.against == Some(revision));
+        let Some(rollout) = under_way.filter(|_| !is_changing && self.next.history.paused.is_none()) else {
+            return self.done(Outcome::Noted);
+        };
+        if let Some(why) = rollout.broken_guard(figures) {
+            // Only a lack of room refuses it, and then it is tried again with the next figures.
+            if self.abort(&why).is_err() {
+                self.done(Outcome::Noted);
+            }
+        } else if rollout.is_step_over(figures, self.now) && self.has_room().is_ok() {
+            self.advance(&rollout);
+        } else {
+            self.done(Outcome::Noted);
+        }
     }
 
     fn has_room(&self) -> Result<(), Refused> {
@@ -300,8 +496,8 @@ impl Fold {
                 self.effects.push(Effect::Hold);
                 let reason = format!("{failed}; back to what revision {} ran", previous.revision);
                 let deployment = self.successor(previous.releases, reason, false);
-                let replaces = Some(why.to_owned());
-                self.stage(Staging { deployment, against: Some(revision), applies: None, replaces });
+                let (replaces, rollout) = (Some(why.to_owned()), RolloutThen::Ends);
+                self.stage(Staging { deployment, against: Some(revision), applies: None, replaces, rollout });
             }
         }
     }
@@ -319,7 +515,7 @@ impl Fold {
     /// The daemon came to the group late, or lost its state: what it runs has another number there.
     fn adopt(&mut self, revision: Revision, releases: sandpiper_sandbox::Digest) {
         match self.next.history.current().cloned() {
-            Some(current) if current.releases.digest() == releases && current.revision < revision => {
+            Some(current) if current.digest() == releases && current.revision < revision => {
                 self.renumber(current, revision, format!("the group runs this as revision {revision}"));
             }
             _ => self.done(Outcome::Noted),
@@ -345,7 +541,8 @@ impl Fold {
         }
         let against = Some(current.revision);
         let deployment = Deployment { revision, reason, at: self.now, ..current };
-        self.stage(Staging { deployment, against, applies: None, replaces: None });
+        let rollout = RolloutThen::Stays;
+        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
     }
 
     fn runs(&mut self, worker: usize, revision: Option<Revision>) {
@@ -389,7 +586,7 @@ impl Fold {
 
     /// What was staged is current from now on.
     fn activate(&mut self, of: CommandId, staging: Staging) {
-        let Staging { deployment, against, applies, replaces } = staging;
+        let Staging { deployment, against, applies, replaces, rollout } = staging;
         let revision = deployment.revision;
         let is_new = against != Some(revision);
         if let Some(handover) = self.next.handover.take() {
@@ -404,6 +601,11 @@ impl Fold {
         }
         if is_new {
             history.push(deployment.clone());
+        }
+        match rollout {
+            RolloutThen::Stays => {}
+            RolloutThen::Is(rollout) => history.rollout = Some(*rollout),
+            RolloutThen::Ends => history.rollout = None,
         }
         self.effects.push(Effect::HandOver { of });
         if self.next.failed.take().is_some() {
@@ -426,6 +628,11 @@ impl Fold {
     fn unfit(&mut self, of: CommandId, why: &str) {
         let Some(staging) = self.next.staging.remove(&of) else { return self.done(Outcome::Noted) };
         self.effects.push(Effect::Discard { of });
+        if let (RolloutThen::Is(_), Some(rollout)) = (&staging.rollout, self.next.history.rollout.clone()) {
+            // Not tried again and again by itself.
+            let why = format!("its next step cannot be staged: {why}");
+            self.history().rollout = Some(Rollout { state: RolloutState::Held { why }, ..rollout });
+        }
         match (staging.replaces, self.next.history.revision()) {
             (None, _) => self.answer(of, Err(Refused::Unfit { why: why.to_owned() })),
             (Some(_), Some(by)) if staging.against != Some(by) => self.answer(of, Ok(Outcome::Superseded { by })),
@@ -444,6 +651,16 @@ impl Fold {
         }
         self.done(Outcome::Noted);
     }
+}
+
+/// A challenger stands in one place of a record's path.
+fn is_one_challenger(runs: &Releases, candidate: &Releases) -> Result<(), Refused> {
+    let changed: Vec<String> = (candidate.iter())
+        .filter(|(stage, release)| runs.get(stage).is_none_or(|runs| runs.digest() != release.digest()))
+        .map(|(stage, _)| stage)
+        .collect();
+    let is_model = changed.iter().all(|stage| stage == "parse" || stage == "classify");
+    if is_model || changed.len() == 1 { Ok(()) } else { Err(Refused::ManyStages { stages: changed.join(", ") }) }
 }
 
 fn is_short(reason: &str) -> Result<(), Refused> {

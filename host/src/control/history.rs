@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::By;
 use super::deployment::Deployment;
+use super::rollout::Rollout;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
 
@@ -24,11 +25,15 @@ pub struct Call {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum CallKind {
     Pause,
     Resume,
     Replay,
+    HoldRollout,
+    ContinueRollout,
+    /// A rollout has passed its last step.
+    PassedRollout,
 }
 
 impl CallKind {
@@ -37,6 +42,9 @@ impl CallKind {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Replay => "replay",
+            Self::HoldRollout => "rollout pause",
+            Self::ContinueRollout => "rollout resume",
+            Self::PassedRollout => "rollout passed",
         }
     }
 }
@@ -59,6 +67,9 @@ pub struct History {
     pub deployments: Vec<Deployment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
+    /// What is rolled out beside the current deployment's releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
     /// The oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -78,6 +89,10 @@ impl History {
     pub fn previous(&self) -> Option<&Deployment> {
         let runs = self.current()?.releases.digest();
         self.deployments.iter().rev().find(|each| each.failed.is_none() && each.releases.digest() != runs)
+    }
+
+    pub fn deployment(&self, revision: Revision) -> Option<&Deployment> {
+        self.deployments.iter().find(|deployment| deployment.revision == revision)
     }
 
     /// Adds what is current from now on; the oldest goes beyond 200.

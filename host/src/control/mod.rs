@@ -18,6 +18,7 @@ pub mod directory;
 pub mod fold;
 pub mod history;
 pub mod journal;
+pub mod rollout;
 pub mod runner;
 pub mod staging;
 

@@ -18,6 +18,7 @@ use super::command::{Action, By, Command, CommandId, Outcome, Refused};
 use super::deployment::Deployment;
 use super::fold::{Control, Effect, apply};
 use super::journal::{Entry, Journal};
+use super::rollout::StepFigures;
 use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::hold::{Hold, WorkerEvent};
@@ -31,10 +32,16 @@ const TAKEN: Duration = Duration::from_secs(10);
 /// Messages that wait for the runner. Beyond them whoever sends waits: the runner waits for nobody, so that ends soon.
 const WAITING: usize = 256;
 
+/// How often the running step of a rollout is judged.
+const JUDGED: Duration = Duration::from_millis(500);
+
 pub type Answer = Result<Outcome, Refused>;
 
 /// Opens a deployment: one process for each worker.
 pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sync;
+
+/// What the step of a rollout that is that revision has come to.
+pub type Measure = dyn Fn(Revision) -> StepFigures + Send + Sync;
 
 /// Where commands go, and where what is known is read.
 pub struct Inbox<P> {
@@ -105,6 +112,9 @@ impl<P> Inbox<P> {
 pub struct Runner<P> {
     journal: Arc<dyn Journal>,
     stage: Arc<Stage<P>>,
+    measure: Box<Measure>,
+    /// When the running step is judged next.
+    judged: Instant,
     hold: Arc<Hold>,
     slots: Vec<Arc<Slot<P>>>,
     inbox: Inbox<P>,
@@ -128,6 +138,7 @@ impl<P: Send + 'static> Runner<P> {
         develops: bool,
         journal: Arc<dyn Journal>,
         stage: Arc<Stage<P>>,
+        measure: Box<Measure>,
         slots: Vec<Arc<Slot<P>>>,
     ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
         let kept = journal.read(pipeline)?;
@@ -140,6 +151,8 @@ impl<P: Send + 'static> Runner<P> {
         let runner = Self {
             journal,
             stage,
+            measure,
+            judged: Instant::now() + JUDGED,
             hold: hold.clone(),
             slots,
             inbox: inbox.clone(),
@@ -156,8 +169,15 @@ impl<P: Send + 'static> Runner<P> {
 
     fn run(mut self) {
         loop {
-            let message = match self.reminders.first() {
-                Some((at, _)) => self.messages.recv_timeout(at.saturating_duration_since(Instant::now())),
+            let now = Instant::now();
+            if self.control.history.rollout.is_some() && self.judged <= now {
+                self.judged = now + JUDGED;
+                self.judge();
+            }
+            let judged = self.control.history.rollout.is_some().then_some(self.judged);
+            let reminder = self.reminders.first().map(|(at, _)| *at);
+            let message = match judged.into_iter().chain(reminder).min() {
+                Some(at) => self.messages.recv_timeout(at.saturating_duration_since(now)),
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
@@ -170,11 +190,21 @@ impl<P: Send + 'static> Runner<P> {
                     self.report(Action::Unfit { of, why: format!("{error:#}") });
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let (_, of) = self.reminders.remove(0);
-                    self.report(Action::Overdue { of });
+                    if self.reminders.first().is_some_and(|(at, _)| *at <= Instant::now()) {
+                        let (_, of) = self.reminders.remove(0);
+                        self.report(Action::Overdue { of });
+                    }
                 }
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
+        }
+    }
+
+    /// Has the fold look at what the running step has come to.
+    fn judge(&mut self) {
+        if let Some(revision) = self.control.history.revision() {
+            let figures = Box::new((self.measure)(revision));
+            self.report(Action::Measured { revision, figures });
         }
     }
 
@@ -201,7 +231,11 @@ impl<P: Send + 'static> Runner<P> {
             match command.action {
                 // What cannot be remembered is not deployed: after a restart another revision would run.
                 Action::Staged { of } => return self.report(Action::Unfit { of, why }),
-                Action::Pause { .. } | Action::Resume | Action::Replay => {
+                Action::Pause { .. }
+                | Action::Resume
+                | Action::Replay
+                | Action::HoldRollout { .. }
+                | Action::ContinueRollout => {
                     return self.answer(command.id, Err(Refused::Unfit { why }));
                 }
                 // A worker has stopped already, and that holds as long as this process lives.
@@ -265,6 +299,9 @@ impl<P: Send + 'static> Runner<P> {
             }
             Ok(Outcome::Paused { pause }) => tracing::warn!(pipeline, "paused: {}", pause.why),
             Ok(Outcome::Resumed { .. }) => tracing::info!(pipeline, "resumed"),
+            Ok(Outcome::Rollout { rollout }) => {
+                tracing::info!(pipeline, "{}: {:?}", rollout.describe(), rollout.state);
+            }
             Ok(Outcome::Superseded { .. } | Outcome::Noted) | Err(_) => {}
         }
         if let Some(asker) = self.askers.remove(&to) {

@@ -2,26 +2,27 @@
 //! old one goes on serving.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::deployment::{Deployment, Release, Releases};
+use super::deployment::{Challenger, Deployment, Release, Releases};
 use super::directory::StateDirectory;
 use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
 use crate::config::secret::{self, Sources};
 use crate::kafka::sink::{Placement, SinkTopic};
+use crate::pipeline::challenger::{ModelChallenger, Sampling, TransformChallenger};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
-use crate::record::prediction::Writer;
-use crate::record::{Revision, Route, Routes};
+use crate::record::prediction::{Arm, Writer};
+use crate::record::{Role, Route, Routes};
 use crate::stream::failpoint::hangpoint;
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::Secrets;
-use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
+use sandpiper_sandbox::stage::{Parse, WasmClassifier, WasmParser, WasmTransform};
 use sandpiper_sandbox::stock;
 use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
 use sandpiper_sandbox::{Engine, Limits, Plugin};
@@ -129,9 +130,9 @@ impl Stager {
     ) -> Result<Vec<Pipeline>> {
         hangpoint!(IN_STAGING);
         let open = |_| {
-            let mut pipeline = self.open(plan, &deployment.releases, deployment.revision)?;
+            let mut pipeline = self.open(plan, deployment)?;
             pipeline.probation = probation;
-            pipeline.releases = Some(deployment.releases.digest());
+            pipeline.releases = Some(deployment.digest());
             Ok(pipeline)
         };
         (0..workers).map(open).collect()
@@ -141,47 +142,143 @@ impl Stager {
     ///
     /// # Errors
     /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
-    pub fn open(&self, plan: &Plan, releases: &Releases, revision: Revision) -> Result<Pipeline> {
-        let limits = limits(plan);
+    pub fn open(&self, plan: &Plan, deployment: &Deployment) -> Result<Pipeline> {
+        let releases = &deployment.releases;
         let topics = sink_topics(plan);
         let mut transforms = Vec::new();
         for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
             let name = format!("transform[{at}]");
-            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(plan, release)?);
-            let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
-            let routes = routes(&transform.outputs, &outputs, &topics)
-                .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
-            transforms.push(TransformStage { stage: Box::new(stage), name, release: release.label(), routes });
+            let (stage, routes) = self.open_transform(plan, transform, &topics, &name, release)?;
+            let challenger = match changed(deployment, &name) {
+                Some((challenger, release)) => {
+                    let (stage, routes) = self.open_transform(plan, transform, &topics, &name, release)?;
+                    let (sampling, release) = (sampling(plan, challenger), release.label());
+                    Some(TransformChallenger { sampling, stage: Box::new(stage), release, routes })
+                }
+                None => None,
+            };
+            let release = release.label();
+            transforms.push(TransformStage { stage: Box::new(stage), name, release, routes, challenger });
         }
         let model = match (&releases.parse, &releases.classify) {
-            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, revision)?),
+            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, deployment)?),
             _ => None,
         };
         let settings = Arc::new(Settings::new(plan, self.directory.instance()));
-        Ok(Pipeline::new(revision, settings, transforms, model))
+        Ok(Pipeline::new(deployment.revision, settings, transforms, model))
     }
 
-    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: Revision) -> Result<ModelStage> {
-        let limits = limits(plan);
-        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(plan, parse)?)
-            .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
-        let (classifier, signature) =
-            WasmClassifier::open(self.plugin(classify)?, limits, self.opening(plan, classify)?)
-                .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
-        let gather = gather(&parse.name, &columns, &classify.name, &signature)
+    fn open_transform(
+        &self,
+        plan: &Plan,
+        transform: &plan::Transform,
+        topics: &Routes<SinkTopic>,
+        name: &str,
+        release: &Release,
+    ) -> Result<(WasmTransform, Vec<Option<Route>>)> {
+        let opened = WasmTransform::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?);
+        let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
+        let routes = routes(&transform.outputs, &outputs, topics)
+            .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
+        Ok((stage, routes))
+    }
+
+    fn open_model(
+        &self,
+        plan: &Plan,
+        parse: &Release,
+        classify: &Release,
+        deployment: &Deployment,
+    ) -> Result<ModelStage> {
+        let (parser, columns) = self.open_parser(plan, parse)?;
+        let (classifier, signature) = self.open_classifier(plan, classify)?;
+        let gathered = gather(&parse.name, &columns, &classify.name, &signature)
             .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
-        let stamped = plan.output.stamp == Stamp::Value;
+        let writer = |signature: &Signature, role, release| {
+            let stamped = plan.output.stamp == Stamp::Value;
+            let arm = Arm { role, revision: deployment.revision, release, stamped };
+            Writer::new(signature, plan.output.min_confidence, &arm)
+        };
+        let (own_parser, own_classifier) = (changed(deployment, "parse"), changed(deployment, "classify"));
+        let challenger = match own_parser.or(own_classifier) {
+            None => None,
+            Some((challenger, _)) => {
+                let (mut parse, mut columns, mut parser) = (parse, columns.clone(), None);
+                if let Some((_, own)) = own_parser {
+                    let (opened, theirs) = self.open_parser(plan, own)?;
+                    (parse, columns, parser) = (own, theirs, Some(Box::new(opened) as Box<dyn Parse>));
+                }
+                let classify = own_classifier.map_or(classify, |(_, own)| own);
+                let (classifier, theirs) = self.open_classifier(plan, classify)?;
+                let gather = gather(&parse.name, &columns, &classify.name, &theirs)
+                    .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
+                if !challenger.allow_new_classes {
+                    same_classes(&signature, &classify.name, &theirs)
+                        .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
+                }
+                Some(ModelChallenger {
+                    sampling: sampling(plan, challenger),
+                    parser,
+                    classifier: Box::new(classifier),
+                    release: classify.label(),
+                    gather,
+                    columns: width(&theirs)?,
+                    classes: theirs.classes.len(),
+                    writer: writer(&theirs, Role::Challenger, challenger.releases.digest()),
+                })
+            }
+        };
         Ok(ModelStage {
             parser: Box::new(parser),
             parser_release: parse.label(),
             classifier: Box::new(classifier),
             classifier_release: classify.label(),
-            gather,
+            gather: gathered,
             columns: width(&signature)?,
             classes: signature.classes.len(),
-            writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
+            writer: writer(&signature, Role::Champion, deployment.releases.digest()),
+            challenger,
         })
     }
+
+    fn open_parser(&self, plan: &Plan, release: &Release) -> Result<(WasmParser, Vec<Column>)> {
+        WasmParser::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
+            .with_context(|| format!("pipeline {}, stage parse", plan.name))
+    }
+
+    fn open_classifier(&self, plan: &Plan, release: &Release) -> Result<(WasmClassifier, Signature)> {
+        WasmClassifier::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
+            .with_context(|| format!("pipeline {}, stage classify", plan.name))
+    }
+}
+
+/// The challenger, where it runs something else in that stage, and what.
+fn changed<'a>(deployment: &'a Deployment, stage: &str) -> Option<(&'a Challenger, &'a Release)> {
+    let challenger = deployment.challenger.as_ref()?;
+    let release = challenger.releases.get(stage)?;
+    (deployment.releases.get(stage)?.digest() != release.digest()).then_some((challenger, release))
+}
+
+fn sampling(plan: &Plan, challenger: &Challenger) -> Sampling {
+    Sampling::new(&challenger.salt(&plan.name), challenger.sample, challenger.canary)
+}
+
+/// Answers in other classes cannot be compared, and whoever reads the predictions may not know them.
+fn same_classes(champion: &Signature, classifier: &str, challenger: &Signature) -> Result<()> {
+    let set = |signature: &Signature| signature.classes.iter().cloned().collect::<BTreeSet<_>>();
+    let (ours, theirs) = (set(champion), set(challenger));
+    if ours == theirs {
+        return Ok(());
+    }
+    let list = |classes: Vec<&String>| match classes.is_empty() {
+        true => "none".to_owned(),
+        false => classes.into_iter().map(|class| format!("{class:?}")).collect::<Vec<_>>().join(", "),
+    };
+    bail!(
+        "classifier {classifier} has other classes than the one that runs: new are {}, missing are {}; --allow-new-classes takes it",
+        list(theirs.difference(&ours).collect()),
+        list(ours.difference(&theirs).collect())
+    )
 }
 
 pub fn limits(plan: &Plan) -> Limits {

@@ -125,25 +125,38 @@ impl Daemon {
     fn add(&mut self, plan: Plan) -> Result<()> {
         let plan = Arc::new(plan);
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<Vec<_>>>()?;
-        let (controller, thread) =
-            Controller::start(plan.clone(), self.stager.clone(), self.directory.clone(), slots.clone(), self.develops)?;
+        let reports: Vec<Publisher> = slots.iter().map(|_| Publisher::default()).collect();
+        let figures = Figures::default();
+        let measure = {
+            let (reports, figures) = (reports.clone(), figures.clone());
+            Box::new(move |revision| running::step_figures(&reports, &figures, revision))
+        };
+        let (controller, thread) = Controller::start(
+            plan.clone(),
+            self.stager.clone(),
+            self.directory.clone(),
+            slots.clone(),
+            measure,
+            self.develops,
+        )?;
         self.supervisor.keep(thread);
         let workers = slots
             .into_iter()
+            .zip(reports)
             .enumerate()
-            .map(|(worker, slot)| Handles {
+            .map(|(worker, (slot, report))| Handles {
                 worker,
                 slot,
                 stop: self.supervisor.stop_of_one(),
                 hold: controller.hold.clone(),
-                report: Publisher::default(),
+                report,
             })
             .collect();
         self.pipelines.push(Arc::new(RunningPipeline {
             workers,
             feedback: plan.feedback.as_ref().map(|_| RunningFeedback {
                 report: Publisher::default(),
-                figures: Figures::default(),
+                figures,
                 next_scorer: NextScorer::default(),
             }),
             controller,

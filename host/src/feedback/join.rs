@@ -13,7 +13,7 @@ use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::Arc;
 
-pub use entry::{Entry, Joined, Kept, Kind, Label, Met, Prediction};
+pub use entry::{Entry, Joined, Kept, Kind, Label, Met, OtherArm, Prediction};
 
 use super::classes::Classes;
 use super::stream_time::{StreamTime, believed};

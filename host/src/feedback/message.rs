@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::classes::ClassLists;
-use super::join::{Joined, Label, Prediction};
+use super::classes::{ClassLists, Classes};
+use super::join::{Joined, Label, OtherArm, Prediction};
 use crate::record::id::pointed;
-use crate::record::{Batch, Pointer, Revision};
+use crate::record::{Batch, Pointer, Revision, Role};
 use sandpiper_sandbox::wit::latest::Judgement;
 
 /// Bytes of a class's name and of a source's: what may be a name is short, and the sandbox lets no model have a longer one.
@@ -26,22 +26,55 @@ struct Written<'a> {
     revision: Revision,
     #[serde(borrow)]
     origin: Cow<'a, str>,
+    /// Earlier versions did not write it.
+    #[serde(borrow, default)]
+    release: Option<Cow<'a, str>>,
+    #[serde(default)]
+    role: Option<Role>,
+    #[serde(borrow, default)]
+    champion: Option<WrittenArm<'a>>,
+    #[serde(borrow, default)]
+    challenger: Option<WrittenArm<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WrittenArm<'a> {
+    #[serde(borrow)]
+    class: Cow<'a, str>,
+    probabilities: serde_json::Map<String, serde_json::Value>,
+    #[serde(borrow)]
+    release: Cow<'a, str>,
+}
+
+/// An answer's class as an index, its probabilities and its classes; `None` where they do not fit each other.
+fn answer(
+    class: &str,
+    probabilities: serde_json::Map<String, serde_json::Value>,
+    lists: &mut ClassLists,
+) -> Option<(u32, Vec<f32>, Classes)> {
+    let scores =
+        probabilities.values().map(|score| score.as_f64().map(|score| score as f32)).collect::<Option<Vec<_>>>()?;
+    let classes: Vec<String> = probabilities.into_iter().map(|(class, _)| class).collect();
+    let predicted = u32::try_from(classes.iter().position(|known| known == class)?).ok()?;
+    if classes.len() > MAX_CLASSES || classes.iter().any(|class| class.len() > MAX_NAME) {
+        return None;
+    }
+    Some((predicted, scores, lists.share(classes)))
 }
 
 /// A prediction of ours, if it is one; predictions of the same classes share their list.
 pub fn prediction(value: &[u8], lists: &mut ClassLists) -> Option<Prediction> {
     let written: Written<'_> = serde_json::from_slice(value).ok()?;
-    let scores = written
-        .probabilities
-        .values()
-        .map(|score| score.as_f64().map(|score| score as f32))
-        .collect::<Option<Vec<_>>>()?;
-    let classes: Vec<String> = written.probabilities.into_iter().map(|(class, _)| class).collect();
-    let predicted = u32::try_from(classes.iter().position(|class| *class == written.class)?).ok()?;
-    if classes.len() > MAX_CLASSES || classes.iter().any(|class| class.len() > MAX_NAME) {
-        return None;
-    }
-    let classes = lists.share(classes);
+    let role = written.role.unwrap_or(Role::Champion);
+    let other = match role {
+        Role::Champion => written.challenger,
+        Role::Challenger => written.champion,
+    };
+    let (predicted, scores, classes) = answer(&written.class, written.probabilities, lists)?;
+    let other = other.filter(|other| other.release.len() <= MAX_NAME).and_then(|other| {
+        let (predicted, scores, classes) = answer(&other.class, other.probabilities, lists)?;
+        Some(Box::new(OtherArm { predicted, scores, classes, release: other.release.into() }))
+    });
     Some(Prediction {
         id: written.id.into(),
         predicted,
@@ -49,6 +82,9 @@ pub fn prediction(value: &[u8], lists: &mut ClassLists) -> Option<Prediction> {
         classes,
         revision: written.revision,
         origin: written.origin.into_owned(),
+        role,
+        release: written.release.filter(|release| release.len() <= MAX_NAME).map(Into::into),
+        other,
     })
 }
 
@@ -96,12 +132,37 @@ struct Score<'a> {
     origin: &'a str,
     revision: Revision,
     role: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    release: Option<&'a str>,
+    /// What the arm came to whose answer did not count, where both answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    champion: Option<OtherScore<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    challenger: Option<OtherScore<'a>>,
 }
 
-/// Appends a score as JSON.
-pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement) {
+#[derive(Serialize)]
+struct OtherScore<'a> {
+    predicted: &'a str,
+    correct: bool,
+    loss: f64,
+    release: &'a str,
+}
+
+/// Appends a score as JSON; `other` is what the scorer says of the other arm.
+pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement, other: Option<&Judgement>) {
     let prediction = &joined.prediction;
     let class = |index: u32| prediction.classes.get(index as usize).map_or("", String::as_str);
+    let other = joined.other().zip(other).map(|((arm, truth), judgement)| OtherScore {
+        predicted: arm.classes.get(arm.predicted as usize).map_or("", String::as_str),
+        correct: arm.predicted == truth,
+        loss: judgement.loss,
+        release: &arm.release,
+    });
+    let (champion, challenger) = match prediction.role {
+        Role::Champion => (None, other),
+        Role::Challenger => (other, None),
+    };
     let score = Score {
         id: &prediction.id,
         predicted: class(prediction.predicted),
@@ -115,7 +176,10 @@ pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement) {
         delay_ms: joined.delay_ms,
         origin: &prediction.origin,
         revision: prediction.revision,
-        role: "champion",
+        role: prediction.role.name(),
+        release: prediction.release.as_deref(),
+        champion,
+        challenger,
     };
     // Writing numbers and strings into memory cannot fail.
     let _ = serde_json::to_writer(out, &score);

@@ -29,9 +29,10 @@ use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
 use crate::stream::state::{Restored, Store};
-use classes::ClassLists;
+use classes::{ClassLists, Classes};
 use join::{Arrival, Entry, Forgotten, Joined, Met, Moment};
 use placement::Placement;
+use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::Score;
 use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 pub use tally::Figures;
@@ -255,7 +256,10 @@ impl Feedback {
         while self.bytes() > self.settings.bounds.bytes {
             let Some(largest) = self.joins.values_mut().max_by_key(|join| join.bytes()) else { return };
             match largest.evict(forgotten) {
-                Some(Entry::Predicted { prediction, .. }) => self.classes.release(&prediction.classes),
+                Some(Entry::Predicted { prediction, .. }) => {
+                    self.classes.release(&prediction.classes);
+                    prediction.other.iter().for_each(|other| self.classes.release(&other.classes));
+                }
                 Some(_) => {}
                 None => return,
             }
@@ -272,41 +276,70 @@ impl Feedback {
 
     /// Has the scorer look at what was joined in one batch, by list of classes.
     fn score(&mut self, batch: &Batch, joined: &[(usize, Joined)], forced: &Forced, now: i64, outputs: &mut Outputs) {
-        let mut rest = joined;
-        while let Some((_, first)) = rest.first() {
-            let same =
-                rest.iter().take_while(|(_, other)| other.prediction.classes == first.prediction.classes).count();
-            let (group, behind) = rest.split_at(same);
-            rest = behind;
-            let classes = &first.prediction.classes;
-            let outcomes: Vec<Outcome> = group.iter().map(|(_, joined)| joined.outcome()).collect();
-            let isolated = isolate(outcomes.len(), self.settings.deadline, self.settings.budget, |range, deadline| {
-                self.scorer.score(classes, outcomes.get(range).unwrap_or_default(), deadline)
-            });
-            for (range, judgements) in isolated.answers {
-                for judgement in judgements {
-                    if let Some((row, joined)) = group.get(range.start + judgement.row as usize) {
-                        self.write_score(batch, *row, joined, &judgement, outputs);
-                    }
+        let counted = joined.iter().map(|(_, joined)| Some((joined.prediction.classes.clone(), joined.outcome())));
+        let counted = self.judge(counted.collect());
+        let others =
+            joined.iter().map(|(_, joined)| Some((joined.other()?.0.classes.clone(), joined.other_outcome()?)));
+        let others = self.judge(others.collect());
+        for ((row, joined), (judged, other)) in joined.iter().zip(counted.into_iter().zip(others)) {
+            let failure = match judged {
+                Some(Ok(judgement)) => {
+                    // That the other arm cannot be judged is nobody's dead letter: the answer that counts was.
+                    let other = other.and_then(Result::ok);
+                    self.write_score(batch, *row, joined, &judgement, other.as_ref(), outputs);
+                    continue;
                 }
-            }
-            let failures = isolated.poison.into_iter().chain(isolated.undecided);
-            for (at, failure) in failures {
-                let Some((row, joined)) = group.get(at) else { continue };
-                let reason = Reason {
-                    blame: Blame::Failed,
-                    code: failure.kind.code().into(),
-                    message: failure.message,
-                    log: failure.log,
-                    stage: "score".into(),
-                    release: Some(self.settings.release.clone()),
-                };
-                let (id, revision) = (Some(&*joined.prediction.id), Some(joined.prediction.revision));
-                let form = batch.rows.get(*row).map(|facts| form_of(forced, facts.origin)).unwrap_or_default();
-                let letter = DeadLetter { reason: &reason, id, revision, form, time: now };
-                self.settings.dead_letters.write(outputs, batch, *row, &letter);
-            }
+                Some(Err(failure)) => failure,
+                None => continue,
+            };
+            let reason = Reason {
+                blame: Blame::Failed,
+                code: failure.kind.code().into(),
+                message: failure.message,
+                log: failure.log,
+                stage: "score".into(),
+                release: Some(self.settings.release.clone()),
+            };
+            let (id, revision) = (Some(&*joined.prediction.id), Some(joined.prediction.revision));
+            let form = batch.rows.get(*row).map(|facts| form_of(forced, facts.origin)).unwrap_or_default();
+            let letter = DeadLetter { reason: &reason, id, revision, form, time: now };
+            self.settings.dead_letters.write(outputs, batch, *row, &letter);
         }
+    }
+
+    /// What the scorer says of each outcome, which stands beside its classes; nothing where there is none.
+    fn judge(&mut self, outcomes: Vec<Option<(Classes, Outcome)>>) -> Vec<Option<Result<Judgement, Failure>>> {
+        let mut judged: Vec<_> = outcomes.iter().map(|_| None).collect();
+        let mut places = Vec::new();
+        let mut waiting = Vec::new();
+        for (at, (classes, outcome)) in outcomes.into_iter().enumerate().filter_map(|(at, each)| Some((at, each?))) {
+            places.push(at);
+            waiting.push((classes, outcome));
+        }
+        let mut first = 0;
+        while let Some((classes, _)) = waiting.get(first) {
+            let classes = classes.clone();
+            let group: Vec<Outcome> = (waiting.iter().skip(first))
+                .take_while(|(other, _)| *other == classes)
+                .map(|(_, outcome)| outcome.clone())
+                .collect();
+            let isolated = isolate(group.len(), self.settings.deadline, self.settings.budget, |range, deadline| {
+                self.scorer.score(&classes, group.get(range).unwrap_or_default(), deadline)
+            });
+            let mut put = |at: usize, what: Result<Judgement, Failure>| {
+                if let Some(place) = places.get(first + at).and_then(|place| judged.get_mut(*place)) {
+                    *place = Some(what);
+                }
+            };
+            for (range, judgements) in isolated.answers {
+                judgements.into_iter().for_each(|judgement| put(range.start + judgement.row as usize, Ok(judgement)));
+            }
+            for (at, failure) in isolated.poison.into_iter().chain(isolated.undecided) {
+                put(at, Err(failure));
+            }
+            first += group.len();
+        }
+        judged
     }
 
     fn write_score(
@@ -315,12 +348,13 @@ impl Feedback {
         row: usize,
         joined: &Joined,
         judgement: &Judgement,
+        other: Option<&Judgement>,
         outputs: &mut Outputs,
     ) {
         let Some(facts) = batch.rows.get(row) else { return };
-        self.staged.score(joined, judgement);
+        self.staged.score(joined, judgement, other);
         let key = batch.rows.key(facts).map(|key| outputs.put(key));
-        let value = outputs.write(|out| message::write_score(out, joined, judgement));
+        let value = outputs.write(|out| message::write_score(out, joined, judgement, other));
         outputs.records.push(Output {
             origin: facts.origin,
             route: Route::Output,

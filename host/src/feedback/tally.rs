@@ -13,6 +13,8 @@ use sandpiper_sandbox::wit::latest::Judgement;
 
 /// Revisions that figures are kept of; beyond them the one with the fewest outcomes goes.
 const REVISIONS: usize = 1_000;
+/// Releases, likewise.
+const RELEASES: usize = 100;
 /// Pairs of classes that are counted for a revision; further ones count in its sums alone.
 const CELLS: usize = 10_000;
 /// Texts of unknown classes that are shown, and characters of each.
@@ -52,6 +54,22 @@ impl Release {
         (self.weight_sum > 0.0).then(|| self.loss_sum / self.weight_sum)
     }
 
+    /// Adds one outcome; an answer is its class, its probabilities and its classes.
+    fn score(&mut self, (predicted, scores, classes): (u32, &[f32], &Classes), truth: u32, judgement: &Judgement) {
+        if !judgement.accepted {
+            self.refused += 1;
+            return;
+        }
+        let class = |index: u32| classes.get(index as usize).cloned().unwrap_or_default();
+        let probability = scores.get(truth as usize).copied().unwrap_or_default();
+        self.scored += 1;
+        self.correct += u64::from(predicted == truth);
+        self.log_loss_sum -= f64::from(probability).clamp(1e-15, 1.0).ln();
+        self.loss_sum += judgement.loss * judgement.weight;
+        self.weight_sum += judgement.weight;
+        self.confuse(&class(truth), &class(predicted), 1);
+    }
+
     fn add(&mut self, other: &Self) {
         self.scored += other.scored;
         self.correct += other.correct;
@@ -80,6 +98,10 @@ impl Release {
 pub struct Tally {
     pub labels: BTreeMap<Kind, u64>,
     pub by_revision: BTreeMap<Revision, Release>,
+    /// By the digest of what answered, whether or not its answer counted: two arms of a rollout are judged by the same labels.
+    pub by_release: BTreeMap<Arc<str>, Release>,
+    /// Labels that judged both arms, by the revision of the rollout's step.
+    pub pairs: BTreeMap<Revision, u64>,
     /// Ids that are kept.
     pub waiting: u64,
     /// Memory of what is kept, about.
@@ -181,22 +203,20 @@ impl Tally {
         }
     }
 
-    pub fn score(&mut self, joined: &Joined, judgement: &Judgement) {
+    /// `other` is what the scorer says of the other arm, where both answered.
+    pub fn score(&mut self, joined: &Joined, judgement: &Judgement, other: Option<&Judgement>) {
         self.count(if joined.early { Kind::Early } else { Kind::Matched });
         let prediction = &joined.prediction;
-        let release = self.by_revision.entry(prediction.revision).or_default();
-        if !judgement.accepted {
-            release.refused += 1;
-            return;
+        let answer = (prediction.predicted, &prediction.scores[..], &prediction.classes);
+        self.by_revision.entry(prediction.revision).or_default().score(answer, joined.truth, judgement);
+        if let Some(release) = &prediction.release {
+            self.by_release.entry(release.clone()).or_default().score(answer, joined.truth, judgement);
         }
-        let class = |index: u32| prediction.classes.get(index as usize).cloned().unwrap_or_default();
-        let probability = prediction.scores.get(joined.truth as usize).copied().unwrap_or_default();
-        release.scored += 1;
-        release.correct += u64::from(prediction.predicted == joined.truth);
-        release.log_loss_sum -= f64::from(probability).clamp(1e-15, 1.0).ln();
-        release.loss_sum += judgement.loss * judgement.weight;
-        release.weight_sum += judgement.weight;
-        release.confuse(&class(joined.truth), &class(prediction.predicted), 1);
+        if let (Some((arm, truth)), Some(theirs)) = (joined.other(), other) {
+            let answer = (arm.predicted, &arm.scores[..], &arm.classes);
+            self.by_release.entry(arm.release.clone()).or_default().score(answer, truth, theirs);
+            *self.pairs.entry(prediction.revision).or_default() += u64::from(judgement.accepted && theirs.accepted);
+        }
     }
 
     pub fn add(&mut self, other: &Self) {
@@ -210,6 +230,20 @@ impl Tally {
             let fewest =
                 self.by_revision.iter().min_by_key(|(_, release)| release.scored).map(|(revision, _)| *revision);
             fewest.and_then(|revision| self.by_revision.remove(&revision));
+        }
+        for (digest, release) in &other.by_release {
+            self.by_release.entry(digest.clone()).or_default().add(release);
+        }
+        while self.by_release.len() > RELEASES {
+            let fewest =
+                self.by_release.iter().min_by_key(|(_, release)| release.scored).map(|(digest, _)| digest.clone());
+            fewest.and_then(|digest| self.by_release.remove(&digest));
+        }
+        for (revision, pairs) in &other.pairs {
+            *self.pairs.entry(*revision).or_default() += pairs;
+        }
+        while self.pairs.len() > REVISIONS {
+            self.pairs.pop_first();
         }
         self.clocks.add(&other.clocks);
         self.unknown.add(&other.unknown);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::pipeline::fakes::revision;
 use crate::record::output::Span;
-use crate::record::{BatchBuilder, Topics};
+use crate::record::{BatchBuilder, Role, Topics};
 use crate::stream::process::Refusal;
 use crate::stream::state::{Empty, Progress};
 use join::{Entry, Met, Prediction};
@@ -326,7 +326,17 @@ fn a_join_is_born_from_what_was_kept_and_not_ready_before_all_of_it_is_there() {
     let kept = |id: &str| {
         let (classes, scores) = (vec!["cat".to_owned(), "dog".into()], vec![0.75, 0.25]);
         let (id, origin, revision): (Arc<str>, _, _) = (id.into(), "in/0@1".to_owned(), revision(7));
-        let prediction = Prediction { id: id.clone(), predicted: 0, scores, classes: classes.into(), revision, origin };
+        let prediction = Prediction {
+            id: id.clone(),
+            predicted: 0,
+            scores,
+            classes: classes.into(),
+            revision,
+            origin,
+            role: Role::Champion,
+            release: None,
+            other: None,
+        };
         let time = START + 100;
         Kept { id, met: Met::Prediction, time, entry: Some(Entry::Predicted { prediction, time: Some(time) }) }
     };

@@ -6,13 +6,13 @@ use std::time::Duration;
 use super::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::config::plan::{Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::DeadLetterWriter;
-use crate::record::prediction::Writer;
-use crate::record::{Batch, RecordId, Revision, Route};
+use crate::record::prediction::{Arm, Writer};
+use crate::record::{Batch, RecordId, Revision, Role, Route};
 use sandpiper_sandbox::stage::{Classify, Parse, Transform};
 use sandpiper_sandbox::wit::latest::{
     Column, Emitted, EmittedKey, Kind, Matrix, Parsed, Predictions, Rejection, Signature, Transformed,
 };
-use sandpiper_sandbox::{Failure, FailureKind};
+use sandpiper_sandbox::{Digest, Failure, FailureKind};
 
 /// Bytes of the largest value that the fake pipelines take.
 pub(crate) const MAX_VALUE: usize = 1_000;
@@ -117,6 +117,11 @@ impl Classify for FirstCell {
     }
 }
 
+/// The champion of that revision, with all that a value can be stamped with.
+pub(crate) fn champion(number: u64) -> Arm {
+    Arm { role: Role::Champion, revision: revision(number), release: Digest::of(b"champion"), stamped: true }
+}
+
 /// Parses `columns` and classifies into `cat`, `dog` and `cow` by the column `class`, the first that the classifier
 /// wants. `gather` as `ModelStage` has it.
 pub(crate) fn model(number: u64, columns: usize, wanted: &[&str], gather: Option<Vec<usize>>) -> ModelStage {
@@ -131,7 +136,8 @@ pub(crate) fn model(number: u64, columns: usize, wanted: &[&str], gather: Option
         gather,
         columns: wanted.len() as u32,
         classes: 3,
-        writer: Writer::new(&signature, 0.0, revision(number), true),
+        writer: Writer::new(&signature, 0.0, &champion(number)),
+        challenger: None,
     }
 }
 
@@ -208,5 +214,6 @@ pub(crate) fn transform(
         name: name.into(),
         release: format!("{name}-1"),
         routes: routes.to_vec(),
+        challenger: None,
     }
 }

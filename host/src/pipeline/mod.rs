@@ -3,6 +3,7 @@
 //! Every input record gets exactly one outcome: emitted, dropped or dead-lettered. A record of which any part
 //! is dead-lettered emits nothing, so that replaying the letter cannot double it.
 
+pub mod challenger;
 #[cfg(test)]
 pub(crate) mod fakes;
 pub mod isolate;
@@ -15,6 +16,7 @@ mod transform;
 use std::sync::Arc;
 use std::time::Duration;
 
+use challenger::Allowance;
 pub use model::ModelStage;
 pub use transform::TransformStage;
 
@@ -22,7 +24,7 @@ use crate::config::plan::{Plan, Policy, Stamp, Timestamp, Tombstones};
 use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Reason};
 use crate::record::output::{Halt, Output, Outputs, Span};
 use crate::record::prediction;
-use crate::record::{Batch, Excess, Headers, Origin, RecordId, Revision, Route, id};
+use crate::record::{Batch, Excess, Headers, Origin, RecordId, Revision, Role, Route, id};
 use crate::stream::process::{Forced, Probation, Process};
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::wit::latest::Rejection;
@@ -83,6 +85,8 @@ pub struct Pipeline {
     transforms: Vec<TransformStage>,
     /// Parser and classifier, where the pipeline predicts.
     model: Option<ModelStage>,
+    /// Of the open transaction.
+    allowance: Allowance,
 }
 
 impl Pipeline {
@@ -92,7 +96,15 @@ impl Pipeline {
         transforms: Vec<TransformStage>,
         model: Option<ModelStage>,
     ) -> Self {
-        Self { revision, releases: None, probation: Probation::Passed, settings, transforms, model }
+        Self {
+            revision,
+            releases: None,
+            probation: Probation::Passed,
+            settings,
+            transforms,
+            model,
+            allowance: Allowance::default(),
+        }
     }
 }
 
@@ -108,6 +120,7 @@ impl Process for Pipeline {
             marks: vec![Mark::Open; batch.len()],
             written: 0,
             overflow: None,
+            allowance: self.allowance,
             outputs,
         };
         let admitted = run.admit();
@@ -123,10 +136,19 @@ impl Process for Pipeline {
             None => run.emit_all(&work),
         }
         drop(work);
+        self.allowance = run.allowance;
         match run.overflow.take() {
             Some(overflow) => run.overflowed(&overflow),
             None => run.finish(),
         }
+    }
+
+    fn committed(&mut self) {
+        self.allowance.renew();
+    }
+
+    fn aborted(&mut self) {
+        self.allowance.renew();
     }
 
     fn revision(&self) -> Option<Revision> {
@@ -196,6 +218,8 @@ struct Run<'a> {
     written: usize,
     /// Set where they would be too many: then no stage does anything more.
     overflow: Option<Overflow>,
+    /// Of a challenger.
+    allowance: Allowance,
     outputs: &'a mut Outputs,
 }
 
@@ -308,8 +332,8 @@ impl Run<'_> {
         }
     }
 
-    /// Adds one output record for a row of `work`.
-    fn emit(&mut self, work: &Work<'_>, row: usize, route: Route, value: Option<Span>, stamp: bool) {
+    /// Adds one output record for a row of `work`; a role is stamped where the stamp is a header.
+    fn emit(&mut self, work: &Work<'_>, row: usize, route: Route, value: Option<Span>, role: Role) {
         let Some(facts) = work.batch.rows.get(row) else { return };
         self.written += size::record(work.batch.rows.key(facts), facts.headers.as_deref())
             + value.map_or(0, |value| self.outputs.bytes(value).len());
@@ -319,8 +343,8 @@ impl Run<'_> {
         }
         let key = work.batch.rows.key(facts).map(|key| self.outputs.put(key));
         let mut headers = facts.headers.clone();
-        if stamp {
-            headers.get_or_insert_default().push(self.stamp(work, facts.origin));
+        if self.settings.stamp == Stamp::Header {
+            headers.get_or_insert_default().push(self.stamp(work, facts.origin, role));
         }
         let timestamp = match self.settings.timestamp {
             Timestamp::Input => facts.timestamp,
@@ -343,23 +367,23 @@ impl Run<'_> {
     }
 
     /// Emits a row's own bytes.
-    fn pass(&mut self, work: &Work<'_>, row: usize, route: Route) {
+    fn pass(&mut self, work: &Work<'_>, row: usize, route: Route, role: Role) {
         if self.overflow.is_some() {
             return;
         }
         let value = work.batch.value(row).map(|value| self.outputs.put(value));
-        self.emit(work, row, route, value, self.settings.stamp == Stamp::Header);
+        self.emit(work, row, route, value, role);
     }
 
     fn emit_all(&mut self, work: &Work<'_>) {
         for row in 0..work.batch.len() {
-            self.pass(work, row, Route::Output);
+            self.pass(work, row, Route::Output, Role::Champion);
         }
     }
 
     /// `sandpiper: 17 champion iris.measurements/3@1842`.
-    fn stamp(&self, work: &Work<'_>, origin: Origin) -> (String, Option<Vec<u8>>) {
-        let mut value = format!("{} champion ", self.revision).into_bytes();
+    fn stamp(&self, work: &Work<'_>, origin: Origin, role: Role) -> (String, Option<Vec<u8>>) {
+        let mut value = format!("{} {} ", self.revision, role.name()).into_bytes();
         prediction::position(&mut value, work.batch.rows.topic(origin), origin);
         ("sandpiper".into(), Some(value))
     }

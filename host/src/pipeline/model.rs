@@ -2,15 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::time::Instant;
 
+use super::challenger::{Asked, ModelChallenger, Said, place};
 use super::{Run, Work, reason_of, reason_of_rejection};
-use crate::config::plan::{Stamp, Tombstones};
-use crate::pipeline::isolate::isolate;
+use crate::config::plan::Tombstones;
+use crate::pipeline::isolate::{Isolated, isolate};
 use crate::record::dead_letter::Reason;
 use crate::record::prediction::{Answer, Writer};
-use crate::record::{Route, id};
+use crate::record::{Role, Route, id};
 use sandpiper_sandbox::stage::{Classify, Parse};
-use sandpiper_sandbox::wit::latest::{Matrix, Parsed, Rejection};
+use sandpiper_sandbox::wit::latest::{Matrix, Parsed, Predictions, Rejection};
 
 /// A parser and a classifier, opened and matched.
 pub struct ModelStage {
@@ -24,6 +26,7 @@ pub struct ModelStage {
     pub columns: u32,
     pub classes: usize,
     pub writer: Writer,
+    pub challenger: Option<ModelChallenger>,
 }
 
 /// Rows that were parsed, in the classifier's columns.
@@ -34,6 +37,10 @@ struct Features {
 }
 
 impl Features {
+    fn none(columns: u32) -> Self {
+        Self { matrix: Matrix { columns, values: Vec::new() }, rows: Some(Vec::new()) }
+    }
+
     fn row(&self, at: usize) -> usize {
         self.rows.as_ref().map_or(at, |rows| rows.get(at).copied().unwrap_or_default())
     }
@@ -57,20 +64,30 @@ impl ModelStage {
         if work.batch.is_empty() || run.overflow.is_some() {
             return;
         }
-        let features = self.parse(run, work);
+        let sampled = self.challenger.as_ref().map(|challenger| challenger.sampling.roles(work));
+        let started = Instant::now();
+        let (features, parsed) = self.parse(run, work);
         let columns = self.columns as usize;
         let rows = features.matrix.values.len() / columns.max(1);
-        if rows == 0 {
-            return;
-        }
         let whole = 0..rows;
-        let isolated = isolate(rows, run.settings.deadline, run.settings.budget, |range, deadline| {
-            if range == whole {
-                self.classifier.classify(&features.matrix, deadline)
-            } else {
-                self.classifier.classify(&slice(&features.matrix, &range), deadline)
+        let isolated = match rows {
+            0 => Isolated { answers: Vec::new(), poison: Vec::new(), undecided: Vec::new() },
+            _ => isolate(rows, run.settings.deadline, run.settings.budget, |range, deadline| {
+                if range == whole {
+                    self.classifier.classify(&features.matrix, deadline)
+                } else {
+                    self.classifier.classify(&slice(&features.matrix, &range), deadline)
+                }
+            }),
+        };
+        let took = started.elapsed();
+        let mut other = match (&mut self.challenger, sampled) {
+            (Some(challenger), Some((roles, sampled))) => {
+                run.comparison().champion_calls.note(took);
+                Some(challenger.answer(run, work, roles, &sampled, &features, &parsed))
             }
-        });
+            _ => None,
+        };
         let release = &self.classifier_release;
         for (range, answer) in &isolated.answers {
             let rejected = by_row(&answer.rejected);
@@ -84,34 +101,58 @@ impl ModelStage {
                     continue;
                 }
                 let features = features.matrix.values.get(at * columns..(at + 1) * columns).unwrap_or_default();
-                self.emit(run, work, row, &Answer { label: *label, scores, features });
+                let answer = Answer { label: *label, scores, features };
+                match &mut other {
+                    None => self.emit(run, work, row, &answer),
+                    Some(other) => self.emit_both(run, work, row, &answer, other),
+                }
             }
         }
         for (at, failure) in isolated.poison {
             run.dead_letter(work.source(features.row(at)), &reason_of(&failure, "classify", release));
         }
         run.release_failed(&isolated.undecided, "classify", release);
+        if let Some(other) = other {
+            for (said, champion_answered) in other.said.iter().zip(&other.champion_answered) {
+                run.count_unequal(*champion_answered, *said);
+            }
+        }
     }
 
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
-        if run.overflow.is_some() {
-            return;
-        }
-        let id = match id::of(&run.settings.id, &work.batch, row) {
-            Ok(id) => id,
-            Err(why) => {
-                let message = format!("{why}, and [input] id = \"{}\"", run.settings.id);
-                run.dead_letter(work.source(row), &Reason::of_host("input", "no-id", message));
-                return;
-            }
-        };
-        let Some(facts) = work.batch.rows.get(row) else { return };
-        let topic = work.batch.rows.topic(facts.origin);
-        let value = run.outputs.write(|out| self.writer.write(out, &id, answer, topic, facts.origin));
-        run.emit(work, row, Route::Output, Some(value), run.settings.stamp == Stamp::Header);
+        write(run, work, row, Role::Champion, (&self.writer, answer), None);
     }
 
-    fn parse(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> Features {
+    /// Emits what the champion answered, with what the challenger did, or the other way round.
+    fn emit_both(
+        &self,
+        run: &mut Run<'_>,
+        work: &Work<'_>,
+        row: usize,
+        answer: &Answer<'_>,
+        other: &mut ChallengersAnswer,
+    ) {
+        if let Some(answered) = other.champion_answered.get_mut(row) {
+            *answered = true;
+        }
+        let ours = (&self.writer, answer);
+        let (Some(challenger), Some(theirs)) = (&self.challenger, other.row(row)) else {
+            return write(run, work, row, Role::Champion, ours, None);
+        };
+        let classes = (self.writer.class(answer.label), challenger.writer.class(theirs.label));
+        run.count_pair(classes.0 == classes.1, || format!("{}: {} / {}", place(work, row), classes.0, classes.1));
+        let theirs = (&challenger.writer, &theirs);
+        match other.roles.get(row).copied().flatten() {
+            Some(Role::Challenger) => {
+                run.comparison().emitted += 1;
+                write(run, work, row, Role::Challenger, theirs, Some(ours));
+            }
+            _ => write(run, work, row, Role::Champion, ours, Some(theirs)),
+        }
+    }
+
+    /// The rows that the parser takes, and its answers as they came where they are not these.
+    fn parse(&mut self, run: &mut Run<'_>, work: &Work<'_>) -> (Features, Vec<(Range<usize>, Parsed)>) {
         let whole = 0..work.batch.len();
         let mut isolated = isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
             if range == whole {
@@ -132,49 +173,199 @@ impl ModelStage {
         if isolated.answers.first().is_some_and(clean)
             && let Some((_, parsed)) = isolated.answers.pop()
         {
-            return Features { matrix: parsed.rows, rows: None };
+            let features = Features { matrix: parsed.rows, rows: None };
+            return (features, Vec::new());
         }
-        let mut features =
-            Features { matrix: Matrix { columns: self.columns, values: Vec::new() }, rows: Some(Vec::new()) };
+        let mut features = Features::none(self.columns);
         for (range, parsed) in &isolated.answers {
-            self.gather(run, work, range.start, parsed, &mut features);
+            self.take(run, work, range.start, parsed, &mut features);
         }
-        features
+        (features, isolated.answers)
     }
 
     /// Copies the rows that were taken, in the classifier's columns; `first` is the row that the answer's row 0 is.
-    fn gather(&self, run: &mut Run<'_>, work: &Work<'_>, first: usize, parsed: &Parsed, features: &mut Features) {
-        let rejected = by_row(&parsed.rejected);
-        let dropped: HashSet<usize> = parsed.dropped.iter().map(|row| *row as usize).collect();
-        for (at, cells) in parsed.rows.values.chunks_exact(parsed.rows.columns.max(1) as usize).enumerate() {
-            if !parsed.rejected.is_empty()
-                && let Some(rejection) = rejected(at)
-            {
-                run.dead_letter(
-                    work.source(first + at),
-                    &reason_of_rejection(rejection, "parse", &self.parser_release),
-                );
-                continue;
-            }
-            if dropped.contains(&at) {
-                continue;
-            }
-            match &self.gather {
-                None => features.matrix.values.extend_from_slice(cells),
-                Some(columns) => {
-                    let cell = |column: &usize| cells.get(*column).copied().unwrap_or(f32::NAN);
-                    features.matrix.values.extend(columns.iter().map(cell));
-                }
-            }
-            features.rows.get_or_insert_default().push(first + at);
+    fn take(&self, run: &mut Run<'_>, work: &Work<'_>, first: usize, parsed: &Parsed, features: &mut Features) {
+        for rejection in &parsed.rejected {
+            let reason = reason_of_rejection(rejection, "parse", &self.parser_release);
+            run.dead_letter(work.source(first + rejection.row as usize), &reason);
         }
+        gather(self.gather.as_deref(), first, parsed, |_| true, features);
+    }
+}
+
+impl ModelChallenger {
+    /// What it says of the rows that both run on. `features` are the champion's; `parsed` is what its parser answered, where that is
+    /// something else.
+    fn answer(
+        &mut self,
+        run: &mut Run<'_>,
+        work: &Work<'_>,
+        roles: Vec<Option<Role>>,
+        sampled: &[usize],
+        features: &Features,
+        parsed: &[(Range<usize>, Parsed)],
+    ) -> ChallengersAnswer {
+        let said = roles.iter().map(|role| if role.is_some() { Said::Nothing } else { Said::NotAsked }).collect();
+        let mut answer = ChallengersAnswer {
+            said,
+            champion_answered: vec![false; roles.len()],
+            roles,
+            predictions: None,
+            features: Features::none(self.columns),
+            columns: self.columns as usize,
+            classes: self.classes,
+        };
+        if sampled.is_empty() {
+            return answer;
+        }
+        let everything = sampled.len() == work.batch.len();
+        let is_sampled = |row: usize| answer.roles.get(row).is_some_and(Option::is_some);
+        let mut own = Features::none(self.columns);
+        if let Some(parser) = &mut self.parser {
+            let asked = run.ask(|deadline| match everything {
+                true => parser.parse(&work.batch, deadline),
+                false => parser.parse(&work.batch.select(sampled.iter().copied()), deadline),
+            });
+            let parsed = match asked {
+                Asked::Answered(parsed) => parsed,
+                Asked::Failed => return answer.all(Said::Failed),
+                Asked::Skipped => return answer.all(Said::Skipped),
+            };
+            gather(self.gather.as_deref(), 0, &parsed, |_| true, &mut own);
+            // Of the sample, as yet.
+            own.rows.iter_mut().flatten().for_each(|row| *row = sampled.get(*row).copied().unwrap_or_default());
+        } else if parsed.is_empty() {
+            // The champion's parser took every row, in the columns in which it supplies them.
+            let whole = Parsed { rows: features.matrix.clone(), rejected: Vec::new(), dropped: Vec::new() };
+            gather(self.gather.as_deref(), 0, &whole, is_sampled, &mut own);
+        } else {
+            for (range, parsed) in parsed {
+                gather(self.gather.as_deref(), range.start, parsed, is_sampled, &mut own);
+            }
+        }
+        if own.matrix.values.is_empty() {
+            return answer;
+        }
+        answer.features = own;
+        match run.ask(|deadline| self.classifier.classify(&answer.features.matrix, deadline)) {
+            Asked::Answered(predictions) => answer.answered(predictions),
+            Asked::Failed => answer.parsed(Said::Failed),
+            Asked::Skipped => answer.parsed(Said::Skipped),
+        }
+    }
+}
+
+/// What a challenger says of the rows of one batch.
+struct ChallengersAnswer {
+    /// By row of the work.
+    said: Vec<Said>,
+    champion_answered: Vec<bool>,
+    roles: Vec<Option<Role>>,
+    predictions: Option<Predictions>,
+    features: Features,
+    columns: usize,
+    classes: usize,
+}
+
+impl ChallengersAnswer {
+    /// Of every row that it was to be asked about.
+    fn all(mut self, said: Said) -> Self {
+        self.said.iter_mut().filter(|each| **each != Said::NotAsked).for_each(|each| *each = said);
+        self
+    }
+
+    /// Of every row that it parsed.
+    fn parsed(mut self, said: Said) -> Self {
+        for row in self.features.rows.iter().flatten() {
+            if let Some(each) = self.said.get_mut(*row) {
+                *each = said;
+            }
+        }
+        self
+    }
+
+    fn answered(mut self, predictions: Predictions) -> Self {
+        let rejected: HashSet<usize> = predictions.rejected.iter().map(|rejection| rejection.row as usize).collect();
+        for (at, row) in self.features.rows.iter().flatten().enumerate() {
+            if let Some(each) = self.said.get_mut(*row).filter(|_| !rejected.contains(&at)) {
+                *each = Said::Answered(at);
+            }
+        }
+        self.predictions = Some(predictions);
+        self
+    }
+
+    /// Its answer for a row, where it has one.
+    fn row(&self, row: usize) -> Option<Answer<'_>> {
+        let Some(Said::Answered(at)) = self.said.get(row) else { return None };
+        let predictions = self.predictions.as_ref()?;
+        Some(Answer {
+            label: *predictions.labels.get(*at)?,
+            scores: predictions.scores.get(at * self.classes..(at + 1) * self.classes)?,
+            features: self.features.matrix.values.get(at * self.columns..(at + 1) * self.columns)?,
+        })
+    }
+}
+
+/// Writes one prediction, with what the other arm says where there is one.
+fn write(
+    run: &mut Run<'_>,
+    work: &Work<'_>,
+    row: usize,
+    role: Role,
+    (writer, answer): (&Writer, &Answer<'_>),
+    other: Option<(&Writer, &Answer<'_>)>,
+) {
+    if run.overflow.is_some() {
+        return;
+    }
+    let id = match id::of(&run.settings.id, &work.batch, row) {
+        Ok(id) => id,
+        Err(why) => {
+            let message = format!("{why}, and [input] id = \"{}\"", run.settings.id);
+            run.dead_letter(work.source(row), &Reason::of_host("input", "no-id", message));
+            return;
+        }
+    };
+    let Some(facts) = work.batch.rows.get(row) else { return };
+    let topic = work.batch.rows.topic(facts.origin);
+    let value = run.outputs.write(|out| writer.write(out, &id, answer, other, topic, facts.origin));
+    run.emit(work, row, Route::Output, Some(value), role);
+}
+
+/// Copies those rows of a parser's answer that it took, in a classifier's columns. `first` is the row of the work that the
+/// answer's row 0 is.
+fn gather(
+    columns: Option<&[usize]>,
+    first: usize,
+    parsed: &Parsed,
+    wanted: impl Fn(usize) -> bool,
+    features: &mut Features,
+) {
+    let left_out: HashSet<usize> = (parsed.rejected.iter().map(|rejection| rejection.row))
+        .chain(parsed.dropped.iter().copied())
+        .map(|row| row as usize)
+        .collect();
+    let Features { matrix, rows } = features;
+    let rows = rows.get_or_insert_default();
+    for (at, cells) in parsed.rows.values.chunks_exact(parsed.rows.columns.max(1) as usize).enumerate() {
+        if left_out.contains(&at) || !wanted(first + at) {
+            continue;
+        }
+        match columns {
+            None => matrix.values.extend_from_slice(cells),
+            Some(columns) => {
+                matrix.values.extend(columns.iter().map(|column| cells.get(*column).copied().unwrap_or(f32::NAN)));
+            }
+        }
+        rows.push(first + at);
     }
 }
 
 fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
     match run.settings.tombstones {
         Tombstones::Drop => {}
-        Tombstones::Pass => run.pass(work, row, Route::Output),
+        Tombstones::Pass => run.pass(work, row, Route::Output, Role::Champion),
         Tombstones::DeadLetter => {
             let reason =
                 Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");

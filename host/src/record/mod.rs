@@ -2,6 +2,7 @@
 //!
 //! The batch itself is the sandbox's: it is laid out once, as a plugin's call takes it.
 
+pub mod comparison;
 pub mod dead_letter;
 pub mod id;
 pub mod output;
@@ -9,6 +10,7 @@ pub mod prediction;
 pub mod revision;
 pub mod route;
 
+pub use comparison::{Comparison, Role};
 pub use id::{Pointer, RecordId};
 pub use revision::Revision;
 pub use route::{Route, Routes};

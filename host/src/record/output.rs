@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::record::{Headers, Origin, Route};
+use crate::record::{Comparison, Headers, Origin, Route};
 use sandpiper_sandbox::batch::size_of_headers;
 
 /// A batch's header and a record's own fields, at most.
@@ -54,6 +54,8 @@ pub struct Counts {
     pub dead_letters: BTreeMap<String, u64>,
     /// Input records that a plugin failed on, whatever became of them.
     pub failed: u64,
+    /// Of the champion and its challenger, where there is one.
+    pub comparison: Option<Box<Comparison>>,
 }
 
 impl Counts {
@@ -62,6 +64,9 @@ impl Counts {
         self.emitted += other.emitted;
         self.dropped += other.dropped;
         self.failed += other.failed;
+        if let Some(comparison) = &other.comparison {
+            self.comparison.get_or_insert_default().add(comparison);
+        }
         for (code, count) in &other.dead_letters {
             self.count_code(code, *count);
         }

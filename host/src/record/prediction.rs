@@ -1,7 +1,8 @@
 //! The JSON of a prediction, written straight into the output buffer: names are escaped once, when the
 //! deployment is opened, and a record costs only its numbers.
 
-use crate::record::{Origin, Revision};
+use crate::record::{Origin, Revision, Role};
+use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::wit::latest::{Kind, Signature};
 
 /// The parts of a prediction that do not change from record to record.
@@ -12,9 +13,23 @@ pub struct Writer {
     probabilities: Vec<String>,
     features: Vec<Feature>,
     min_confidence: f32,
-    /// `,"revision":17,"role":"champion"}`, or the closing brace alone where no stamp is wanted.
-    tail: String,
+    /// `,"revision":17,"role":"champion","release":"3fa2c4d5e6f7"`; nothing where no stamp is wanted.
+    stamp: String,
+    /// `,"champion":{"class":`, for where it is not the one that counts.
+    other: String,
+    /// `,"release":"3fa2c4d5e6f7"}`
+    other_tail: String,
     stamped: bool,
+}
+
+/// Whose predictions a writer writes.
+pub struct Arm {
+    pub role: Role,
+    pub revision: Revision,
+    /// Names all that made them.
+    pub release: Digest,
+    /// Whether origin, revision, role and release stand in the value.
+    pub stamped: bool,
 }
 
 /// What a classifier says of a row.
@@ -35,10 +50,10 @@ struct Feature {
 }
 
 impl Writer {
-    /// `stamped` puts origin, revision and role into the value.
-    pub fn new(signature: &Signature, min_confidence: f32, revision: Revision, stamped: bool) -> Self {
+    pub fn new(signature: &Signature, min_confidence: f32, arm: &Arm) -> Self {
         let comma = |at: usize| if at == 0 { "" } else { "," };
-        let tail = if stamped { format!(",\"revision\":{revision},\"role\":\"champion\"}}") } else { "}".into() };
+        let (role, release) = (arm.role.name(), arm.release.short());
+        let stamp = format!(",\"revision\":{},\"role\":\"{role}\",\"release\":\"{release}\"", arm.revision);
         Self {
             classes: signature.classes.iter().map(|class| quoted(class)).collect(),
             probabilities: (signature.classes.iter().enumerate())
@@ -54,33 +69,41 @@ impl Writer {
                 })
                 .collect(),
             min_confidence,
-            tail,
-            stamped,
+            stamp: if arm.stamped { stamp } else { String::new() },
+            other: format!(",\"{role}\":{{\"class\":"),
+            other_tail: format!("\"release\":\"{release}\"}}"),
+            stamped: arm.stamped,
         }
     }
 
-    /// Appends one prediction.
-    pub fn write(&self, out: &mut Vec<u8>, id: &str, answer: &Answer<'_>, topic: &str, origin: Origin) {
+    /// A class by its index, quoted.
+    pub fn class(&self, label: u32) -> &str {
+        self.classes.get(label as usize).map_or("null", String::as_str)
+    }
+
+    /// Appends one prediction; `other` is what the arm says whose answer does not count, with its writer.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        id: &str,
+        answer: &Answer<'_>,
+        other: Option<(&Self, &Answer<'_>)>,
+        topic: &str,
+        origin: Origin,
+    ) {
         let Answer { label, scores, features } = *answer;
-        let label = label as usize;
-        let confidence = scores.get(label).copied().unwrap_or_default();
+        let confidence = scores.get(label as usize).copied().unwrap_or_default();
         out.extend_from_slice(b"{\"id\":");
         escape(out, id);
         out.extend_from_slice(b",\"class\":");
-        out.extend_from_slice(self.classes.get(label).map_or(b"null", |class| class.as_bytes()));
+        out.extend_from_slice(self.class(label).as_bytes());
         out.extend_from_slice(if confidence >= self.min_confidence {
             b",\"decision\":\"accept\""
         } else {
             b",\"decision\":\"review\""
         });
-        out.extend_from_slice(b",\"confidence\":");
-        number(out, confidence);
-        out.extend_from_slice(b",\"probabilities\":{");
-        for (name, score) in self.probabilities.iter().zip(scores) {
-            out.extend_from_slice(name.as_bytes());
-            number(out, *score);
-        }
-        out.extend_from_slice(b"},\"features\":{");
+        self.confidence(out, confidence, scores);
+        out.extend_from_slice(b",\"features\":{");
         for (feature, value) in self.features.iter().zip(features) {
             out.extend_from_slice(feature.name.as_bytes());
             match feature.categories.get(*value as usize) {
@@ -96,7 +119,31 @@ impl Writer {
             position(out, topic, origin);
             out.push(b'"');
         }
-        out.extend_from_slice(self.tail.as_bytes());
+        out.extend_from_slice(self.stamp.as_bytes());
+        if let Some((writer, answer)) = other {
+            writer.write_other(out, answer);
+        }
+        out.push(b'}');
+    }
+
+    /// `,"challenger":{"class":"setosa","confidence":0.9,"probabilities":{…},"release":"3fa2c4d5e6f7"}`
+    fn write_other(&self, out: &mut Vec<u8>, answer: &Answer<'_>) {
+        out.extend_from_slice(self.other.as_bytes());
+        out.extend_from_slice(self.class(answer.label).as_bytes());
+        self.confidence(out, answer.scores.get(answer.label as usize).copied().unwrap_or_default(), answer.scores);
+        out.push(b',');
+        out.extend_from_slice(self.other_tail.as_bytes());
+    }
+
+    fn confidence(&self, out: &mut Vec<u8>, confidence: f32, scores: &[f32]) {
+        out.extend_from_slice(b",\"confidence\":");
+        number(out, confidence);
+        out.extend_from_slice(b",\"probabilities\":{");
+        for (name, score) in self.probabilities.iter().zip(scores) {
+            out.extend_from_slice(name.as_bytes());
+            number(out, *score);
+        }
+        out.push(b'}');
     }
 }
 
@@ -154,21 +201,58 @@ mod tests {
 
     fn write(min_confidence: f32, stamped: bool, id: &str, scores: [f32; 2], features: [f32; 2]) -> String {
         let mut out = Vec::new();
-        Writer::new(&signature(), min_confidence, Revision::new(17).unwrap(), stamped).write(
+        writer(Role::Champion, min_confidence, stamped).write(
             &mut out,
             id,
             &Answer { label: 1, scores: &scores, features: &features },
+            None,
             "pets",
             ORIGIN,
         );
         String::from_utf8(out).unwrap()
     }
 
+    fn writer(role: Role, min_confidence: f32, stamped: bool) -> Writer {
+        let release = Digest::of(role.name().as_bytes());
+        Writer::new(&signature(), min_confidence, &Arm { role, revision: Revision::new(17).unwrap(), release, stamped })
+    }
+
+    #[test]
+    fn a_prediction_of_two_arms_holds_both_answers_and_says_whose_counts() {
+        let (champion, challenger) = (writer(Role::Champion, 0.0, true), writer(Role::Challenger, 0.0, true));
+        let cat = Answer { label: 0, scores: &[0.75, 0.25], features: &[1.0, 0.0] };
+        let dog = Answer { label: 1, scores: &[0.5, 0.5], features: &[1.0, 0.0] };
+        let mut shadow = Vec::new();
+        champion.write(&mut shadow, "a", &cat, Some((&challenger, &dog)), "pets", ORIGIN);
+        let mut canary = Vec::new();
+        challenger.write(&mut canary, "a", &dog, Some((&champion, &cat)), "pets", ORIGIN);
+        let (shadow, canary): (serde_json::Value, serde_json::Value) =
+            (serde_json::from_slice(&shadow).unwrap(), serde_json::from_slice(&canary).unwrap());
+        let releases = [Digest::of(b"champion").short(), Digest::of(b"challenger").short()];
+        assert_eq!(
+            (&shadow["class"], &shadow["role"], shadow["release"].as_str().unwrap()),
+            (&"cat".into(), &"champion".into(), releases[0].as_str())
+        );
+        assert_eq!(
+            shadow["challenger"],
+            serde_json::json!({ "class": "d\\og", "confidence": 0.5, "probabilities": { "cat": 0.5, "d\\og": 0.5 }, "release": releases[1] })
+        );
+        assert_eq!(
+            (&canary["class"], &canary["role"], canary["release"].as_str().unwrap()),
+            (&"d\\og".into(), &"challenger".into(), releases[1].as_str())
+        );
+        assert_eq!(
+            canary["champion"],
+            serde_json::json!({ "class": "cat", "confidence": 0.75, "probabilities": { "cat": 0.75, "d\\og": 0.25 }, "release": releases[0] })
+        );
+        assert!(shadow.get("champion").is_none() && canary.get("challenger").is_none());
+    }
+
     #[test]
     fn a_prediction_reads_as_documented() {
         assert_eq!(
-            write(0.5, true, "a", [0.25, 0.75], [1.5, 1.0]),
-            r#"{"id":"a","class":"d\\og","decision":"accept","confidence":0.75,"probabilities":{"cat":0.25,"d\\og":0.75},"features":{"size":1.5,"hue":"b\"lue"},"origin":"pets/3@1842","revision":17,"role":"champion"}"#
+            write(0.5, true, "a", [0.25, 0.75], [1.5, 1.0]).replace(&Digest::of(b"champion").short(), "REL"),
+            r#"{"id":"a","class":"d\\og","decision":"accept","confidence":0.75,"probabilities":{"cat":0.25,"d\\og":0.75},"features":{"size":1.5,"hue":"b\"lue"},"origin":"pets/3@1842","revision":17,"role":"champion","release":"REL"}"#
         );
     }
 

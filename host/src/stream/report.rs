@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use crate::record::Revision;
 use crate::record::output::Counts;
+use crate::record::{Comparison, Revision};
 use crate::stream::state::Progress;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct WorkerReport {
     pub counts: Counts,
     /// Committed records by revision.
     pub records_by_revision: BTreeMap<Revision, u64>,
+    /// What each step of a rollout came to, by its revision; the last 32.
+    pub steps: BTreeMap<Revision, StepReport>,
     pub transactions: u64,
     pub aborted: u64,
     pub recoveries: u64,
@@ -52,6 +54,14 @@ pub struct WorkerReport {
     pub at: i64,
     /// The same moment by a clock that nobody sets; `None` before the first.
     pub published: Option<Instant>,
+}
+
+/// What one worker committed while a challenger ran.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepReport {
+    pub records: u64,
+    pub dead_letters: u64,
+    pub comparison: Comparison,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use anyhow::{Result, anyhow};
 use super::position::{Step, position};
 use crate::config::Mistake;
 use crate::config::plan::{Plan, Stage};
-use crate::control::deployment::Release;
+use crate::control::deployment::{Deployment, Release};
 use crate::control::staging::{self, Stager};
 use crate::kafka::properties;
 use crate::record::Revision;
@@ -79,7 +79,8 @@ pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     }
     // At last the pipeline as a whole, as a daemon opens it: that checks more than its stages one by one.
     if mistakes.is_empty()
-        && let Err(error) = stager.releases(plan).and_then(|releases| stager.open(plan, &releases, Revision::FIRST))
+        && let Err(error) =
+            stager.releases(plan).and_then(|releases| stager.open(plan, &Deployment::of(Revision::FIRST, releases)))
     {
         mistakes.push(Mistake {
             file: plan.file.clone(),

@@ -109,6 +109,7 @@ fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter, compil
             name: format!("transform[{at}]"),
             release: release.label(),
             routes,
+            challenger: None,
         });
     }
     let settings = Settings { stamp: Stamp::None, timestamp: Timestamp::Input, ..Settings::new(plan, "") };

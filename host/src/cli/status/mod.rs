@@ -2,21 +2,13 @@
 
 mod text;
 
-use std::io::IsTerminal as _;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use serde_json::Value;
 
 use super::client::Client;
+use super::watch::watch;
 use super::{Failure, Global, Outcome, Output};
-
-/// How often `--watch` asks the daemon.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the wait in between checks for Ctrl-C.
-const INTERRUPT_CHECK: Duration = Duration::from_millis(50);
 
 /// What runs, how far it is, how well it does, and what went wrong.
 #[derive(Args)]
@@ -48,34 +40,7 @@ impl Status {
                 Output::Text => text::render(answer),
             }
         };
-        let mut text = fetch()?;
-        if !self.watch {
-            super::print(&text)?;
-            return Ok(());
-        }
-        let redraws = std::io::stdout().is_terminal();
-        let interrupted = super::interrupted()?;
-        while super::print(&match global.output {
-            Output::Json => text,
-            Output::Text if redraws => over_the_last(&text),
-            Output::Text => text + "\n",
-        })? {
-            let mut waited = Duration::ZERO;
-            while waited < WATCH_INTERVAL && !interrupted.load(Ordering::Relaxed) {
-                std::thread::sleep(INTERRUPT_CHECK);
-                waited += INTERRUPT_CHECK;
-            }
-            if interrupted.load(Ordering::Relaxed) {
-                break;
-            }
-            // A daemon that does not answer may be restarting, so watching goes on.
-            text = match (fetch(), global.output) {
-                (Ok(text), _) => text,
-                (Err(error), Output::Text) => format!("error: {error:#}\n"),
-                (Err(error), Output::Json) => serde_json::json!({ "error": format!("{error:#}") }).to_string() + "\n",
-            };
-        }
-        Ok(())
+        watch(global, self.watch, fetch)
     }
 }
 
@@ -90,11 +55,6 @@ fn ready(client: &Client, global: &Global) -> Outcome {
         }
     };
     if is_ready { Ok(()) } else { Err(Failure::Reported(1)) }
-}
-
-/// The escape sequences that write a text over the last one without clearing the screen first, which would flicker.
-fn over_the_last(text: &str) -> String {
-    format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
 }
 
 /// The daemon's answer reduced to the pipeline that is named; all of it when none is.

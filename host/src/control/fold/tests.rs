@@ -106,7 +106,7 @@ impl Story {
 fn deploy(classifier: &str) -> Action {
     let plugin = NamedPlugin { name: classifier.into(), digest: Digest::of(classifier.as_bytes()) };
     let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
-    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "better".into() }
+    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "better".into(), rollout: None }
 }
 
 #[test]
@@ -212,17 +212,18 @@ fn what_cannot_be_asked_for_is_refused_by_name() {
     let of_stage = |stage: &str| Action::Deploy {
         stages: [(stage.to_owned(), StageChange::default())].into(),
         reason: "x".into(),
+        rollout: None,
     };
-    let none = Action::Deploy { stages: BTreeMap::new(), reason: "x".into() };
+    let none = Action::Deploy { stages: BTreeMap::new(), reason: "x".into(), rollout: None };
     let Action::Deploy { stages, .. } = deploy("logistic") else { unreachable!() };
     for (action, expected) in [
-        (Action::Deploy { stages, reason: " ".into() }, "--reason TEXT"),
+        (Action::Deploy { stages, reason: " ".into(), rollout: None }, "--reason TEXT"),
         (none, "changes nothing"),
         (of_stage("score"), "no stage \"score\"; it has parse, classify"),
         (of_stage("transform[0]"), "no stage \"transform[0]\""),
         (of_stage("transform[x]"), "no stage \"transform[x]\""),
         (of_stage("classify"), "runs exactly this already, as revision 1"),
-        (Action::Undo { reason: String::new() }, "nothing to go back to"),
+        (Action::Undo { reason: String::new(), to: None }, "nothing to go back to"),
         (Action::Resume, "not paused"),
     ] {
         let before = story.control.clone();
@@ -239,7 +240,7 @@ fn a_plugin_of_another_name_starts_with_an_empty_configuration_and_null_removes_
     let set = |key: &str, value: serde_json::Value| {
         let config = [(key.to_owned(), value)].into_iter().collect();
         let change = StageChange { config, ..StageChange::default() };
-        Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "x".into() }
+        Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: "x".into(), rollout: None }
     };
     let config = |story: &Story| story.control.history.current().unwrap().releases.classify.clone().unwrap().config;
     for (key, value, expected) in [
@@ -260,7 +261,7 @@ fn an_undo_of_an_undo_runs_what_was_undone() {
     let mut story = Story::running();
     story.deployed("logistic");
     for (number, classifier) in [(3, "tree"), (4, "logistic"), (5, "tree")] {
-        let of = story.tell(Action::Undo { reason: String::new() });
+        let of = story.tell(Action::Undo { reason: String::new(), to: None });
         story.tell(Action::Staged { of });
         assert_eq!(story.runs(), (number, classifier.to_owned()));
         assert!(!story.control.history.current().unwrap().on_probation);
@@ -444,7 +445,7 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
         Step::Wish(at) => Action::Wish { releases: Box::new(releases(classifier(at))), reason: "applied".into() },
         Step::Deploy(at) => deploy(classifier(at)),
         Step::DeployAgainst(at, against) => return Some((Revision::new(*against), deploy(classifier(at)))),
-        Step::Undo => Action::Undo { reason: String::new() },
+        Step::Undo => Action::Undo { reason: String::new(), to: None },
         Step::Pause => Action::Pause { reason: String::new() },
         Step::Resume => Action::Resume,
         Step::Replay => Action::Replay,
@@ -633,8 +634,12 @@ fn what_people_say_has_a_bound_and_is_remembered_up_to_it() {
     let said = |bytes: usize| "x".repeat(bytes);
     for action in [
         |reason| Action::Pause { reason },
-        |reason| Action::Undo { reason },
-        |reason| Action::Deploy { stages: [("parse".to_owned(), StageChange::default())].into(), reason },
+        |reason| Action::Undo { reason, to: None },
+        |reason| Action::Deploy {
+            stages: [("parse".to_owned(), StageChange::default())].into(),
+            reason,
+            rollout: None,
+        },
     ] as [fn(String) -> Action; 3]
     {
         let of = story.tell(action(said(MAX_REASON + 1)));
@@ -645,7 +650,11 @@ fn what_people_say_has_a_bound_and_is_remembered_up_to_it() {
     assert!(story.answer(paused).is_ok());
     let plugin = NamedPlugin { name: said(MAX_NAME + 1), digest: Digest::of(b"a") };
     let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
-    let of = story.tell(Action::Deploy { stages: [("parse".to_owned(), change)].into(), reason: "a name".into() });
+    let of = story.tell(Action::Deploy {
+        stages: [("parse".to_owned(), change)].into(),
+        reason: "a name".into(),
+        rollout: None,
+    });
     assert!(story.answer(of).as_ref().unwrap_err().to_string().contains("129 bytes"));
 }
 

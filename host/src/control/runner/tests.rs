@@ -92,7 +92,9 @@ fn stand(journal: Arc<InMemory>) -> Stand {
         turns.wait()?;
         Ok(vec![deployment.revision.get()])
     });
-    let (inbox, hold, thread) = Runner::start("iris", false, journal.clone(), stage, vec![slot.clone()]).unwrap();
+    let (inbox, hold, thread) =
+        Runner::start("iris", false, journal.clone(), stage, Box::new(|_| StepFigures::default()), vec![slot.clone()])
+            .unwrap();
     Stand { journal, gate, slot, inbox, hold, thread: Some(thread) }
 }
 
@@ -109,7 +111,7 @@ fn running() -> Stand {
 fn deploy(classifier: &str, reason: &str) -> Action {
     let plugin = NamedPlugin { name: classifier.into(), digest: Digest::of(classifier.as_bytes()) };
     let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
-    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: reason.into() }
+    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: reason.into(), rollout: None }
 }
 
 #[test]
@@ -158,7 +160,7 @@ fn a_worker_that_stops_stays_stopped_although_that_cannot_be_remembered() {
     stand.journal.0.lock().unwrap().2 = true;
     stand.hold.fail(Some(Revision::FIRST), "it traps".into());
     // Whoever asks next is answered behind it.
-    assert!(stand.inbox.ask(None, Action::Undo { reason: String::new() }).is_err());
+    assert!(stand.inbox.ask(None, Action::Undo { reason: String::new(), to: None }).is_err());
     assert!(stand.hold.is_on() && stand.inbox.snapshot().history.paused.is_some());
 }
 

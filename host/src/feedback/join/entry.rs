@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::feedback::classes::Classes;
-use crate::record::Revision;
+use crate::record::{Revision, Role};
 use sandpiper_sandbox::wit::latest::Outcome;
 
 /// A prediction as it was written.
@@ -19,6 +19,21 @@ pub struct Prediction {
     pub revision: Revision,
     /// Where the record that it is for was consumed.
     pub origin: String,
+    /// Whose answer it is, and what made it, where it says so.
+    pub role: Role,
+    pub release: Option<Arc<str>>,
+    /// What the other arm said of the same record, while a rollout was under way.
+    pub other: Option<Box<OtherArm>>,
+}
+
+/// The answer that did not count.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OtherArm {
+    /// Index into `classes`.
+    pub predicted: u32,
+    pub scores: Vec<f32>,
+    pub classes: Classes,
+    pub release: Arc<str>,
 }
 
 /// Ground truth as it came.
@@ -89,11 +104,27 @@ pub struct Joined {
 
 impl Joined {
     pub fn outcome(&self) -> Outcome {
+        self.outcome_of(self.prediction.predicted, &self.prediction.scores, self.truth)
+    }
+
+    /// The other arm's answer and the truth, as an index into its classes; none where it knows no such class.
+    pub fn other(&self) -> Option<(&OtherArm, u32)> {
+        let other = self.prediction.other.as_deref()?;
+        let class = self.prediction.classes.get(self.truth as usize)?;
+        let truth = other.classes.iter().position(|known| known == class)?;
+        Some((other, u32::try_from(truth).ok()?))
+    }
+
+    pub fn other_outcome(&self) -> Option<Outcome> {
+        self.other().map(|(other, truth)| self.outcome_of(other.predicted, &other.scores, truth))
+    }
+
+    fn outcome_of(&self, predicted: u32, scores: &[f32], truth: u32) -> Outcome {
         Outcome {
             id: self.prediction.id.to_string(),
-            predicted: self.prediction.predicted,
-            scores: self.prediction.scores.clone(),
-            truth: self.truth,
+            predicted,
+            scores: scores.to_vec(),
+            truth,
             source: self.source.clone(),
             delay_ms: self.delay_ms.unwrap_or_default(),
             revision: self.prediction.revision.get(),
@@ -125,7 +156,13 @@ impl Entry {
     /// Memory of the entry under that id, about.
     pub fn size(&self, id: &str) -> usize {
         let own = match self {
-            Self::Predicted { prediction, .. } => 4 * prediction.scores.len() + prediction.origin.len(),
+            Self::Predicted { prediction, .. } => {
+                let other = prediction.other.as_deref();
+                let other =
+                    other.map_or(0, |other| 4 * other.scores.len() + other.release.len() + size_of::<OtherArm>());
+                let release = prediction.release.as_deref().map_or(0, str::len);
+                4 * prediction.scores.len() + prediction.origin.len() + release + other
+            }
             Self::Labelled { label, .. } => label.class.len() + label.source.len(),
             Self::Joined(class) => class.len(),
         };

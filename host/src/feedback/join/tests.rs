@@ -1,14 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::record::Revision;
+use crate::record::{Revision, Role};
 
 #[path = "../../../../tests/fuzz/join_model.rs"]
 mod model;
 
 mod join_api {
     pub use super::super::*;
-    pub use crate::record::Revision;
+    pub use crate::record::{Revision, Role};
 }
 
 proptest! {
@@ -43,6 +43,9 @@ fn prediction(id: &str) -> Prediction {
         classes: ["cat".to_owned(), "dog".into()].into(),
         revision: Revision::new(7).unwrap(),
         origin: "pets/0@1".into(),
+        role: Role::Champion,
+        release: None,
+        other: None,
     }
 }
 

@@ -12,6 +12,9 @@ const RENEWAL: Duration = Duration::from_millis(500);
 /// Swap pauses kept.
 const PAUSES: usize = 1_000;
 
+/// Steps of rollouts that are kept.
+const STEPS: usize = 32;
+
 pub(super) struct Reporting {
     report: WorkerReport,
     publisher: Publisher,
@@ -73,8 +76,19 @@ impl Reporting {
         self.misses_topic = false;
         self.report.transactions += 1;
         self.report.counts.add(counts);
+        // It is kept by revision.
+        self.report.counts.comparison = None;
         if let Some(revision) = revision {
             *self.report.records_by_revision.entry(revision).or_default() += counts.records;
+            if let Some(comparison) = &counts.comparison {
+                let step = self.report.steps.entry(revision).or_default();
+                step.records += counts.records;
+                step.dead_letters += counts.dead_letters.values().sum::<u64>();
+                step.comparison.add(comparison);
+                while self.report.steps.len() > STEPS {
+                    self.report.steps.pop_first();
+                }
+            }
         }
     }
 
