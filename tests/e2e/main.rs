@@ -31,6 +31,7 @@ mod pause;
 mod reader;
 mod records;
 mod refusals;
+mod rollouts;
 mod routing;
 mod sandbox;
 mod secrets;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("membership", membership::TESTS),
         ("reader", reader::TESTS),
         ("swap", swap::TESTS),
+        ("rollouts", rollouts::TESTS),
         ("memory", memory::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),

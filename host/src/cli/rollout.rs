@@ -28,6 +28,9 @@ pub struct Rollout {
 #[derive(Subcommand)]
 enum RolloutVerb {
     /// How the candidate does: its step, both arms, the guards, and what happens next.
+    #[command(
+        after_help = "Examples:\n  sandpiper rollout status iris --watch\n  sandpiper rollout status iris -o json"
+    )]
     Status {
         pipeline: String,
         /// Look again every second, until Ctrl-C.
@@ -35,12 +38,16 @@ enum RolloutVerb {
         watch: bool,
     },
     /// Have the candidate take over.
+    #[command(after_help = "Example:\n  sandpiper rollout promote iris --reason 'two points better'")]
     Promote(Word),
     /// Have the rollout wait where it is; guards are judged all the same.
+    #[command(after_help = "Example:\n  sandpiper rollout pause iris --reason 'over the weekend'")]
     Pause(Word),
     /// Have a rollout that waits go on.
+    #[command(after_help = "Example:\n  sandpiper rollout resume iris")]
     Resume(Word),
     /// End the rollout: what ran before runs alone.
+    #[command(after_help = "Example:\n  sandpiper rollout abort iris --reason 'it confuses two classes'")]
     Abort(Word),
     /// Go back, as a new revision: from a rollout to what ran before it, else to what the previous revision ran.
     #[command(

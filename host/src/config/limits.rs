@@ -41,7 +41,9 @@ pub(super) fn read(
     let small = fetch_queue.as_ref().map_or(0, |queue| queue.value / SMALL_RECORD);
     let fetch_records = section.count("fetch_records", small.max(1), 1..=10_000_000);
     let producer_queue = section.size("producer_queue", 16 * MIB, 64 * KIB..=LARGEST_QUEUE);
-    let worker_memory = section.size("worker_memory", 512 * MIB, MIB..=1024 * GIB);
+    // A challenger's plugins are more instances.
+    let enough = if stages.has_challenger { 768 * MIB } else { 512 * MIB };
+    let worker_memory = section.size("worker_memory", enough, MIB..=1024 * GIB);
     section.finish();
 
     let budget = delivery.and_then(|delivery| delivery.budget.as_ref());

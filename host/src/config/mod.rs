@@ -112,7 +112,11 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
 
     let rollout = rollout.and_then(|section| optional(&section, |section| rollout::read(section, has_feedback)));
 
-    let stages = stage::StageCount { transforms: transforms.as_ref().map_or(0, Vec::len), has_classifier };
+    let stages = stage::StageCount {
+        transforms: transforms.as_ref().map_or(0, Vec::len),
+        has_classifier,
+        has_challenger: rollout.as_ref().is_some_and(Option::is_some),
+    };
     let limits = limits.and_then(|section| {
         limits::read(&section, delivery.as_ref(), stages, feedback.as_ref().and_then(Option::as_ref))
     });

@@ -18,11 +18,15 @@ pub(super) struct StageCount {
     pub transforms: usize,
     /// A classifier comes with a parser: two plugins.
     pub has_classifier: bool,
+    /// Whether a challenger runs beside one of them, or beside parser and classifier.
+    pub has_challenger: bool,
 }
 
 impl StageCount {
     pub fn plugins(self) -> usize {
-        self.transforms + if self.has_classifier { 2 } else { 0 }
+        let model = if self.has_classifier { 2 } else { 0 };
+        let challenger = if self.has_challenger { model.max(1) } else { 0 };
+        self.transforms + model + challenger
     }
 }
 

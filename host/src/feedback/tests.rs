@@ -182,6 +182,58 @@ fn a_label_for_a_prediction_is_a_score_keyed_as_the_label() {
     assert_eq!((outputs.counts.records, outputs.counts.emitted), (1, 1));
 }
 
+/// A prediction of both arms: the champion's class and the challenger's, and whose counts.
+fn pair(id: &str, champion: &str, challenger: &str, role: &str) -> String {
+    let (class, other, others) = match role {
+        "champion" => (champion, challenger, "challenger"),
+        _ => (challenger, champion, "champion"),
+    };
+    let probabilities = r#"{"cat":0.75,"dog":0.25}"#;
+    format!(
+        r#"{{"id":"{id}","class":"{class}","probabilities":{probabilities},"revision":7,"origin":"in/0@1","role":"{role}","release":"the {role}","{others}":{{"class":"{other}","confidence":0.75,"probabilities":{probabilities},"release":"the {others}"}}}}"#
+    )
+}
+
+#[test]
+fn a_label_judges_both_arms_whosever_answer_counts() {
+    let mut feedback = feedback();
+    let read = read()
+        .push(PREDICTIONS, Some("a"), Some(&pair("a", "cat", "dog", "champion")), None)
+        .push(PREDICTIONS, Some("b"), Some(&pair("b", "cat", "dog", "challenger")), None)
+        .prediction("c", "cat", 7)
+        .label("a", "dog")
+        .label("b", "cat")
+        .label("c", "cat");
+    let scores = scores(&process(&mut feedback, read));
+    let [a, b, c] = &scores[..] else { panic!("{scores:?}") };
+    assert_eq!((&a["role"], &a["correct"], &a["release"]), (&"champion".into(), &false.into(), &"the champion".into()));
+    let other = serde_json::json!({ "predicted": "dog", "correct": true, "loss": 0.0, "release": "the challenger" });
+    assert_eq!(a["challenger"], other);
+    assert_eq!((&b["role"], &b["predicted"], &b["correct"]), (&"challenger".into(), &"dog".into(), &false.into()));
+    assert_eq!((&b["champion"]["predicted"], &b["champion"]["correct"]), (&"cat".into(), &true.into()));
+    assert!(c.get("challenger").is_none() && c.get("release").is_none());
+    feedback.committed();
+    let tally = tally(&feedback);
+    let of = |release: &str| (tally.by_release[release].scored, tally.by_release[release].correct);
+    assert_eq!((of("the champion"), of("the challenger")), ((2, 1), (2, 1)));
+    assert_eq!((tally.by_revision[&revision(7)].scored, tally.by_revision[&revision(7)].correct), (3, 1));
+    assert_eq!(tally.pairs[&revision(7)], 2, "the third has one arm");
+}
+
+#[test]
+fn an_arm_that_does_not_know_the_class_is_not_judged_by_it() {
+    let mut feedback = feedback();
+    let value = pair("a", "cat", "dog", "champion")
+        .replace(r#""dog":0.25},"release":"the challenger""#, r#""cow":0.25},"release":"the challenger""#);
+    let value = value.replace(r#""challenger":{"class":"dog""#, r#""challenger":{"class":"cow""#);
+    let read = read().push(PREDICTIONS, Some("a"), Some(&value), None).label("a", "dog");
+    let scores = scores(&process(&mut feedback, read));
+    assert!(scores[0].get("challenger").is_none(), "{scores:?}");
+    feedback.committed();
+    let tally = tally(&feedback);
+    assert_eq!((tally.by_release.len(), tally.pairs.len()), (1, 0));
+}
+
 #[test]
 fn a_score_stands_with_its_revision_and_only_after_the_commit() {
     let mut feedback = feedback();

@@ -1,5 +1,7 @@
 //! What becomes of records in a pipeline, stage by stage.
 
+mod challenger;
+
 use std::sync::Arc;
 
 use super::fakes::{Fate, MAX_VALUE, Part, model, settings, to, transform};

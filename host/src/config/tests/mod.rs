@@ -3,6 +3,7 @@
 mod conflicts;
 mod delivery;
 mod kafka;
+mod rollout;
 mod sections;
 mod stages;
 mod syntax;

@@ -13,7 +13,9 @@ fn an_unknown_key_is_reported_with_the_nearest_and_the_allowed() {
     only_mistake(
         &format!("{IRIS}[limit]\n"),
         "15:2: limit: unknown key, did you mean \"limits\"?",
-        &["Allowed here: classify, delivery, errors, feedback, input, kafka, limits, name, output, parse, transform"],
+        &[
+            "Allowed here: classify, delivery, errors, feedback, input, kafka, limits, name, output, parse, rollout, transform",
+        ],
     );
     only_mistake(
         &iris_with_line("[feedback]", "score = { plugn = \"loss\" }"),
@@ -30,7 +32,6 @@ fn an_unknown_key_is_reported_with_the_nearest_and_the_allowed() {
         "16:1",
         &["Allowed here: dead_letters, failed, pause_above, rejected"],
     );
-    only_mistake(&format!("{IRIS}[rollout]\n"), "15:1: rollout: [rollout] is not supported yet", &[]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What follows from each command, and what holds for all sequences of them.
 
+mod rollout;
+
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
@@ -7,6 +9,7 @@ use sandpiper_sandbox::Digest;
 use serde_json::json;
 
 use super::*;
+use crate::config::plan::Until;
 use crate::control::command::NamedPlugin;
 use crate::control::history::Line;
 
@@ -409,6 +412,12 @@ enum Step {
     Adopt(u8, u64),
     Outrun(u64),
     Overdue,
+    RollOut(u8),
+    Promote,
+    Abort,
+    HoldRollout,
+    ContinueRollout,
+    Measured(u64, u64, u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -429,6 +438,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => (any::<u8>(), 0..4u64).prop_map(|(at, ahead)| Step::Adopt(at, ahead)),
         1 => (0..4u64).prop_map(Step::Outrun),
         1 => Just(Step::Overdue),
+        3 => (0..4u8).prop_map(Step::RollOut),
+        1 => Just(Step::Promote),
+        1 => Just(Step::Abort),
+        1 => Just(Step::HoldRollout),
+        2 => Just(Step::ContinueRollout),
+        4 => (0..2u64, 0..200u64, 0..40u64).prop_map(|(by, agreed, differ)| Step::Measured(by, agreed, differ)),
     ];
     proptest::collection::vec(step, 0..60)
 }
@@ -458,6 +473,16 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
         Step::Adopt(at, ahead) => adopt(current?.get() + ahead, classifier(at)),
         Step::Outrun(ahead) => Action::Outrun { revision: revision(current?.get() + ahead) },
         Step::Overdue => Action::Overdue { of: story.control.handover?.of },
+        Step::RollOut(at) => {
+            let until = Until::Records(100);
+            let steps = [RolloutStep::Shadow { until }, RolloutStep::Pause, RolloutStep::Canary { share: 0.5, until }];
+            rollout::by_steps(classifier(at), steps.to_vec())
+        }
+        Step::Promote => Action::Promote { reason: String::new() },
+        Step::Abort => Action::Abort { reason: String::new() },
+        Step::HoldRollout => Action::HoldRollout { reason: String::new() },
+        Step::ContinueRollout => Action::ContinueRollout,
+        Step::Measured(by, agreed, differ) => rollout::measured(back(*by)?.get(), *agreed, *differ),
     };
     Some((None, action))
 }
@@ -515,6 +540,12 @@ proptest! {
             asked.push(id);
             let (was, is) = (before.history.revision(), story.control.history.revision());
             prop_assert!(is >= was, "{was:?} -> {is:?}");
+            let challenger = story.control.history.current().and_then(|current| current.challenger.clone());
+            let rollout = story.control.history.rollout.as_ref();
+            prop_assert_eq!(
+                challenger, rollout.map(Rollout::challenger),
+                "a challenger runs exactly while its rollout is under way, with the share of its step"
+            );
             if matches!(&story.answers[answers..], [(to, Err(_))] if *to == id) {
                 prop_assert_eq!(&story.control, &before, "a refused command changes nothing");
                 prop_assert!(story.effects.is_empty());
