@@ -82,7 +82,7 @@ fn a_better_model_goes_through_shadow_and_canary_is_promoted_and_undone(scene: &
     let shadow = deploy_good(scene, &mut daemon)?;
     send(scene, &mut daemon, "shadow")?;
     let status = daemon.until_status(&scene.name, "the canary begins", |status| {
-        status["rollout"]["step"]["records"] == 0 && status["rollout"]["canary"] == 0.5
+        status["rollout"]["step_figures"]["records"] == 0 && status["rollout"]["canary"] == 0.5
     })?;
     let canary = status["revision"].as_u64().context("no revision")?;
     assert_eq!((first + 1, shadow + 1), (shadow, canary), "each step has a revision of its own");

@@ -66,9 +66,9 @@ pub struct RolloutStatus {
     /// Share of the records whose answer is the candidate's.
     pub canary: f32,
     /// Of the running step, by this daemon since it started: what the guards are held against.
-    pub step: StepFigures,
+    pub step_figures: StepFigures,
     /// Of all its steps.
-    pub whole: StepFigures,
+    pub all_figures: StepFigures,
     pub champion: ArmStatus,
     pub challenger: ArmStatus,
 }
@@ -117,8 +117,8 @@ impl RolloutStatus {
             canary: rollout.canary(),
             champion: ArmStatus::of(&current.releases, tally),
             challenger: ArmStatus::of(&rollout.candidate, tally),
-            step,
-            whole,
+            step_figures: step,
+            all_figures: whole,
             rollout,
         })
     }

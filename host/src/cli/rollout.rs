@@ -120,10 +120,10 @@ fn render(status: &PipelineStatus) -> String {
     text.push_str(&arms(rollout));
     text.push_str(&comparison(rollout));
     text.push_str(&guards(rollout));
-    if let Some(failure) = &rollout.whole.comparison.last_failure {
+    if let Some(failure) = &rollout.all_figures.comparison.last_failure {
         text.push_str(&format!("  the challenger's last failure: {failure}\n"));
     }
-    for difference in &rollout.whole.comparison.differences {
+    for difference in &rollout.all_figures.comparison.differences {
         text.push_str(&format!("  differs at {difference}\n"));
     }
     text
@@ -141,7 +141,7 @@ fn arms(rollout: &RolloutStatus) -> String {
         "CALLS P99",
     ]);
     let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.4}"));
-    let comparison = &rollout.step.comparison;
+    let comparison = &rollout.step_figures.comparison;
     let mut arm = |name: &str, arm: &ArmStatus, share: f64, p99: Option<std::time::Duration>| {
         table.row([
             name.to_owned(),
@@ -163,7 +163,7 @@ fn arms(rollout: &RolloutStatus) -> String {
 fn comparison(rollout: &RolloutStatus) -> String {
     let mut table =
         Table::with_header(&["RECORDS", "IN BOTH ARMS", "AGREE", "DIFFER", "REJECTED", "FAILED", "SKIPPED", "EMITTED"]);
-    for (name, figures) in [("this step", &rollout.step), ("rollout", &rollout.whole)] {
+    for (name, figures) in [("this step", &rollout.step_figures), ("rollout", &rollout.all_figures)] {
         let comparison = &figures.comparison;
         table.row([
             format!("{name}: {}", grouped(figures.records)),
@@ -182,7 +182,7 @@ fn comparison(rollout: &RolloutStatus) -> String {
 /// Each guard with what it holds now.
 fn guards(rollout: &RolloutStatus) -> String {
     let Guards { failed, rejected, latency_p99, disagreement, dead_letters } = &rollout.rollout.plan.guards;
-    let (step, comparison) = (&rollout.step, &rollout.step.comparison);
+    let (step, comparison) = (&rollout.step_figures, &rollout.step_figures.comparison);
     let mut table = Table::with_header(&["GUARD", "NOW", "ABORTS", "RECORDS"]);
     let mut ratio = |name: &str, guard: &Option<Guard>, count: u64, of: u64| {
         let Some(guard) = guard else { return };

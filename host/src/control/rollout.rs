@@ -27,6 +27,7 @@ pub struct Rollout {
     pub step: usize,
     /// When that began, milliseconds since the Unix epoch.
     pub since: i64,
+    #[serde(flatten)]
     pub state: RolloutState,
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

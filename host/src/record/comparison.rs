@@ -1,5 +1,6 @@
 //! What two arms came to on the same records: the champion, whose answers are emitted as a rule, and the challenger beside it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -132,48 +133,42 @@ pub fn share(count: u64, of: u64) -> Option<f64> {
 /// Durations counted by their size, in steps of about a fifth: enough for a quantile that a bound is compared with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// By step; what is behind the last counted one is left out.
-    counts: Vec<u32>,
+    /// By step.
+    counts: BTreeMap<u32, u32>,
 }
 
 /// Steps of one doubling.
 const STEPS: u32 = 4;
 /// Some twenty minutes; what takes longer counts there.
-const LONGEST: usize = 30 * STEPS as usize;
+const LONGEST: u32 = 30 * STEPS;
 
 impl Latency {
     pub fn note(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1);
         let doubling = micros.ilog2();
         let within = (u128::from(micros) * u128::from(STEPS) >> doubling) as u32 - STEPS;
-        self.count(((doubling * STEPS + within) as usize).min(LONGEST), 1);
+        self.count((doubling * STEPS + within).min(LONGEST), 1);
     }
 
-    fn count(&mut self, step: usize, more: u32) {
-        if self.counts.len() <= step {
-            self.counts.resize(step + 1, 0);
-        }
-        if let Some(count) = self.counts.get_mut(step) {
-            *count = count.saturating_add(more);
-        }
+    fn count(&mut self, step: u32, more: u32) {
+        let count = self.counts.entry(step).or_default();
+        *count = count.saturating_add(more);
     }
 
     pub fn add(&mut self, other: &Self) {
-        for (step, count) in other.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.count(step, *count);
-        }
+        other.counts.iter().for_each(|(step, count)| self.count(*step, *count));
     }
 
     /// The upper end of the step that holds the quantile, which is from 0 to 1; none of nothing.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let total: u64 = self.counts.iter().map(|count| u64::from(*count)).sum();
+        let total: u64 = self.counts.values().map(|count| u64::from(*count)).sum();
         let wanted = ((total as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
-        let step = self.counts.iter().position(|count| {
-            seen += u64::from(*count);
+        let (step, _) = self.counts.iter().find(|(_, count)| {
+            seen += u64::from(**count);
             seen >= wanted
         })?;
-        let (doubling, within) = (step as u32 / STEPS, step as u32 % STEPS);
+        let (doubling, within) = (step / STEPS, step % STEPS);
         let end = (1_u64 << doubling) as f64 * f64::from(STEPS + within + 1) / f64::from(STEPS);
         Some(Duration::from_micros(end.ceil() as u64))
     }
