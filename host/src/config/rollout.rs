@@ -46,7 +46,7 @@ fn step(section: &Section<'_>, has_feedback: bool) -> Option<RolloutStep> {
     let shadow = section.text("shadow", until);
     let canary = section.number("canary", |text| match text.parse::<f32>() {
         Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        Ok(share) if share == 0.0 => Err("gives no record to the challenger: that is shadow = \"…\"".to_owned()),
+        Ok(0.0) => Err("gives no record to the challenger: that is shadow = \"…\"".to_owned()),
         _ => Err("is not a share above 0 and up to 1, as 0.05".to_owned()),
     });
     let hold = section.text("hold", until);

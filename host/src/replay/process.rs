@@ -444,6 +444,7 @@ impl Process for Replay {
     }
 
     fn committed(&mut self) {
+        self.pipeline.committed();
         let staged = std::mem::take(&mut self.staged);
         self.progress.change(|progress| {
             progress.emitted += staged.emitted;
@@ -460,6 +461,7 @@ impl Process for Replay {
     }
 
     fn aborted(&mut self) {
+        self.pipeline.aborted();
         self.staged = Progress::default();
         self.seen.clear();
     }

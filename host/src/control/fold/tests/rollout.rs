@@ -189,9 +189,7 @@ fn an_abort_and_a_promotion_at_once_have_one_outcome() {
 fn a_rollout_goes_on_after_a_restart_and_a_file_that_asks_for_something_else_ends_it() {
     let mut story = Story::rolling_out();
     let history = story.control.history.clone();
-    let restarted =
-        |history: &Arc<History>| Control { pipeline: "iris".into(), history: history.clone(), ..Control::default() };
-    story.control = restarted(&history);
+    story.control = Control { pipeline: "iris".into(), history: history.clone(), ..Control::default() };
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
     story.tell(Action::Staged { of });
     assert_eq!(story.arms(), arms(2, "tree", Some(("logistic", 0.0))), "the same revision");
