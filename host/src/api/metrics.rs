@@ -88,6 +88,7 @@ pub fn render(status: &Status) -> Result<String> {
     let labels = counters("labels", "Labels and predictions of the feedback loop, by what became of them.");
     let scored = counters("scored", "Predictions judged by a label, by revision.");
     let confusion = counters("confusion", "Predictions judged by a label, by true and predicted class.");
+    let rollout_records = counters("rollout_records", "Records of the rollout under way, by what both arms came to.");
     let commits = Histograms::default();
     registry.register(
         "commit_seconds",
@@ -108,6 +109,8 @@ pub fn render(status: &Status) -> Result<String> {
     let running = gauges("worker_running", "1 while a worker runs, else 0.", None);
     let paused = gauges("pipeline_paused", "1 while a pipeline is paused, else 0.", None);
     let pause = gauges("swap_pause_seconds", "The last swap's pause between two transactions.", None);
+    let step = gauges("rollout_step", "The running step of the rollout under way, from 1; 0 where none is.", None);
+    let canary = gauges("rollout_canary_ratio", "Share of the keys whose answer is the challenger's.", None);
     let accuracy = gauges("accuracy_ratio", "Prequential accuracy of a revision.", None);
     let log_loss = gauges("log_loss_nats", "Mean logarithmic loss of a revision.", None);
 
@@ -169,6 +172,21 @@ pub fn render(status: &Status) -> Result<String> {
             }
             if let Some(value) = release.log_loss {
                 log_loss.get_or_create(&with(vec![])).set(value);
+            }
+        }
+        let rollout = pipeline.rollout.as_ref();
+        step.get_or_create(&with(vec![])).set(rollout.map_or(0.0, |rollout| rollout.rollout.step as f64 + 1.0));
+        canary.get_or_create(&with(vec![])).set(rollout.map_or(0.0, |rollout| f64::from(rollout.canary)));
+        if let Some(comparison) = rollout.map(|rollout| &rollout.all_figures.comparison) {
+            for (outcome, count) in [
+                ("agreed", comparison.agreed),
+                ("disagreed", comparison.disagreed),
+                ("rejected", comparison.rejected),
+                ("failed", comparison.failed),
+                ("skipped", comparison.skipped),
+                ("emitted", comparison.emitted),
+            ] {
+                rollout_records.get_or_create(&with(vec![("outcome", outcome.into())])).set(count);
             }
         }
         paused.get_or_create(&with(vec![])).set(if pipeline.paused.is_some() { 1.0 } else { 0.0 });

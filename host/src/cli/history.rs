@@ -9,7 +9,7 @@ use super::client::Client;
 use super::table::Table;
 use super::{Global, Outcome, Output};
 use crate::control::command::By;
-use crate::control::deployment::{Deployment, Releases};
+use crate::control::deployment::Deployment;
 use crate::control::history::Line;
 
 /// What a pipeline ran and what was done to it: when, by whom and why. The last revision is the current one.
@@ -41,7 +41,7 @@ fn render(answer: serde_json::Value) -> Result<String> {
                 deployment.revision.to_string(),
                 time(deployment.at),
                 by(&deployment.by),
-                releases(&deployment.releases),
+                releases(&deployment),
                 reason(&deployment),
             ],
             Line::Call(call) => [call.call.name().to_owned(), time(call.at), by(&call.by), "-".to_owned(), call.reason],
@@ -63,8 +63,11 @@ fn reason(deployment: &Deployment) -> String {
     }
 }
 
-fn releases(releases: &Releases) -> String {
-    releases.iter().map(|(stage, release)| format!("{stage} {}", release.label())).collect::<Vec<_>>().join(", ")
+fn releases(deployment: &Deployment) -> String {
+    let runs = &deployment.releases;
+    let named = runs.iter().map(|(stage, release)| format!("{stage} {}", release.label()));
+    let beside = deployment.challenger.as_ref().map(|challenger| challenger.releases.differing_from(runs));
+    named.chain(beside.map(|beside| format!("beside it {beside}"))).collect::<Vec<_>>().join(", ")
 }
 
 /// The year 10000, milliseconds since the Unix epoch: RFC 3339 has no later year.
@@ -84,7 +87,7 @@ pub(super) fn time(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::deployment::Release;
+    use crate::control::deployment::{Release, Releases};
     use crate::control::history::{Call, CallKind};
     use crate::record::Revision;
     use sandpiper_sandbox::Digest;

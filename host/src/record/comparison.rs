@@ -146,7 +146,8 @@ impl Latency {
     pub fn note(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1);
         let doubling = micros.ilog2();
-        let within = ((u128::from(micros) * u128::from(STEPS)) >> doubling) as u32 - STEPS;
+        let begins = |step: &u32| u128::from(micros) * u128::from(STEPS) >= u128::from(STEPS + step) << doubling;
+        let within = (1..STEPS).rev().find(begins).unwrap_or_default();
         self.count((doubling * STEPS + within).min(LONGEST), 1);
     }
 
