@@ -32,6 +32,7 @@ mod load_test;
 mod matrix;
 mod mixed;
 mod network;
+mod rollouts;
 mod signals;
 mod state;
 mod swaps;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         ("state", state::TESTS),
         ("mixed", mixed::TESTS),
         ("swaps", swaps::TESTS),
+        ("rollouts", rollouts::TESTS),
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),
         ("disk", disk::TESTS),
