@@ -42,7 +42,10 @@ fn a_hundred_and_fifty_flowers_are_classified_byte_for_byte(scene: &Scene) -> Re
     assert!(right >= 140, "only {right} of 150 flowers are classified as the botanist did");
 
     let texts: Vec<&str> = predictions.iter().map(Record::text).collect::<Result<_>>()?;
-    let found = texts.join("\n") + "\n";
+    // The release is a digest of the plugins, which another compiler builds otherwise.
+    let release = predictions[0].json()?["release"].as_str().context("no release")?.to_owned();
+    ensure!(release.len() == 12 && release.bytes().all(|digit| digit.is_ascii_hexdigit()), "{release}");
+    let found = texts.join("\n").replace(&release, "a-release") + "\n";
     let path = root().join(GOLDEN);
     if std::env::var("SANDPIPER_GOLDEN").is_ok_and(|wish| wish == "write") {
         fs::write(&path, &found)?;
