@@ -204,3 +204,38 @@ fn no_length_is_cast_to_a_smaller_number() {
     assert!(files_read > 100, "only {files_read} files were read");
     assert!(casts.is_empty(), "what does not fit must not wrap; use try_from:\n{}", casts.join("\n"));
 }
+
+/// Each route of the admin API and the methods that it answers, as the source has them.
+fn routes() -> Vec<(String, String)> {
+    let source = std::fs::read_to_string(root().join("host/src/api/routes.rs")).unwrap();
+    let mut routes = Vec::new();
+    for route in source.split(".route(\"").skip(1) {
+        let (path, methods) = route.split_once('"').unwrap();
+        let methods = methods.split('\n').next().unwrap();
+        for method in ["get", "post", "put"].into_iter().filter(|method| methods.contains(&format!("{method}("))) {
+            routes.push((path.to_owned(), method.to_owned()));
+        }
+    }
+    routes.sort();
+    routes
+}
+
+#[test]
+fn the_admin_apis_document_has_every_route_and_no_other_and_refers_to_what_it_has() {
+    let text = std::fs::read_to_string(root().join("host/src/api/openapi.json")).unwrap();
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut documented: Vec<(String, String)> = Vec::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(operation["summary"].is_string() && operation["responses"]["200"].is_object(), "{method} {path}");
+            documented.push((path.clone(), method.clone()));
+        }
+    }
+    documented.sort();
+    assert!(documented.len() > 15, "only {documented:?}");
+    assert_eq!(documented, routes());
+    for reference in text.split("\"$ref\": \"#/").skip(1) {
+        let pointer = format!("/{}", reference.split('"').next().unwrap());
+        assert!(document.pointer(&pointer).is_some(), "{pointer} is not there");
+    }
+}

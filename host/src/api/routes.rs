@@ -1,6 +1,6 @@
 //! The admin API: health, metrics, status, and the commands that change what runs.
 //!
-//! `GET /livez /readyz /metrics`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
+//! `GET /livez /readyz /metrics`, `GET /v1/openapi.json`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
 //! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `…/rollout/promote`, `…/rollout/abort`,
 //! `…/rollout/pause`, `…/rollout/resume`, `GET` and `POST …/replay`. Errors are `{"error": "…"}`. Who may ask what is decided in `access`, before any of these is called.
 
@@ -41,6 +41,7 @@ pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(prometheus))
+        .route("/v1/openapi.json", get(openapi))
         .route("/v1/status", get(status))
         .route("/v1/pipelines/{name}/history", get(history))
         .route("/v1/pipelines/{name}/deploy", post(deploy))
@@ -61,6 +62,11 @@ pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
 }
 
 type Shared = State<Arc<Daemon>>;
+
+/// All of these, for programs.
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json")).into_response()
+}
 
 async fn status(State(daemon): Shared) -> Json<Status> {
     Json(Status::of(&daemon))
