@@ -242,12 +242,18 @@ fn a_letter_for_a_small_compacted_topic_leaves_out_what_is_too_large_and_has_a_k
     let mut daemon = run(scene, "", &records, &[], &dead)?;
     assert_eq!(predicted(scene)?, [0, 5]);
     let letters = scene.read("dead")?;
-    assert_eq!(letters.iter().map(Record::dead_letter_origin).collect::<Result<Vec<_>>>()?, [1, 2, 3, 4].map(|at| (0, at)));
+    assert_eq!(
+        letters.iter().map(Record::dead_letter_origin).collect::<Result<Vec<_>>>()?,
+        [1, 2, 3, 4].map(|at| (0, at))
+    );
     for letter in &letters {
         let (partition, offset) = letter.dead_letter_origin()?;
         let place = format!("{}/{partition}@{offset}", scene.topic("in"));
         assert_eq!((letter.content.key.as_deref(), &letter.content.value), (Some(place.as_bytes()), &None));
-        assert_eq!((letter.error("key-null").is_ok(), letter.error("key-size").is_ok()), (offset % 2 == 0, offset % 2 == 1));
+        assert_eq!(
+            (letter.error("key-null").is_ok(), letter.error("key-size").is_ok()),
+            (offset % 2 == 0, offset % 2 == 1)
+        );
     }
     daemon.until_ready()
 }
