@@ -257,7 +257,7 @@ impl Sink for KafkaSink {
         self.suspects.clear();
         if let Err(fault) = self.keep_retransmits_out() {
             // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
-            tracing::warn!(%fault, "no new producer yet");
+            tracing::warn!(%fault, "the next transaction cannot begin yet");
         }
         Ok(())
     }

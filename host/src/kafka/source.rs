@@ -8,6 +8,8 @@ mod events;
 mod group_offsets;
 mod leaving;
 mod partition_errors;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::collections::{BTreeSet, VecDeque};
