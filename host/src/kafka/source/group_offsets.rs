@@ -29,11 +29,6 @@ impl GroupOffsets {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn is_due_now(&mut self) {
-        self.due = Instant::now();
-    }
-
     /// The deployments that an answer names for any partition of these topics. One that does not come, or says why not, is
     /// asked for again in its time.
     pub(super) fn deployments(&mut self, client: &Client, topics: &Topics, now: Instant) -> Vec<Deployed> {

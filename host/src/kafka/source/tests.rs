@@ -3,9 +3,7 @@
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use super::*;
-use crate::record::{Revision, TopicIndex};
-use crate::stream::transaction::metadata;
-use sandpiper_sandbox::Digest;
+use crate::record::TopicIndex;
 
 const WAIT: Duration = Duration::from_secs(30);
 const AT: TopicPartition = TopicPartition { topic: TopicIndex::FIRST, partition: 0 };
@@ -57,24 +55,4 @@ fn the_end_of_a_partition_is_told_behind_its_last_record() {
     assert!(matches!(until(&mut source, comes), Event::Batch(batch) if batch.len() == 1));
     let end = until(&mut source, comes);
     assert!(matches!(end, Event::End(Position { partition: AT, offset: 1 })), "{end:?}");
-}
-
-#[test]
-fn what_the_group_has_committed_by_is_asked_for_and_comes_later() {
-    let (_cluster, properties) = cluster();
-    let mut source = reading(&properties);
-    let deployed = Deployed { revision: Revision::new(7).unwrap(), releases: Some(Digest::of(b"ours")) };
-    source.commit(&[Position { partition: AT, offset: 1 }], &metadata(Some(deployed))).unwrap();
-    assert_eq!(source.deployments(), [], "it was not asked for yet");
-    source.group_offsets.is_due_now();
-    let deadline = Instant::now() + WAIT;
-    let found = loop {
-        let found = source.deployments();
-        if !found.is_empty() {
-            break found;
-        }
-        assert!(Instant::now() < deadline);
-        until(&mut source, |_| true);
-    };
-    assert_eq!(found, [deployed]);
 }
