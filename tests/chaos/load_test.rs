@@ -104,14 +104,6 @@ impl<'a> LoadTest<'a> {
         self.scene.daemon(name, &self.pipeline)
     }
 
-    /// As `daemon`, and it goes on answering once everything in it has failed.
-    pub fn daemon_that_stays(&self, name: &str) -> Result<Daemon> {
-        let options = ["--instance", name, "--stay"];
-        let mut daemon = Daemon::spawn(&self.scene.directory, name, &[&self.pipeline], &options)?;
-        daemon.until_ready()?;
-        Ok(daemon)
-    }
-
     /// A daemon that fails at those points; it is not waited for.
     pub fn failing(&self, name: &str, failpoints: &str) -> Result<Daemon> {
         self.unready_with(name, &[("FAILPOINTS", failpoints.as_ref())])

@@ -17,6 +17,7 @@ crate::tests![
     many_outputs_of_a_refused_time_become_whole_letters_in_one_go,
     more_headers_than_there_may_be_are_a_dead_letter_that_says_so,
     a_null_key_for_a_compacted_topic_becomes_a_dead_letter,
+    a_letter_for_a_small_compacted_topic_leaves_out_what_is_too_large_and_has_a_key,
 ];
 
 /// Runs the records through a pipeline of one partition that has these topic configurations.
@@ -224,5 +225,35 @@ fn a_null_key_for_a_compacted_topic_becomes_a_dead_letter(scene: &Scene) -> Resu
     let letter = letters.first().context("no dead letter")?;
     assert_eq!((letter.dead_letter_origin()?, letter.error("stage")?), ((0, 1), "output"));
     assert_eq!(letter.original(), record::value(ROW).content);
+    daemon.until_ready()
+}
+
+fn a_letter_for_a_small_compacted_topic_leaves_out_what_is_too_large_and_has_a_key(scene: &Scene) -> Result<()> {
+    let large = vec![b'x'; 20_000];
+    let records = [
+        record::value(ROW).key("a"),
+        record::tombstone().key(&large),
+        record::value(&large),
+        record::value(&large).key(&large),
+        record::tombstone(),
+        record::value(ROW).key("b"),
+    ];
+    let dead = [("max.message.bytes", "8192"), ("cleanup.policy", "compact")];
+    let mut daemon = run(scene, "", &records, &[], &dead)?;
+    assert_eq!(predicted(scene)?, [0, 5]);
+    let letters = scene.read("dead")?;
+    assert_eq!(
+        letters.iter().map(Record::dead_letter_origin).collect::<Result<Vec<_>>>()?,
+        [1, 2, 3, 4].map(|at| (0, at))
+    );
+    for letter in &letters {
+        let (partition, offset) = letter.dead_letter_origin()?;
+        let place = format!("{}/{partition}@{offset}", scene.topic("in"));
+        assert_eq!((letter.content.key.as_deref(), &letter.content.value), (Some(place.as_bytes()), &None));
+        assert_eq!(
+            (letter.error("key-null").is_ok(), letter.error("key-size").is_ok()),
+            (offset % 2 == 0, offset % 2 == 1)
+        );
+    }
     daemon.until_ready()
 }

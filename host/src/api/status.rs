@@ -287,8 +287,9 @@ impl PipelineStatus {
             return Some(format!("pipeline {name}, worker {} has yet to take revision {revision}", worker.slot));
         }
         if let Some((waits, revision)) = self.partitions().find_map(|each| Some((each, each.waits_for_revision?))) {
+            let by = if self.revision == Some(revision) { "has run for something else" } else { "has run" };
             return Some(format!(
-                "pipeline {name}: {} {} waits for revision {revision}, which another daemon has run: deploy the same here",
+                "pipeline {name}: {} {} waits for revision {revision}, which another daemon {by}: deploy the same here",
                 waits.topic, waits.partition
             ));
         }
@@ -397,6 +398,8 @@ mod tests {
             assert!(why.contains("pipeline iris") && why.contains(what), "{why}");
         };
         says(pipeline("running", serde_json::json!({ "waits_for_revision": 5 }), none()), "in 2 waits for revision 5");
+        let tied = serde_json::json!({ "waits_for_revision": 3 });
+        says(pipeline("running", tied, none()), "revision 3, which another daemon has run for something else");
         let progress = serde_json::json!({ "restoring": { "done": 1, "of": 2 } });
         says(pipeline("running", progress, none()), "restores what it remembers of in 2");
         says(pipeline("running", none(), serde_json::json!({ "revision": 4 })), "worker 0 has yet to take revision 4");

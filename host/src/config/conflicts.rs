@@ -19,6 +19,7 @@ pub fn check_together(plans: &[Plan]) -> Vec<Mistake> {
         for other in earlier.iter().filter(|other| share_brokers(other, plan)) {
             check_groups(other, plan, &mut mistakes);
             check_predictions(other, plan, &mut mistakes);
+            check_dead_letters(other, plan, &mut mistakes);
         }
         check_loop(earlier, plan, &mut mistakes);
     }
@@ -59,6 +60,21 @@ fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     }
 }
 
+/// A replay takes what stands among its pipeline's dead letters for letters and notes: an output that carries a producer's own
+/// headers could be one. Pipelines may share a topic for their letters, which say whose they are.
+fn check_dead_letters(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
+    for (owner, writer) in [(earlier, plan), (plan, earlier)] {
+        let topic = owner.errors.dead_letters.as_str();
+        let Some((place, _)) = results(writer).find(|(_, other)| *other == topic) else { continue };
+        let key = if std::ptr::eq(owner, plan) { "[errors] dead_letters" } else { place };
+        let (owner, writer) = (owner.file.display(), writer.file.display());
+        let message = format!(
+            "{topic:?} is {place} of {writer} and [errors] dead_letters of {owner}: dead letters have a topic of their own"
+        );
+        mistakes.push(mistake(plan, key, message));
+    }
+}
+
 /// Follows outputs from pipeline to pipeline among the earlier ones and this. Dead letters are not followed: a pipeline
 /// that corrects them and writes them back is meant to.
 fn check_loop(earlier: &[Plan], plan: &Plan, mistakes: &mut Vec<Mistake>) {
@@ -94,9 +110,16 @@ fn outputs(plan: &Plan) -> impl Iterator<Item = &str> {
     transforms.map(String::as_str).chain([plan.output.topic.as_str()])
 }
 
+/// What is written besides dead letters, and where that is asked for.
+fn results(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
+    let transforms = plan.transforms.iter().flat_map(|transform| transform.outputs.values());
+    let scores = plan.feedback.as_ref().map(|feedback| ("[feedback] scores", feedback.scores.as_str()));
+    let transforms = transforms.map(|topic| ("[[transform]] outputs", topic.as_str()));
+    transforms.chain([("[output] topic", plan.output.topic.as_str())]).chain(scores)
+}
+
 fn written(plan: &Plan) -> impl Iterator<Item = &str> {
-    let scores = plan.feedback.as_ref().map(|feedback| feedback.scores.as_str());
-    outputs(plan).chain([plan.errors.dead_letters.as_str()]).chain(scores)
+    results(plan).map(|(_, topic)| topic).chain([plan.errors.dead_letters.as_str()])
 }
 
 /// Whether both name the same broker. Two lists without a common broker may still be one cluster: that is not found here.

@@ -36,14 +36,13 @@ pub fn spec(
         }
     }
     let inputs = Topics::new([&plan.errors.dead_letters]);
+    let mut consumer = names.consumer(&plan, &group, Assignor::Range);
+    // Its last letter may be gone by the time: then the end of the partition tells that nothing more comes.
+    consumer.0.insert("enable.partition.eof".into(), "true".into());
     let stop = handles.stop.clone();
     LoopSpec {
         name: format!("{}/replay", plan.name),
-        source: SourceSettings {
-            properties: names.consumer(&plan, &group, Assignor::Range),
-            topics: inputs.clone(),
-            start: Start::Earliest,
-        },
+        source: SourceSettings { properties: consumer, topics: inputs.clone(), start: Start::Earliest },
         sink: SinkSettings {
             properties: names.producer(&plan),
             // One for all daemons: Kafka lets the last that asks go on.

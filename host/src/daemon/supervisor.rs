@@ -203,25 +203,28 @@ fn connect<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(KafkaSour
 
 /// Compares what is to run with what the group has committed by, which is further where this daemon lost its state or came
 /// late. The same releases take the group's number. Others go above it where nobody in the group can have them; else their
-/// partitions wait, and a worker that has waited in vain stays out.
+/// partitions wait, and a worker that has waited in vain stays out. One whose own number stands for something else there stays
+/// out at once: on a partition that nothing was processed of yet it would not notice.
 fn fit_into_group<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(), Fault> {
     let Some(ours) = spec.process.deployed() else { return Ok(()) };
     let consumer = &spec.source.properties;
-    let Some(theirs) = group_offsets::newest(consumer, &spec.source.topics)? else { return Ok(()) };
-    match Standing::of(ours, theirs) {
+    let newest = group_offsets::newest(consumer, &spec.source.topics)?;
+    let Some(theirs) = newest.first() else { return Ok(()) };
+    match Standing::of(ours, &newest) {
         Standing::Current => Ok(()),
         Standing::Renumbered => {
-            spec.handles.hold.adopt(theirs);
+            spec.handles.hold.adopt(Deployed { releases: ours.releases, ..*theirs });
             Ok(())
         }
         standing @ (Standing::Tied | Standing::Behind) => {
             let others = members::others(consumer)?;
             if others.is_empty() {
                 spec.handles.hold.outrun(theirs.revision);
-            } else if stays_out && standing == Standing::Behind {
+            } else if stays_out || standing == Standing::Tied {
+                let which = if standing == Standing::Tied { "of the same number" } else { "which is newer" };
                 return Err(Fault::Denied(format!(
-                    "the group has processed records by revision {}, which runs something else than this daemon, and {others} \
-                     may have it: deploy the same here, or stop them",
+                    "the group has processed records by revision {}, {which}, which runs something else than this daemon, \
+                     and {others} may have it: deploy the same here, or stop them",
                     theirs.revision
                 )));
             }
@@ -230,7 +233,8 @@ fn fit_into_group<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(),
     }
 }
 
-/// A deployment beside the newest that its group has committed by.
+/// A deployment beside the newest that its group has committed by, which are several where one number stands for different
+/// releases.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Standing {
     /// Nothing is to be done.
@@ -244,11 +248,15 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(ours: Deployed, theirs: Deployed) -> Self {
+    fn of(ours: Deployed, newest: &[Deployed]) -> Self {
+        let Some(theirs) = newest.first() else { return Self::Current };
+        let is_ours = |theirs: &Deployed| theirs.releases.is_none() || ours.runs_the_same(theirs);
         match ours.revision.cmp(&theirs.revision) {
-            Ordering::Less if ours.runs_the_same(&theirs) => Self::Renumbered,
+            Ordering::Less if newest.iter().any(|theirs| ours.runs_the_same(theirs)) && newest.iter().all(is_ours) => {
+                Self::Renumbered
+            }
             Ordering::Less => Self::Behind,
-            Ordering::Equal if theirs.releases.is_some() && !ours.runs_the_same(&theirs) => Self::Tied,
+            Ordering::Equal if newest.iter().any(|theirs| ours.is_tied_with(theirs)) => Self::Tied,
             Ordering::Equal | Ordering::Greater => Self::Current,
         }
     }
@@ -285,9 +293,22 @@ mod tests {
             (deployed(2, Some("b")), Standing::Behind),
             (deployed(2, None), Standing::Behind),
         ] {
-            assert_eq!(Standing::of(ours, theirs), standing, "{theirs:?}");
+            assert_eq!(Standing::of(ours, &[theirs]), standing, "{theirs:?}");
         }
-        assert_eq!(Standing::of(deployed(3, Some("a")), deployed(2, Some("b"))), Standing::Current);
+        assert_eq!(Standing::of(deployed(3, Some("a")), &[deployed(2, Some("b"))]), Standing::Current);
+        assert_eq!(Standing::of(ours, &[]), Standing::Current);
+    }
+
+    #[test]
+    fn where_one_number_stands_for_several_it_is_nobodys() {
+        for (number, standing) in [(1, Standing::Tied), (2, Standing::Behind)] {
+            for (one, other) in [("a", "b"), ("b", "a")] {
+                let newest = [deployed(number, Some(one)), deployed(number, Some(other))];
+                assert_eq!(Standing::of(deployed(1, Some("a")), &newest), standing, "{newest:?}");
+            }
+        }
+        let some_unknown = [deployed(2, None), deployed(2, Some("a"))];
+        assert_eq!(Standing::of(deployed(1, Some("a")), &some_unknown), Standing::Renumbered);
     }
 
     #[test]

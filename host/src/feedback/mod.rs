@@ -407,6 +407,7 @@ impl Process for Feedback {
         if let Some((scorer, release)) = self.next_scorer.take() {
             (self.scorer, self.settings.release) = (scorer, release);
         }
+        let classes = self.classes.bytes();
         let mut joined = Vec::new();
         for (row, facts) in batch.rows.iter().enumerate() {
             let refused = forced.get(&facts.origin).and_then(|refusal| refusal.output.as_ref());
@@ -428,7 +429,8 @@ impl Process for Feedback {
                 }
             }
         }
-        outputs.kept = self.joins.values_mut().map(Join::take_staged).sum();
+        // Lists of classes are kept until the commit, whether or not their prediction is.
+        outputs.kept = self.joins.values_mut().map(Join::take_staged).sum::<usize>() + self.classes.bytes() - classes;
         self.score(batch, &joined, forced, now, outputs);
         if !outputs.records.is_sorted_by_key(|output| output.origin) {
             outputs.records.sort_by_key(|output| output.origin);

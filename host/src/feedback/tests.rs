@@ -558,7 +558,8 @@ fn predictions_share_their_classes_and_what_nobody_holds_is_forgotten() {
         )
     };
     for at in 0..100 {
-        process(&mut feedback, read().push(PREDICTIONS, None, Some(&other(at)), None));
+        let outputs = process(&mut feedback, read().push(PREDICTIONS, None, Some(&other(at)), None));
+        assert!((20_000..40_000).contains(&outputs.kept), "it counts in the transaction: {}", outputs.kept);
         feedback.committed();
         assert!(tally(&feedback).bytes as usize <= feedback.settings.bounds.bytes);
     }

@@ -6,6 +6,7 @@
 mod client;
 mod consumer;
 mod group;
+mod group_offsets;
 mod list;
 mod list_offsets;
 mod message;

@@ -35,6 +35,8 @@ const RESTING: usize = 4;
 const ABORT: Duration = Duration::from_millis(100);
 
 /// Why an exclusive sink ends.
+const SENT_TWICE: &str = "the end of a transaction was sent twice, and the first may still arrive and end the next one: ask \
+    again; what was committed is not done twice";
 const TAKEN_OVER: &str = "its transactional id was taken over, as by the same command on another daemon, or the outcome of a \
     transaction is unknown; ask again: what was committed is not done twice";
 
@@ -113,10 +115,22 @@ impl KafkaSink {
         if !self.is_transactional() || !self.producer()?.link.retransmits.may_arrive() {
             return Ok(());
         }
+        if self.settings.exclusive {
+            // What is committed stays so, and nothing begins any more.
+            self.give_up_producer();
+            return Err(Fault::Configuration(SENT_TWICE.into()));
+        }
         tracing::info!(
             "a transaction's end was sent twice: a new producer keeps the first out of the next transaction"
         );
         self.recover()
+    }
+
+    /// It must not act any more.
+    fn give_up_producer(&mut self) {
+        if let Some(old) = self.producer.take() {
+            old.purge();
+        }
     }
 
     fn producer(&self) -> Result<&Producer, Fault> {
@@ -178,7 +192,8 @@ impl Sink for KafkaSink {
                     return Err(Fault::Unknown(vanished(input)));
                 };
                 if topic.partitions != inputs {
-                    return Err(Fault::Configuration(format!(
+                    // As where it is found before the start: it passes once somebody has made them equal.
+                    return Err(Fault::Denied(format!(
                         "topic {} has {} partitions and {input} has {inputs}: an output keeps its input's partition number; \
                          make them equal, or set [output] partition = \"key\"",
                         topic.target.name, topic.partitions
@@ -242,7 +257,7 @@ impl Sink for KafkaSink {
         self.suspects.clear();
         if let Err(fault) = self.keep_retransmits_out() {
             // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
-            tracing::warn!(%fault, "no new producer yet");
+            tracing::warn!(%fault, "the next transaction cannot begin yet");
         }
         Ok(())
     }
@@ -277,15 +292,14 @@ impl Sink for KafkaSink {
     fn recover(&mut self) -> Result<(), Fault> {
         if self.settings.exclusive && self.connected {
             // A new producer would fence whoever may have gone on meanwhile.
-            return Err(Fault::Configuration(TAKEN_OVER.into()));
+            let why = if self.producer.is_some() { TAKEN_OVER } else { SENT_TWICE };
+            return Err(Fault::Configuration(why.into()));
         }
         self.in_transaction = false;
         self.spare.append(&mut self.resting);
         self.sent.clear();
-        // The new producer resolves the old one's transaction: the old one must not act any more.
-        if let Some(old) = self.producer.take() {
-            old.purge();
-        }
+        // The new producer resolves the old one's transaction.
+        self.give_up_producer();
         self.producer = Some(Producer::new(&self.settings)?);
         self.connected = true;
         Ok(())
@@ -294,7 +308,12 @@ impl Sink for KafkaSink {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::producer::{BaseProducer, Producer as _};
+    use rdkafka::types::RDKafkaApiKey;
+
+    use super::super::raw::{Client, Kind};
     use super::*;
+    use crate::record::output::Output;
     use crate::record::{Routes, Topics};
 
     /// Nobody else would ask for it: what is assigned cannot be started, and so nothing begins.
@@ -313,5 +332,71 @@ mod tests {
         // The attempt is seen by what it is told.
         let fault = KafkaSink::unconnected(settings).check(&[]).unwrap_err();
         assert!(matches!(&fault, Fault::Configuration(message) if message.contains("no.such.property")), "{fault}");
+    }
+
+    /// librdkafka's own mock of a cluster with the topics `in` of two partitions, `out` and `dead` of one.
+    fn cluster() -> (BaseProducer, SinkSettings) {
+        let cluster: BaseProducer = rdkafka::ClientConfig::new().set("test.mock.num.brokers", "1").create().unwrap();
+        for (topic, partitions) in [("in", 2), ("out", 1), ("dead", 1)] {
+            cluster.client().mock_cluster().unwrap().create_topic(topic, partitions, 1).unwrap();
+        }
+        let brokers = cluster.client().mock_cluster().unwrap().bootstrap_servers();
+        let topic = |name: &str, placement| SinkTopic { name: name.into(), placement };
+        let properties = [("bootstrap.servers".into(), brokers)];
+        let (output, dead_letters) = (topic("out", Placement::Input), topic("dead", Placement::Folded));
+        let settings = SinkSettings {
+            properties: crate::config::plan::Properties(properties.into()),
+            transactional_id: Some("id".into()),
+            exclusive: true,
+            topics: Routes { output, dead_letters, named: Vec::new() },
+            inputs: Topics::new(["in"]),
+            group: "g".into(),
+            counts: PartitionCounts::default(),
+        };
+        (cluster, settings)
+    }
+
+    /// A transaction with one output.
+    fn transaction(sink: &mut KafkaSink, member: &Client) -> Result<(), Fault> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        sink.begin()?;
+        let mut outputs = Outputs::default();
+        let value = Some(outputs.put(b"v"));
+        let origin = Origin { topic: crate::record::TopicIndex::FIRST, partition: 0, offset: 0 };
+        let (route, key, timestamp, headers) = (crate::record::Route::Output, None, None, None);
+        outputs.records.push(Output { origin, route, key, value, timestamp, headers, last_resort: false });
+        sink.send(&mut outputs, deadline)?;
+        sink.commit(&[], "", Group::of(member).unwrap(), deadline)
+    }
+
+    #[test]
+    fn an_exclusive_sink_begins_nothing_where_the_last_end_may_still_arrive() {
+        let (cluster, settings) = cluster();
+        let mut member = settings.properties.clone();
+        member.0.insert("group.id".into(), "g".into());
+        let member = Client::new(Kind::Consumer, &member, 0).unwrap();
+        for exclusive in [true, false] {
+            let mut sink = KafkaSink::new(SinkSettings { exclusive, ..settings.clone() }).unwrap();
+            assert_eq!(transaction(&mut sink, &member), Ok(()));
+            assert_eq!(transaction(&mut sink, &member), Ok(()), "each end was sent once");
+            let cut = [rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TRANSPORT];
+            cluster.client().mock_cluster().unwrap().request_errors(RDKafkaApiKey::EndTxn, &cut);
+            assert_eq!(transaction(&mut sink, &member), Ok(()), "it is committed, by the second request");
+            let next = transaction(&mut sink, &member);
+            assert_eq!(next.is_err(), exclusive, "{next:?}");
+            if exclusive {
+                let ends = sink.recover();
+                assert!(matches!(&ends, Err(Fault::Configuration(why)) if why.contains("sent twice")), "{ends:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_output_of_fewer_partitions_than_its_input_is_waited_for() {
+        let (_cluster, settings) = cluster();
+        let mut sink = KafkaSink::new(settings).unwrap();
+        let partition = TopicPartition { topic: crate::record::TopicIndex::FIRST, partition: 1 };
+        let fault = sink.check(&[partition]).unwrap_err();
+        assert!(matches!(&fault, Fault::Denied(why) if why.contains("out has 1 partitions and in has 2")), "{fault}");
     }
 }

@@ -5,8 +5,11 @@
 
 mod batches;
 mod events;
+mod group_offsets;
 mod leaving;
 mod partition_errors;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -14,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
+use group_offsets::GroupOffsets;
 use topics::InputTopics;
 
 use super::raw::{
@@ -25,6 +29,7 @@ use crate::config::plan::{Properties, Start};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
+use crate::stream::transaction::Deployed;
 
 /// How often events are polled while records flow, and at most how long the loop waits for a record.
 const EVENTS: Duration = Duration::from_millis(5);
@@ -48,6 +53,7 @@ pub struct KafkaSource {
     // Queues go before the client, in the order of the fields.
     records: Queue,
     events: Queue,
+    group_offsets: GroupOffsets,
     client: Client,
     properties: Properties,
     /// The id that the group last gave to this member; empty before.
@@ -85,6 +91,7 @@ impl KafkaSource {
         let source = Self {
             records: Queue::own(&client),
             events: Queue::of_consumer(&client),
+            group_offsets: GroupOffsets::new(&client, properties),
             client,
             properties: properties.clone(),
             member_id: String::new(),
@@ -265,6 +272,10 @@ impl Source for KafkaSource {
             return Err(Fault::Abortable("this member is not in the group at the moment".into()));
         }
         Ok(group)
+    }
+
+    fn deployments(&mut self) -> Vec<Deployed> {
+        self.group_offsets.deployments(&self.client, &self.topics.names, Instant::now())
     }
 
     fn end(&self, partition: TopicPartition) -> Option<i64> {

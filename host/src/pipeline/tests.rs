@@ -248,11 +248,11 @@ fn a_forced_record_is_a_dead_letter_and_reaches_no_stage() {
 }
 
 #[test]
-fn the_last_resort_has_neither_value_nor_key() {
+fn the_last_resort_has_no_value_and_its_place_for_a_key() {
     let mut pipeline = pipeline(settings(), Vec::new(), None);
     let came = run(&mut pipeline, &values(&["a"]), &Forced::from([(origin(0), refusal(Form::LEAST))]));
     let letter = &came.letters()[0];
-    assert_eq!((&letter.value, &letter.key), (&None, &None));
+    assert_eq!((&letter.value, letter.key.as_deref()), (&None, Some(b"in/3@0".as_slice())));
     assert_eq!(letter.error("key-size").as_deref(), Some("1"));
     assert_eq!(letter.error("value-size").as_deref(), Some("1"));
     assert_eq!(letter.error("value-digest"), Some(sandpiper_sandbox::Digest::of(b"a").to_string()));

@@ -86,7 +86,7 @@ pub struct Form {
     pub fits: Option<usize>,
     /// It has the time of writing; the record's own stands in a header as ever.
     pub undated: bool,
-    /// The record's place stands for a null key, and a header says so.
+    /// The record's place stands for a key that is null or left out, and a header says which.
     pub keyed: bool,
 }
 
@@ -126,9 +126,10 @@ impl<'a> Parts<'a> {
     }
 
     /// Leaves out the largest parts until `fixed` bytes and the rest fit; answers whether nothing is left, and adds what stands
-    /// for them.
-    fn fit(&mut self, fits: usize, fixed: usize, add: &mut impl FnMut(&str, String)) -> bool {
-        let mut size = fixed + self.sizes().iter().sum::<usize>();
+    /// for them. `place` is what stands for the key.
+    fn fit(&mut self, fits: usize, fixed: usize, place: Option<&str>, add: &mut impl FnMut(&str, String)) -> bool {
+        let place = place.map_or(0, str::len);
+        let mut size = fixed + self.sizes().iter().sum::<usize>() + if self.key.is_none() { place } else { 0 };
         while size > fits {
             let sizes = self.sizes();
             let Some(largest) = sizes.iter().copied().max().filter(|largest| *largest > 0) else { return true };
@@ -144,6 +145,7 @@ impl<'a> Parts<'a> {
                 self.headers = &[];
             } else {
                 stand_in("key", self.key.take().unwrap_or_default(), add);
+                size += place;
             }
         }
         self.sizes() == [0; 3]
@@ -167,16 +169,16 @@ impl DeadLetterWriter {
         let mut said = self.said(batch, facts, letter);
         let mut parts = Parts::of(batch, row, facts);
         let mut last_resort = false;
-        let (origin, mut place) = (facts.origin, None);
-        let mut add = |name: &str, value: String| said.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
-        if form.keyed && parts.key.is_none() {
-            add("key-null", "true".into());
-            place = Some(format!("{}/{}@{}", batch.rows.topic(origin), origin.partition, origin.offset));
+        let origin = facts.origin;
+        // For whatever key would be null in the end: one that was, and one that is left out.
+        let place = form.keyed.then(|| format!("{}/{}@{}", batch.rows.topic(origin), origin.partition, origin.offset));
+        if place.is_some() && parts.key.is_none() {
+            said.push((format!("{PREFIX}key-null"), Some(b"true".to_vec())));
         }
         if let Some(fits) = form.fits {
             let fixed = OVERHEAD + said.iter().map(|(name, value)| header_size(name, value.as_deref())).sum::<usize>();
             let mut add = |name: &str, value: String| said.push((format!("{PREFIX}{name}"), Some(value.into_bytes())));
-            last_resort = parts.fit(fits, fixed, &mut add);
+            last_resort = parts.fit(fits, fixed, place.as_deref(), &mut add);
         }
         let own = parts.headers.iter().map(|(name, value)| (own_name(name).into_owned(), value.clone()));
         let headers: Headers = own.chain(said).collect();
@@ -233,5 +235,64 @@ impl DeadLetterWriter {
             None => {}
         }
         headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{BatchBuilder, Origin, TopicIndex, Topics};
+
+    /// The letter of a record with that key and value, and its headers by name.
+    fn written(key: Option<&[u8]>, value: Option<&[u8]>, form: Form) -> (Outputs, Vec<String>) {
+        let mut builder = BatchBuilder::new(Topics::new(["in"]));
+        builder.push(Origin { topic: TopicIndex::FIRST, partition: 2, offset: 40 }, Some(7), key, value, None);
+        let mut outputs = Outputs::default();
+        let reason = Reason::of_host("parse", "null-value", "it has none");
+        let letter = DeadLetter { reason: &reason, id: None, revision: None, form, time: 99 };
+        let writer = DeadLetterWriter { pipeline: "iris".into(), instance: "here".into() };
+        writer.write(&mut outputs, &builder.finish(), 0, &letter);
+        let headers = outputs.records[0].headers.as_deref().unwrap().iter();
+        let names = headers.filter_map(|(name, _)| Some(name.strip_prefix(PREFIX)?.to_owned())).collect();
+        (outputs, names)
+    }
+
+    fn key(outputs: &Outputs) -> Option<&[u8]> {
+        outputs.records[0].key.map(|key| outputs.bytes(key))
+    }
+
+    #[test]
+    fn a_letter_for_a_compacted_topic_has_a_key_whatever_is_left_out() {
+        let large = vec![b'k'; 20_000];
+        for (record, value, fits) in [
+            (None, Some(b"v".as_slice()), None),
+            (None, None, Some(1_000)),
+            (Some(large.as_slice()), None, Some(1_000)),
+            (Some(large.as_slice()), Some(large.as_slice()), Some(1_000)),
+            (Some(b"k".as_slice()), Some(b"v".as_slice()), Some(0)),
+        ] {
+            let (outputs, names) = written(record, value, Form { fits, undated: false, keyed: true });
+            assert_eq!(key(&outputs), Some(b"in/2@40".as_slice()), "{names:?}");
+            let says = |name: &str| names.iter().any(|said| said == name);
+            assert_eq!((says("key-null"), says("key-size")), (record.is_none(), record.is_some()), "{names:?}");
+            assert!(fits != Some(1_000) || outputs.written_size(&outputs.records[0]) <= 1_000, "{names:?}");
+        }
+        let (outputs, _) = written(Some(b""), None, Form { fits: Some(0), undated: false, keyed: true });
+        assert_eq!(key(&outputs), Some(b"".as_slice()), "an empty key is a key");
+        let (outputs, _) = written(Some(&large), None, Form { fits: Some(1_000), ..Form::default() });
+        assert_eq!(key(&outputs), None, "a topic that takes null keys is given nothing in its place");
+    }
+
+    #[test]
+    fn a_place_that_stands_for_a_key_costs_nothing_else_unless_it_must() {
+        let fits = |key: Option<&[u8]>, fits| {
+            let (outputs, _) = written(key, Some(&[b'v'; 500]), Form { fits: Some(fits), undated: false, keyed: true });
+            (outputs.records[0].value.is_some(), outputs.written_size(&outputs.records[0]))
+        };
+        for key in [None, Some(b"seven b".as_slice())] {
+            let (_, whole) = fits(key, 10_000);
+            assert_eq!(fits(key, whole), (true, whole));
+            assert!(!fits(key, whole - 1).0);
+        }
     }
 }

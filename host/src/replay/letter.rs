@@ -83,7 +83,7 @@ impl Found {
         match facts(headers) {
             Ok(Read { facts, own, key_is_null }) => Self::Letter(Box::new(Letter {
                 at,
-                key: key.filter(|_| !key_is_null).map(<[u8]>::to_vec),
+                key: key.filter(|_| !key_is_null && facts.key_left_out.is_none()).map(<[u8]>::to_vec),
                 value: value.map(<[u8]>::to_vec),
                 headers: own_headers(headers.get(..own).unwrap_or_default()),
                 facts,
@@ -208,7 +208,8 @@ pub(super) mod tests {
     #[test]
     fn a_value_that_was_left_out_is_known() {
         let headers = written_as(vec![("h".into(), Some(b"1".to_vec()))], "parse", Form::LEAST);
-        let Found::Letter(letter) = Found::read((0, 0), None, None, &headers) else { panic!() };
+        let Found::Letter(letter) = Found::read((0, 0), Some(b"in/2@40"), None, &headers) else { panic!() };
+        assert_eq!(letter.key, None, "what stands for a key is none");
         let facts = &letter.facts;
         assert_eq!((facts.left_out, facts.key_left_out, facts.headers_left_out), (Some(5), Some(1), true));
         assert!(!facts.is_whole() && letter.headers.is_empty(), "{letter:?}");

@@ -21,7 +21,7 @@ use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, BatchBuilder, Origin, Route, Topics};
 use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
-use crate::stream::source::TopicPartition;
+use crate::stream::source::{Position, TopicPartition};
 use crate::stream::state::{self, Restored};
 use crate::stream::stop::Stop;
 use sandpiper_sandbox::batch::size_of_headers;
@@ -261,6 +261,14 @@ impl Replay {
             rate,
         }
     }
+
+    /// Whether or not the last letter that was taken is still there.
+    fn stop_when_done(&self) {
+        let reached = |(partition, last): (&i32, &i64)| self.done.get(partition).is_some_and(|done| done >= last);
+        if self.letters.last.iter().all(reached) {
+            self.stop.set();
+        }
+    }
 }
 
 /// Takes letters through a pipeline as the records that they were.
@@ -443,6 +451,21 @@ impl Process for Replay {
         }
     }
 
+    fn topics(&self) -> Option<&Topics> {
+        Some(&self.topics)
+    }
+
+    fn at_end(&mut self, end: Position) {
+        let read = (end.partition.partition, end.offset - 1);
+        if self.seen.is_empty() {
+            self.done.extend([read]);
+            self.stop_when_done();
+        } else {
+            // What stands before it is not committed yet.
+            self.seen.extend([read]);
+        }
+    }
+
     fn committed(&mut self) {
         self.pipeline.committed();
         let staged = std::mem::take(&mut self.staged);
@@ -454,10 +477,7 @@ impl Process for Replay {
             }
         });
         self.done.append(&mut self.seen);
-        let reached = |(partition, last): (&i32, &i64)| self.done.get(partition).is_some_and(|done| done >= last);
-        if self.letters.last.iter().all(reached) {
-            self.stop.set();
-        }
+        self.stop_when_done();
     }
 
     fn aborted(&mut self) {
@@ -529,22 +549,60 @@ mod tests {
         assert!(!Letters { max_attempts: 1, ..taken(9) }.takes(&letter(9, "1")), "tried too often");
     }
 
-    #[test]
-    fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
+    /// Of the letters up to 9 of partition 3.
+    fn replay() -> (Replay, Shared, Stop) {
         let (progress, stop) = (Shared::default(), Stop::default());
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/iris.toml");
         let plan = crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap();
-        let mut replay = Replay::new(pipeline(), plan.into(), taken(9), progress.clone(), stop.clone(), None);
+        (Replay::new(pipeline(), plan.into(), taken(9), progress.clone(), stop.clone(), None), progress, stop)
+    }
+
+    /// The letter at that offset as it is read.
+    fn read(offset: i64) -> Batch {
         let mut builder = BatchBuilder::new(Topics::new(["dead"]));
         let headers = Some(Box::new(written(Vec::new(), "parse")));
-        builder.push(
-            Origin { topic: TopicIndex::FIRST, partition: 3, offset: 9 },
-            None,
-            Some(b"k"),
-            Some(b"1"),
-            headers,
-        );
-        let (batch, mut outputs) = (builder.finish(), Outputs::default());
+        builder.push(Origin { topic: TopicIndex::FIRST, partition: 3, offset }, None, Some(b"k"), Some(b"1"), headers);
+        builder.finish()
+    }
+
+    fn end(partition: i32, offset: i64) -> Position {
+        Position { partition: TopicPartition { topic: TopicIndex::FIRST, partition }, offset }
+    }
+
+    #[test]
+    fn a_replay_ends_at_the_end_of_its_partition_though_its_last_letter_is_gone() {
+        let (mut replay, progress, stop) = replay();
+        replay.process(&read(8), &Forced::new(), 0, &mut Outputs::default());
+        replay.at_end(end(3, 10));
+        assert!(!stop.is_set(), "what was read before is not committed yet");
+        replay.committed();
+        assert_eq!((progress.latest().emitted, stop.is_set()), (1, true));
+    }
+
+    #[test]
+    fn a_replay_of_which_nothing_is_left_ends_without_a_transaction() {
+        let (mut replay, _, stop) = self::replay();
+        replay.at_end(end(2, 10));
+        replay.at_end(end(3, 9));
+        assert!(!stop.is_set(), "the last letter may still come");
+        replay.at_end(end(3, 12));
+        assert!(stop.is_set());
+    }
+
+    #[test]
+    fn an_end_that_was_met_in_a_transaction_that_aborts_is_met_once_more() {
+        let (mut replay, _, stop) = self::replay();
+        replay.process(&read(8), &Forced::new(), 0, &mut Outputs::default());
+        replay.at_end(end(3, 10));
+        replay.aborted();
+        replay.committed();
+        assert!(!stop.is_set());
+    }
+
+    #[test]
+    fn a_replay_ends_when_its_last_letter_is_committed_and_an_abort_counts_nothing() {
+        let (mut replay, progress, stop) = replay();
+        let (batch, mut outputs) = (read(9), Outputs::default());
         replay.process(&batch, &Forced::new(), 0, &mut outputs);
         replay.aborted();
         replay.committed();

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::record::dead_letter::Form;
 use crate::record::output::Outputs;
-use crate::record::{Batch, Origin, Revision};
+use crate::record::{Batch, Origin, Revision, Topics};
 use crate::stream::fault::Fault;
-use crate::stream::source::TopicPartition;
+use crate::stream::source::{Position, TopicPartition};
 use crate::stream::state::Restored;
 use crate::stream::transaction::Deployed;
 use sandpiper_sandbox::Digest;
@@ -36,6 +36,13 @@ pub trait Process: Send + 'static {
     fn aborted(&mut self) {}
     /// These partitions are another member's now, restored or not: nothing of them is remembered any more.
     fn unassigned(&mut self, _partitions: &[TopicPartition]) {}
+    /// Everything of the partition before that offset was given to `process`, or is not there any more, and nothing stands behind
+    /// it for now. Only a source that is asked to says so.
+    fn at_end(&mut self, _end: Position) {}
+    /// Those that the origins of its outputs name, where they are not the source's.
+    fn topics(&self) -> Option<&Topics> {
+        None
+    }
     /// Of the deployment that this is, where it is one.
     fn revision(&self) -> Option<Revision> {
         None

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::record::{Batch, Origin, TopicIndex};
 use crate::stream::fault::Fault;
+use crate::stream::transaction::Deployed;
 
 /// A partition of one of the loop's input topics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +52,8 @@ pub enum Event {
     },
     /// The position does not exist any more: the records there were deleted.
     OutOfRange(TopicPartition),
+    /// Everything before that offset has come, as far as it is there, and nothing stands behind it for now.
+    End(Position),
     /// Something that the client mends by itself, such as a broker that went away.
     Trouble(String),
     /// An input topic is not there, which a person can mend while this waits.
@@ -83,6 +86,9 @@ pub trait Source {
     fn commit(&mut self, positions: &[Position], metadata: &str) -> Result<(), Fault>;
     /// Refuses when the membership is gone: a commit would be accepted unchecked.
     fn group(&mut self) -> Result<Self::Group, Fault>;
+    /// What processed the group's partitions, ours and others', as far as an answer has come since this was asked last. It is
+    /// asked for now and then, behind the loop's back; a transaction that is open is not waited for.
+    fn deployments(&mut self) -> Vec<Deployed>;
     /// The partition's end as last heard, for the lag.
     fn end(&self, partition: TopicPartition) -> Option<i64>;
     /// Leaves the group.

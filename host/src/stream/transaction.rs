@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::plan::Plan;
 use crate::record::output::{Counts, Outputs};
-use crate::record::{Batch, Revision};
+use crate::record::{Batch, Origin, Revision};
 use crate::stream::source::{Committed, Position, TopicPartition};
 use sandpiper_sandbox::Digest;
 
@@ -45,12 +45,22 @@ pub struct Transaction {
     /// The next offset to be read, by partition.
     positions: BTreeMap<TopicPartition, i64>,
     pub counts: Counts,
+    /// Records whose outcomes were fixed beforehand, and stand in it.
+    pub fixed: Vec<Origin>,
 }
 
 impl Transaction {
     /// `due` is when it closes, unless it is full before.
     pub fn open(now: Instant, due: Instant) -> Self {
-        Self { opened: now, due, records: 0, bytes: 0, positions: BTreeMap::new(), counts: Counts::default() }
+        Self {
+            opened: now,
+            due,
+            records: 0,
+            bytes: 0,
+            positions: BTreeMap::new(),
+            counts: Counts::default(),
+            fixed: Vec::new(),
+        }
     }
 
     /// A batch whose outputs were handed to the sink.
@@ -102,11 +112,6 @@ impl Transaction {
         let mut telling = telling.peekable();
         telling.peek().is_some() && telling.all(|(partition, offset)| found(*partition) == Some(*offset))
     }
-
-    /// Whether its commit moves past that record.
-    pub fn covers(&self, partition: TopicPartition, offset: i64) -> bool {
-        self.positions.get(&partition).is_some_and(|next| *next > offset)
-    }
 }
 
 /// Which deployment processed the records before a committed offset: its number, and what it ran.
@@ -121,6 +126,17 @@ impl Deployed {
     /// Whether both are known to run the same, whatever their numbers are.
     pub fn runs_the_same(&self, other: &Self) -> bool {
         self.releases.is_some() && self.releases == other.releases
+    }
+
+    /// Whether both are known to run different things under one number.
+    pub fn is_tied_with(&self, other: &Self) -> bool {
+        let are_known = self.releases.is_some() && other.releases.is_some();
+        self.revision == other.revision && are_known && self.releases != other.releases
+    }
+
+    /// Whether it must not process what comes behind the other's records: the other is newer, or another of the same number.
+    pub fn must_wait_for(&self, other: &Self) -> bool {
+        self.revision < other.revision || self.is_tied_with(other)
     }
 }
 
@@ -146,7 +162,7 @@ pub fn deployed_in(metadata: &str) -> Option<Deployed> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{BatchBuilder, Origin, TopicIndex, Topics};
+    use crate::record::{BatchBuilder, TopicIndex, Topics};
 
     const BOUNDS: Bounds = Bounds {
         interval: Duration::from_millis(100),
@@ -209,15 +225,6 @@ mod tests {
         transaction.add(&builder.finish(), &outputs(0));
         let read = |position: &Position| (position.partition.topic, position.offset);
         assert_eq!(transaction.positions().iter().map(read).collect::<Vec<_>>(), [(one, 5), (two, 9)]);
-    }
-
-    #[test]
-    fn it_covers_the_records_before_its_positions_and_no_other() {
-        let mut transaction = open(Instant::now());
-        transaction.add(&batch(&[(0, 7)]), &outputs(0));
-        assert!(transaction.covers(partition(0), 7));
-        assert!(!transaction.covers(partition(0), 8));
-        assert!(!transaction.covers(partition(1), 7));
     }
 
     #[test]
@@ -299,5 +306,25 @@ mod tests {
         assert!(deployed(1, Some("a")).runs_the_same(&deployed(2, Some("a"))));
         assert!(!deployed(1, Some("a")).runs_the_same(&deployed(1, Some("b"))));
         assert!(!deployed(1, None).runs_the_same(&deployed(1, None)));
+    }
+
+    #[test]
+    fn what_is_newer_is_waited_for_and_so_is_another_of_the_same_number() {
+        let deployed = |number, of: Option<&str>| Deployed {
+            revision: Revision::new(number).unwrap(),
+            releases: of.map(|of| Digest::of(of.as_bytes())),
+        };
+        let ours = deployed(2, Some("a"));
+        for (theirs, tied, waits) in [
+            (deployed(1, Some("b")), false, false),
+            (deployed(2, Some("a")), false, false),
+            (deployed(2, Some("b")), true, true),
+            (deployed(2, None), false, false),
+            (deployed(3, Some("a")), false, true),
+            (deployed(3, None), false, true),
+        ] {
+            assert_eq!((ours.is_tied_with(&theirs), ours.must_wait_for(&theirs)), (tied, waits), "{theirs:?}");
+        }
+        assert!(!deployed(2, None).must_wait_for(&ours), "of what does not say what it runs nothing is known");
     }
 }

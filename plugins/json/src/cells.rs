@@ -4,7 +4,8 @@ use std::fmt;
 
 use sandpiper_pointer::{Pointers, Reader, walk};
 use sandpiper_sdk::{Reject, reject};
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::config::Field;
 
@@ -19,6 +20,43 @@ pub fn fill(
     let mut row = RowCells { fields, cells, problems: Vec::new() };
     walk(text, pointers, &mut row)?;
     Ok(row.problems.into_iter().next().map(|(_, reject)| reject))
+}
+
+/// As `fill`, for a document that it could not read: a value that does not count may hold what no text can, half of a surrogate
+/// pair, and any may be a number beyond f64. Only what stands last for a column is read.
+#[cold]
+pub fn fill_with_the_last<'a>(
+    text: &'a str,
+    pointers: &Pointers,
+    fields: &[Field],
+    cells: &mut [f32],
+) -> Result<Option<Reject>, serde_json::Error> {
+    let mut last = Last(Vec::new());
+    walk(text, pointers, &mut last)?;
+    let mut row = RowCells { fields, cells, problems: Vec::new() };
+    for (column, value) in last.0 {
+        match value.as_bytes().first() {
+            Some(b'{') => row.refuse(column, &"an object"),
+            Some(b'-' | b'0'..=b'9') if serde_json::from_str::<f64>(value).is_err() => row.refuse(column, &value),
+            _ => Cell { column, row: &mut row }.deserialize(&mut serde_json::Deserializer::from_str(value))?,
+        }
+    }
+    Ok(row.problems.into_iter().next().map(|(_, reject)| reject))
+}
+
+/// The text of what stands last for each column, in the order of the document.
+struct Last<'a>(Vec<(usize, &'a str)>);
+
+impl<'de> Reader<'de> for Last<'de> {
+    fn read<D: Deserializer<'de>>(&mut self, column: usize, value: D) -> Result<(), D::Error> {
+        self.forget(column);
+        self.0.push((column, <&RawValue>::deserialize(value)?.get()));
+        Ok(())
+    }
+
+    fn forget(&mut self, column: usize) {
+        self.0.retain(|(read, _)| *read != column);
+    }
 }
 
 /// The cells of the row that is being read.

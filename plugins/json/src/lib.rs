@@ -6,7 +6,6 @@
 
 mod cells;
 mod config;
-mod huge;
 
 use sandpiper_pointer::Pointers;
 use sandpiper_sdk::{Column, Parser, Record, Reject, Row, check_columns, export_parser, leading, reject};
@@ -41,7 +40,10 @@ impl Parser for Json {
         let text = str::from_utf8(record.value())
             .map_err(|error| broken("invalid-utf8", record, format!("the record is not UTF-8: {error}")))?;
         let problem = cells::fill(text, &self.pointers, &self.fields, cells)
-            .or_else(|error| self.fill_past_huge_numbers(text, cells, error))
+            .or_else(|_| {
+                cells.fill(f32::NAN);
+                cells::fill_with_the_last(text, &self.pointers, &self.fields, cells)
+            })
             .map_err(|error| broken("invalid-json", record, format!("the record is not JSON: {error}")))?;
         if let Some(reject) = problem {
             return Err(reject);
@@ -54,22 +56,6 @@ impl Parser for Json {
                 Err(reject("missing", message))
             }
         }
-    }
-}
-
-impl Json {
-    /// Reads a document once more whose numbers may be beyond f64, which JSON allows and serde_json does not. They are read
-    /// as the text that they are, and so do not fit a column of numbers.
-    #[cold]
-    fn fill_past_huge_numbers(
-        &self,
-        text: &str,
-        cells: &mut [f32],
-        error: serde_json::Error,
-    ) -> Result<Option<Reject>, serde_json::Error> {
-        let Some(quoted) = huge::quoted(text) else { return Err(error) };
-        cells.fill(f32::NAN);
-        cells::fill(&quoted, &self.pointers, &self.fields, cells)
     }
 }
 

@@ -130,6 +130,36 @@ fn a_number_beyond_f64_where_no_column_points_is_nobodys_business() {
 }
 
 #[test]
+fn what_does_not_count_may_hold_what_no_text_can() {
+    for other in [r#""\ud800""#, r#"{"\ud800": 1}"#, r#"[{"\udc00": "\ud800"}]"#, "1e400"] {
+        for document in [
+            format!(r#"{{"a": {other}, "b": [0, {{"c/d": {other}, "c/d": 2}}], "a": 1.5, "colour": "red"}}"#),
+            format!(
+                r#"{{"b": [0, {{"c/d": {other}}}], "b": [0, {{"c/d": 2}}], "colour": "red", "a": {other}, "a": 1.5}}"#
+            ),
+        ] {
+            assert_eq!(cells(&document), [1.5, 2.0, 0.0], "{document}");
+        }
+        let gone = format!(r#"{{"a": 7, "a": {other}, "a": null, "b": [0, {{"c/d": 2}}]}}"#);
+        assert!(cells(&gone)[0].is_nan(), "{gone}");
+    }
+}
+
+#[test]
+fn what_counts_is_judged_by_what_it_is() {
+    for (value, code) in [
+        (r#""\ud800""#, "invalid-json"),
+        (r#"{"\ud800": 1}"#, "not-a-number"),
+        (r#"[{"\ud800": 1}]"#, "not-a-number"),
+        ("1e400", "not-a-number"),
+    ] {
+        assert_eq!(refused(format!(r#"{{"a": 1, "a": {value}}}"#).as_bytes()).0, code, "{value}");
+    }
+    let (_, message) = refused(br#"{"colour": 1e400, "a": "x", "colour": "y", "b": 1e400}"#);
+    assert!(message.contains("`a`"), "in the order of the document: {message}");
+}
+
+#[test]
 fn a_mark_at_the_beginning_is_named() {
     for (document, code, words) in [
         (&b"\xef\xbb\xbf{}"[..], "invalid-json", "BOM"),

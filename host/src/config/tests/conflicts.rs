@@ -77,3 +77,23 @@ fn nobody_else_writes_the_predictions_that_feedback_reads() {
         assert!(found[0].contains("is written by a.toml, and [feedback] of iris.toml reads"), "{found:#?}");
     }
 }
+
+#[test]
+fn an_output_is_not_another_pipelines_dead_letter() {
+    let (owner, writer) = (|| hop("a", "1", "2"), || hop("b", "3", "a.dead-letters"));
+    for (plans, key) in [
+        ([owner(), writer()], "b.toml:1:1: [output] topic"),
+        ([writer(), owner()], "a.toml:1:1: [errors] dead_letters"),
+    ] {
+        let found = conflicts(&plans);
+        assert_eq!(found.len(), 1, "{found:#?}");
+        let both = "\"a.dead-letters\" is [output] topic of b.toml and [errors] dead_letters of a.toml";
+        assert!(found[0].starts_with(key) && found[0].contains(both), "{found:#?}");
+    }
+    let sharing = |name: &str, from: &str, to: &str| {
+        let text = MASK.replace("\"mask\"", &format!("\"{name}\"")).replace("\"people.masked\"", &format!("\"{to}\""));
+        let text = text.replace("\"people\"", &format!("\"{from}\"")) + "\n[errors]\ndead_letters = \"shared\"\n";
+        plan(&format!("{name}.toml"), &text)
+    };
+    assert!(conflicts(&[sharing("a", "1", "2"), sharing("b", "3", "4")]).is_empty(), "letters say whose they are");
+}

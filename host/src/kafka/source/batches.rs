@@ -6,7 +6,7 @@ use super::super::raw::{Code, MessageRef, describe, fault, is_configuration, is_
 use super::{KafkaSource, vanished};
 use crate::record::{BatchBuilder, Excess, Origin, TopicIndex};
 use crate::stream::fault::Fault;
-use crate::stream::source::{Event, TopicPartition};
+use crate::stream::source::{Event, Position, TopicPartition};
 use sandpiper_sandbox::batch::size_of_headers;
 
 /// What headers that cannot be read are taken to be: as many as a record may hold by Kafka's default.
@@ -84,10 +84,10 @@ impl KafkaSource {
     fn error_event(&self, message: MessageRef<'_>, topic: TopicIndex) -> Result<Event, Fault> {
         let text = message.value().map(String::from_utf8_lossy).unwrap_or_default();
         let text = format!("{}: {text}", describe(message.error()));
+        let partition = TopicPartition { topic, partition: message.partition() };
         match message.error() {
-            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => {
-                Ok(Event::OutOfRange(TopicPartition { topic, partition: message.partition() }))
-            }
+            Code::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET => Ok(Event::OutOfRange(partition)),
+            Code::RD_KAFKA_RESP_ERR__PARTITION_EOF => Ok(Event::End(Position { partition, offset: message.offset() })),
             code if is_configuration(code) => Err(fault(code, text)),
             Code::RD_KAFKA_RESP_ERR__FATAL => Err(Fault::Unknown(text)),
             code if is_missing(code) => Ok(Event::Missing(vanished(self.topics.name(topic)))),

@@ -150,15 +150,14 @@ impl<W: Parts> Worker<W> {
                 fresh.push(committed.partition);
                 continue;
             };
-            let ahead = deployed_in(&committed.metadata)
-                .filter(|theirs| ours.is_some_and(|ours| ours.revision < theirs.revision));
-            if let (Some(ours), Some(theirs)) = (ours, ahead)
+            let needs =
+                deployed_in(&committed.metadata).filter(|theirs| ours.is_some_and(|ours| ours.must_wait_for(theirs)));
+            if let (Some(ours), Some(theirs)) = (ours, needs)
                 && ours.runs_the_same(&theirs)
             {
                 // What waits for that number comes through the slot.
                 self.handles.hold.adopt(theirs);
             }
-            let needs = ahead.map(|theirs| theirs.revision);
             places.push((committed.partition, Place { position, needs }));
         }
         let started = self.source.start_of(&fresh)?;
@@ -191,11 +190,32 @@ impl<W: Parts> Worker<W> {
             return Ok(());
         }
         self.commit()?;
+        let (name, needs) = (format!("{}/{}", self.topics.name(partition.topic), partition.partition), needs.revision);
+        let which = if self.process.revision() == Some(needs) {
+            "which is something else than this daemon's"
+        } else {
+            "which this daemon does not have"
+        };
         Err(Fault::Denied(format!(
-            "{}/{} waits for revision {needs}, which this daemon does not have: deploy here what another daemon's \
-             `sandpiper history` has by that number",
-            self.topics.name(partition.topic),
-            partition.partition,
+            "{name} waits for revision {needs}, {which}: deploy here what another daemon's `sandpiper history` has by that \
+             number"
+        )))
+    }
+
+    /// Leaves the group where another member processes other partitions by something else under our number: both see it, as
+    /// when they started at once, and of the two the one stays whose digest comes first.
+    pub(super) fn leave_to_another(&mut self) -> Result<(), Fault> {
+        let Some(ours) = self.process.deployed().filter(|_| !self.held) else { return Ok(()) };
+        let found = self.source.deployments();
+        let Some(theirs) = found.iter().find(|theirs| ours.is_tied_with(theirs) && theirs.releases < ours.releases)
+        else {
+            return Ok(());
+        };
+        self.commit()?;
+        Err(Fault::Denied(format!(
+            "other partitions of the group are processed by revision {} too, which is something else than this daemon's: \
+             deploy here what another daemon's `sandpiper history` has by that number",
+            theirs.revision
         )))
     }
 
@@ -225,11 +245,12 @@ impl<W: Parts> Worker<W> {
         };
         tracing::warn!("{message}");
         self.reporting.error(message);
-        self.reporting.missed(missed);
         self.reporting.outdated();
-        self.partitions.moved(&[oldest]);
         // With the revision: a later owner with an older deployment must still wait.
         self.source.commit(&[oldest], &metadata(self.process.deployed()))?;
+        // Where that is refused it is found once more.
+        self.partitions.moved(&[oldest]);
+        self.reporting.missed(missed);
         self.source.seek(&[oldest])
     }
 }

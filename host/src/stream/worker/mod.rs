@@ -15,6 +15,7 @@ mod tests;
 mod transactions;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,8 @@ use transactions::Transactions;
 
 /// How long the loop waits for a record when no transaction is open.
 const IDLE: Duration = Duration::from_millis(100);
+/// How often the loop looks whether something keeps it from its partitions.
+const LOOK: Duration = Duration::from_millis(500);
 /// One step of restoring: behind each the group is answered, and partitions that are restored are read.
 const RESTORE: Duration = Duration::from_millis(20);
 
@@ -126,6 +129,10 @@ pub struct Worker<W: Parts> {
     runs: Option<Revision>,
     /// Since when a partition has waited for a revision.
     behind_since: Option<Instant>,
+    /// How many records of a batch are processed at once where more came to too much, and their halves took too long.
+    portion: Option<usize>,
+    /// When it was last looked whether something keeps it from its partitions.
+    looked: Option<Instant>,
 }
 
 impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Worker<(S, K, C, P)> {
@@ -150,6 +157,8 @@ impl<S: Source, K: Sink<Group = S::Group>, C: Clock, P: Process> Worker<(S, K, C
             reporting,
             runs: None,
             behind_since: None,
+            portion: None,
+            looked: None,
         }
     }
 }
@@ -194,6 +203,7 @@ impl<W: Parts> Worker<W> {
             Event::Assigned(partitions) => self.assigned(&partitions)?,
             Event::Revoked { partitions, lost } => self.revoked(&partitions, lost)?,
             Event::OutOfRange(partition) => self.out_of_range(partition)?,
+            Event::End(end) => self.process.at_end(end),
             Event::Trouble(message) => {
                 self.reporting.error(message);
                 self.reporting.outdated();
@@ -223,7 +233,11 @@ impl<W: Parts> Worker<W> {
         }
         if self.reporting.is_due(now) {
             self.publish();
+        }
+        if self.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK) {
+            self.looked = Some(now);
             self.leave_what_is_ahead(now)?;
+            self.leave_to_another()?;
         }
         Ok(Step::Continue)
     }
@@ -244,14 +258,20 @@ impl<W: Parts> Worker<W> {
     }
 
     /// Processes one batch, in halves as long as it comes to more than its outputs may take: each part is sent before the
-    /// next is processed.
+    /// next is processed. Parts that together take longer than a transaction may leave the rest to be read again, since the
+    /// group is served meanwhile.
     fn add(&mut self, batch: &Batch) -> Result<(), Fault> {
+        let started = self.clock.now();
         let mut waiting = vec![Cow::Borrowed(batch)];
+        if let Some(portion) = self.portion.filter(|portion| *portion < batch.len()) {
+            waiting = vec![Cow::Owned(batch.select(portion..batch.len())), Cow::Owned(batch.select(0..portion))];
+        }
         while let Some(part) = waiting.pop() {
             self.begin()?;
             self.process.process(&part, self.transactions.forced(), self.clock.unix_ms(), &mut self.outputs);
             if self.outputs.overflowed {
                 let middle = part.len() / 2;
+                self.portion = Some(middle);
                 waiting.push(Cow::Owned(part.select(middle..part.len())));
                 waiting.push(Cow::Owned(part.select(0..middle)));
             } else {
@@ -262,12 +282,28 @@ impl<W: Parts> Worker<W> {
                 let now = self.clock.now();
                 self.sink.send(&mut self.outputs, deadline.unwrap_or(now).max(now))?;
             }
+            let now = self.clock.now();
+            if !waiting.is_empty() && now.saturating_duration_since(started) >= self.bounds.budget {
+                return self.leave_for_later(&waiting);
+            }
             // Halves take their time, and a transaction is not to outlive its own for them.
-            if !waiting.is_empty() && self.transactions.is_due(&self.bounds, self.clock.now()) {
+            if !waiting.is_empty() && self.transactions.is_due(&self.bounds, now) {
                 self.commit()?;
             }
         }
+        self.portion = None;
         Ok(())
+    }
+
+    /// Has those parts of a batch, the next one last, read again.
+    fn leave_for_later(&mut self, parts: &[Cow<'_, Batch>]) -> Result<(), Fault> {
+        self.commit()?;
+        let mut first: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+        for row in parts.iter().rev().flat_map(|part| part.rows.iter()) {
+            first.entry(row.origin.into()).or_insert(row.origin.offset);
+        }
+        let positions = first.into_iter().map(|(partition, offset)| Position { partition, offset });
+        self.source.seek(&positions.collect::<Vec<_>>())
     }
 
     /// Opens the transaction, unless it is open.
@@ -350,7 +386,7 @@ impl<W: Parts> Worker<W> {
         }
         self.reporting.swapped(self.clock.now().saturating_duration_since(started));
         self.probation.restart();
-        let ready = self.partitions.catch_up(self.process.revision());
+        let ready = self.partitions.catch_up(self.process.deployed());
         if !ready.is_empty() {
             if !self.held {
                 self.source.resume(&ready)?;

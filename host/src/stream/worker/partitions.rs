@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::record::{Revision, Topics};
+use crate::record::Topics;
 use crate::stream::backoff::{Backoff, Retry};
 use crate::stream::report::PartitionReport;
 use crate::stream::source::{Position, TopicPartition};
 use crate::stream::state::Progress;
+use crate::stream::transaction::Deployed;
 
 /// Between two attempts to start partitions: the last owner's transaction may take as long to end.
 const START: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
@@ -24,9 +25,10 @@ enum Partition {
         place: Place,
         progress: Progress,
     },
-    /// Paused: its last records are of a deployment newer than ours, and revisions never go back on a partition.
+    /// Paused: its last records are of a deployment newer than ours, and revisions never go back on a partition; or of
+    /// another of our number, and one number is one deployment.
     Behind {
-        needs: Revision,
+        needs: Deployed,
         position: i64,
     },
     Reading {
@@ -58,8 +60,8 @@ impl Partition {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Place {
     pub(super) position: i64,
-    /// The revision that it has to wait for, where that is newer than ours.
-    pub(super) needs: Option<Revision>,
+    /// The deployment that it has to wait for, where ours must not go on behind it.
+    pub(super) needs: Option<Deployed>,
 }
 
 /// All that is assigned.
@@ -123,8 +125,8 @@ impl Partitions {
         self.those(|partition| matches!(partition, Partition::Reading { .. }))
     }
 
-    /// One that waits for a revision.
-    pub(super) fn behind(&self) -> Option<(TopicPartition, Revision)> {
+    /// One that waits for a deployment.
+    pub(super) fn behind(&self) -> Option<(TopicPartition, Deployed)> {
         self.all.iter().find_map(|(name, partition)| match partition {
             Partition::Behind { needs, .. } => Some((*name, *needs)),
             Partition::Pending | Partition::Restoring { .. } | Partition::Reading { .. } => None,
@@ -202,16 +204,19 @@ impl Partitions {
         started
     }
 
-    /// Those that waited for that revision or an older one are to be read now.
-    pub(super) fn catch_up(&mut self, revision: Option<Revision>) -> Vec<TopicPartition> {
+    /// Those that waited for what runs now, or for something older, are to be read now.
+    pub(super) fn catch_up(&mut self, runs: Option<Deployed>) -> Vec<TopicPartition> {
+        let waits = |needs: &Deployed| runs.is_none_or(|runs| runs.must_wait_for(needs));
         let mut ready = Vec::new();
         for (name, partition) in &mut self.all {
             match partition {
-                Partition::Behind { needs, position } if Some(*needs) <= revision => {
+                Partition::Behind { needs, position } if !waits(needs) => {
                     *partition = Partition::Reading { position: *position };
                     ready.push(*name);
                 }
-                Partition::Restoring { place, .. } if place.needs <= revision => place.needs = None,
+                Partition::Restoring { place, .. } if !place.needs.is_some_and(|needs| waits(&needs)) => {
+                    place.needs = None
+                }
                 Partition::Pending
                 | Partition::Restoring { .. }
                 | Partition::Behind { .. }
@@ -230,7 +235,7 @@ impl Partitions {
                 partition: name.partition,
                 position: Some(position),
                 lag: end(*name).map(|end| (end - position).max(0)),
-                waits_for_revision: needs,
+                waits_for_revision: needs.map(|needs| needs.revision),
                 restoring: match partition {
                     Partition::Restoring { progress, .. } => Some(*progress),
                     Partition::Pending | Partition::Behind { .. } | Partition::Reading { .. } => None,
@@ -244,14 +249,19 @@ impl Partitions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::TopicIndex;
+    use crate::record::{Revision, TopicIndex};
+    use sandpiper_sandbox::Digest;
 
     fn name(partition: i32) -> TopicPartition {
         TopicPartition { topic: TopicIndex::FIRST, partition }
     }
 
-    fn revision(number: u64) -> Revision {
-        Revision::new(number).unwrap()
+    fn revision(number: u64) -> Deployed {
+        Deployed { revision: Revision::new(number).unwrap(), releases: None }
+    }
+
+    fn of(number: u64, releases: &str) -> Deployed {
+        Deployed { releases: Some(Digest::of(releases.as_bytes())), ..revision(number) }
     }
 
     /// 0 is pending, 1 is behind, 2 is read.
@@ -283,6 +293,19 @@ mod tests {
     }
 
     #[test]
+    fn another_deployment_of_the_same_number_is_not_what_a_partition_waits_for() {
+        let mut partitions = partitions();
+        partitions.set_started(name(1), Place { position: 10, needs: Some(of(9, "theirs")) });
+        partitions.set_restoring(name(0), Place { position: 5, needs: Some(of(9, "theirs")) });
+        assert_eq!(partitions.catch_up(Some(of(9, "ours"))), []);
+        assert_eq!(partitions.restored(&[])[0].1.needs, Some(of(9, "theirs")));
+        assert_eq!(partitions.catch_up(Some(of(9, "theirs"))), [name(1)]);
+        assert_eq!(partitions.restored(&[])[0].1.needs, None);
+        partitions.set_started(name(1), Place { position: 10, needs: Some(of(9, "theirs")) });
+        assert_eq!(partitions.catch_up(Some(of(10, "ours"))), [name(1)]);
+    }
+
+    #[test]
     fn what_is_started_anew_is_pending_with_what_was() {
         let mut partitions = partitions();
         assert_eq!(partitions.restart(), [name(1), name(2)]);
@@ -309,6 +332,6 @@ mod tests {
     fn a_report_says_how_far_behind_its_end_a_partition_is_and_what_it_waits_for() {
         let reports = partitions().reports(&Topics::new(["in"]), |name| (name.partition == 2).then_some(25));
         let seen: Vec<_> = reports.iter().map(|each| (each.partition, each.lag, each.waits_for_revision)).collect();
-        assert_eq!(seen, [(1, None, Some(revision(9))), (2, Some(5), None)]);
+        assert_eq!(seen, [(1, None, Revision::new(9)), (2, Some(5), None)]);
     }
 }

@@ -31,7 +31,10 @@ impl<W: Parts> Worker<W> {
                     let _ = self.sink.abort(self.clock.now() + self.bounds.budget);
                     return Err(fault);
                 }
-                Fault::Refused(refused) => self.transactions.force(refused, &self.topics).and_then(|()| self.abort()),
+                Fault::Refused(refused) => {
+                    let topics = self.process.topics().unwrap_or(&self.topics);
+                    self.transactions.force(refused, topics).and_then(|()| self.abort())
+                }
                 Fault::Abortable(_) => self.abort(),
                 Fault::Halt(halt) => {
                     // Before the abort: nothing may be processed again until it is decided by what.

@@ -60,6 +60,10 @@ impl Transactions {
     pub(super) fn add(&mut self, batch: &Batch, outputs: &Outputs, bounds: &Bounds) -> Option<Instant> {
         let Current::Open(transaction) = &mut self.current else { return None };
         transaction.add(batch, outputs);
+        if !self.forced.is_empty() {
+            let origins = outputs.records.iter().map(|output| output.origin);
+            transaction.fixed.extend(origins.filter(|origin| self.forced.contains_key(origin)));
+        }
         Some(transaction.deadline(bounds))
     }
 
@@ -112,7 +116,8 @@ impl Transactions {
         &self.forced
     }
 
-    /// The next attempt makes dead letters of the records whose outcome the broker does not take.
+    /// The next attempt makes dead letters of the records whose outcome the broker does not take. `topics` are those of their
+    /// origins.
     ///
     /// # Errors
     /// When it was the smallest dead letter that there is: then only a person can help.
@@ -139,9 +144,7 @@ impl Transactions {
 
     /// A transaction has committed: the outcomes that it fixed do not come again.
     pub(super) fn settled(&mut self, transaction: &Transaction) {
-        if !self.forced.is_empty() {
-            self.forced.retain(|origin, _| !transaction.covers((*origin).into(), origin.offset));
-        }
+        transaction.fixed.iter().for_each(|origin| drop(self.forced.remove(origin)));
     }
 }
 
@@ -165,7 +168,8 @@ fn lesser(form: Form, what: Written, objection: Objection) -> Option<Form> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Origin, TopicIndex};
+    use crate::record::output::Output;
+    use crate::record::{BatchBuilder, Origin, TopicIndex};
     use crate::stream::process::Refusal;
 
     const ORIGIN: Origin = Origin { topic: TopicIndex::FIRST, partition: 0, offset: 7 };
@@ -214,6 +218,29 @@ mod tests {
         let (mut transactions, topics) = (Transactions::default(), Topics::new(["in"]));
         transactions.force(refused(Written::Output, Objection::Time), &topics).unwrap();
         assert_eq!(transactions.forced[&ORIGIN].form, Form { undated: true, ..Form::default() });
+    }
+
+    #[test]
+    fn what_was_fixed_is_forgotten_once_it_is_committed_wherever_it_was_read() {
+        let (mut transactions, topics) = (Transactions::default(), Topics::new(["in"]));
+        let second = Duration::from_secs(1);
+        let bounds = Bounds { interval: second, records: 9, bytes: 9, budget: second, pause_above: 1.0 };
+        transactions.force(refused(Written::Letter, Objection::NullKey), &topics).unwrap();
+        // A replay reads letters: their places in the topic say nothing of the records that they were.
+        let mut builder = BatchBuilder::new(Topics::new(["dead"]));
+        builder.push(Origin { offset: 900, ..ORIGIN }, None, None, None, None);
+        let batch = builder.finish();
+        for (origin, is_left) in [(Origin { offset: 5, ..ORIGIN }, true), (ORIGIN, false)] {
+            let mut outputs = Outputs::default();
+            let route = crate::record::Route::DeadLetters;
+            let (key, value, timestamp, headers, last_resort) = (None, None, None, None, false);
+            outputs.records.push(Output { origin, route, key, value, timestamp, headers, last_resort });
+            transactions.begin(Instant::now(), &bounds, None);
+            transactions.add(&batch, &outputs, &bounds);
+            let transaction = transactions.take_open().unwrap();
+            transactions.settled(&transaction);
+            assert_eq!(transactions.forced().contains_key(&ORIGIN), is_left, "{origin:?}");
+        }
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::above::pipeline::fakes;
-use super::fakes::{BOUNDS, Journal, World};
+use super::fakes::{BOUNDS, HandClock, Journal, World};
+use crate::record::Batch;
+use crate::record::output::Outputs;
 use crate::stream::clock::Clock as _;
+use crate::stream::process::{Forced, Process};
 use crate::stream::transaction::Bounds;
 
 fn bounded(bounds: Bounds) -> World<super::above::pipeline::Pipeline> {
@@ -167,4 +170,42 @@ fn a_transaction_that_is_due_closes_between_halves() {
     world.step();
     assert_eq!(world.calls().iter().filter(|call| call.starts_with("commit")).count(), 4);
     assert_eq!(world.processed(0), (0..8).collect::<Vec<_>>());
+}
+
+/// Comes to too much above two records, and takes as long as a transaction may for whatever it is given.
+struct Slow {
+    clock: std::sync::Arc<std::sync::Mutex<Option<HandClock>>>,
+    inner: super::above::pipeline::Pipeline,
+}
+
+impl Process for Slow {
+    fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
+        if let Some(clock) = self.clock.lock().unwrap().as_ref() {
+            clock.advance(BOUNDS.budget);
+        }
+        self.inner.process(batch, forced, now, outputs);
+        if batch.len() > 2 {
+            outputs.clear();
+            outputs.overflowed = true;
+        }
+    }
+}
+
+#[test]
+fn parts_of_a_batch_that_take_long_leave_time_for_the_group_and_nothing_of_it_is_lost() {
+    let clock = std::sync::Arc::default();
+    let process = Slow { clock: std::sync::Arc::clone(&clock), inner: fakes::passing(7) };
+    let mut world = World::of(process, Journal::default(), BOUNDS);
+    *clock.lock().unwrap() = Some(world.clock.clone());
+    world.assign(0);
+    world.assign(1);
+    world.records(0, 0..11);
+    world.records(1, 0..6);
+    for _ in 0..40 {
+        let before = world.clock.now();
+        world.step();
+        assert!(world.clock.now() - before <= BOUNDS.budget, "one call, then the group is served");
+    }
+    world.interval();
+    assert_eq!((world.processed(0), world.processed(1)), ((0..11).collect(), (0..6).collect()));
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sandpiper_sandbox::Digest;
 
+use super::above::pipeline::Pipeline;
 use super::above::pipeline::fakes::{self, revision};
 use super::fakes::{BOUNDS, Ending, Journal, Refusal, World, at, diary, partition, world};
 use crate::record::Revision;
@@ -215,11 +216,11 @@ fn an_assignment_that_fails_is_recovered_from_and_made_again() {
 }
 
 #[test]
-fn outputs_without_a_place_for_the_partition_stop_the_worker() {
+fn outputs_without_a_place_for_the_partition_make_the_worker_leave() {
     let mut world = world();
-    world.fails("check", Fault::Configuration("topic out has 1 partitions and in has 2".into()));
+    world.fails("check", Fault::Denied("topic out has 1 partitions and in has 2".into()));
     world.worker.source.queue(Event::Assigned(vec![partition(0)]));
-    assert_eq!(world.try_step(), Err(Fault::Configuration("topic out has 1 partitions and in has 2".into())));
+    assert_eq!(world.try_step(), Err(Fault::Denied("topic out has 1 partitions and in has 2".into())));
 }
 
 #[test]
@@ -282,6 +283,78 @@ fn a_newer_number_for_what_this_worker_runs_is_reported_and_waited_for() {
     }
 }
 
+/// A worker whose deployment of that number runs that.
+fn running(number: u64, releases: &str) -> World<Pipeline> {
+    World::of(deployment(number, releases), Journal::default(), BOUNDS)
+}
+
+fn deployment(number: u64, releases: &str) -> Pipeline {
+    let mut pipeline = fakes::passing(number);
+    pipeline.releases = Some(Digest::of(releases.as_bytes()));
+    pipeline
+}
+
+#[test]
+fn a_partition_that_another_deployment_of_our_number_processed_waits_as_for_a_newer_one() {
+    let (ours, other) = in_order();
+    let theirs = Digest::of(other.as_bytes());
+    for (next, goes_on) in [((7, ours), false), ((8, ours), true), ((7, other), true)] {
+        let mut world = running(7, ours);
+        world.records(0, 0..4);
+        world.committed_by_another(0, 3, &format!("r7 {theirs}"));
+        world.assign(0);
+        assert!(world.is_paused(0), "one number is one deployment");
+        assert_eq!((world.events(), world.report().partitions[0].waits_for_revision), (vec![], Revision::new(7)));
+        world.offer(deployment(next.0, next.1));
+        world.settle();
+        assert_eq!((world.is_paused(0), world.processed(0).is_empty()), (!goes_on, !goes_on), "{next:?}");
+        if !goes_on {
+            world.step();
+            world.clock.advance(Duration::from_secs(31));
+            let fault = world.try_step().unwrap_err();
+            let named = "in/0 waits for revision 7, which is something else than this daemon's";
+            assert!(matches!(&fault, Fault::Denied(why) if why.contains(named)), "{fault}");
+        }
+    }
+}
+
+/// Two that run different things: of the first the digest comes first.
+fn in_order() -> (&'static str, &'static str) {
+    let (one, other) = ("one", "other");
+    if Digest::of(one.as_bytes()) < Digest::of(other.as_bytes()) { (one, other) } else { (other, one) }
+}
+
+/// Each has partitions of its own, on which it meets nothing of the other's.
+#[test]
+fn of_two_deployments_of_one_number_that_process_at_once_one_leaves() {
+    let leaves = |ours: &str, number: u64, theirs: &str| {
+        let mut world = running(7, ours);
+        world.records(0, 0..2);
+        world.assign(0);
+        world.settle();
+        assert_eq!(world.processed(0), [0, 1]);
+        world.committed_by_another(1, 3, &format!("r{number} {}", Digest::of(theirs.as_bytes())));
+        world.records(0, 2..3);
+        world.step();
+        world.clock.advance(Duration::from_secs(2));
+        let result = world.try_step();
+        // What came meanwhile was read by then.
+        assert_eq!((world.processed(0).len(), world.is_in_transaction()), (3, false), "what it has is committed");
+        match result {
+            Ok(_) => false,
+            Err(Fault::Denied(why)) => why.contains("revision 7"),
+            Err(fault) => panic!("{fault}"),
+        }
+    };
+    let (first, second) = in_order();
+    assert!(leaves(second, 7, first));
+    for (ours, number, theirs) in
+        [(first, 7, second), (second, 7, second), (second, 6, first), (second, 8, first), (first, 7, first)]
+    {
+        assert!(!leaves(ours, number, theirs), "{ours} {number} {theirs}");
+    }
+}
+
 #[test]
 fn a_worker_whose_partition_waits_in_vain_commits_and_leaves() {
     let mut world = world();
@@ -296,6 +369,21 @@ fn a_worker_whose_partition_waits_in_vain_commits_and_leaves() {
     let fault = world.try_step().unwrap_err();
     assert!(matches!(&fault, Fault::Denied(why) if why.contains("in/0 waits for revision 9")), "{fault}");
     assert_eq!((world.processed(0), world.processed(1), world.is_in_transaction()), (vec![], vec![0, 1], false));
+}
+
+#[test]
+fn a_worker_whose_partition_waits_in_vain_leaves_however_much_it_commits_of_others() {
+    let mut world = world();
+    world.records(1, 0..400);
+    world.committed_by_another(0, 0, "r9");
+    world.assign_all(&[partition(0), partition(1)]);
+    let mut world = world.in_batches_of(1);
+    let left = (0..400).find_map(|_| {
+        world.clock.advance(BOUNDS.interval);
+        world.try_step().err()
+    });
+    assert!(matches!(&left, Some(Fault::Denied(why)) if why.contains("in/0 waits for revision 9")), "{left:?}");
+    assert!((290..310).contains(&world.processed(1).len()), "after 30 s: {}", world.processed(1).len());
 }
 
 #[test]
@@ -370,6 +458,18 @@ fn an_offset_that_does_not_exist_any_more_never_takes_a_partitions_revision_back
     world.delete_before(0, 2);
     world.event(Event::OutOfRange(partition(0)));
     assert_eq!(world.group_offset(0).as_deref(), Some("2 r7"));
+}
+
+#[test]
+fn deleted_records_are_counted_once_though_the_offset_behind_them_is_refused_first() {
+    let mut world = world();
+    world.assign(0);
+    world.records(0, 0..6);
+    world.delete_before(0, 4);
+    world.fails("offsets", Fault::Abortable("the group is in a rebalance".into()));
+    world.settle();
+    assert_eq!(world.processed(0), [4, 5]);
+    assert_eq!(world.report().missed, 4);
 }
 
 #[test]

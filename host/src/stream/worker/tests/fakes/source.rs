@@ -11,6 +11,7 @@ use crate::record::{BatchBuilder, Origin, Topics};
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
 use crate::stream::stop::Stop;
+use crate::stream::transaction::{Deployed, deployed_in};
 
 /// A group's member: scripted events first, then the records behind its positions.
 pub struct Scripted {
@@ -170,6 +171,10 @@ impl Source for Scripted {
             true => Err(Fault::Abortable("this member is not in the group at the moment".into())),
             false => Ok(()),
         }
+    }
+
+    fn deployments(&mut self) -> Vec<Deployed> {
+        self.broker.borrow().committed.values().filter_map(|(_, metadata)| deployed_in(metadata)).collect()
     }
 
     fn end(&self, partition: TopicPartition) -> Option<i64> {

@@ -1,0 +1,51 @@
+//! What a whole group has committed, asked of its coordinator without waiting for the answer.
+
+use std::ffi::{CStr, c_int};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+
+use super::list::elements_of;
+use super::{Client, Element, Queue, QueueEvent};
+
+impl Client {
+    /// Has the committed offsets of all partitions come to that queue, or an error after that time. Transactions that are open
+    /// are not waited for.
+    pub fn ask_for_group_offsets(&self, group: &CStr, wait: Duration, answers: &Queue) {
+        // SAFETY: client, name and queue are alive; librdkafka copies request and options, which are freed here.
+        unsafe {
+            let options = rd::rd_kafka_AdminOptions_new(
+                self.ptr(),
+                rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
+            );
+            let millis = wait.as_millis().max(1) as c_int;
+            rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
+            // Null for all partitions.
+            let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), ptr::null());
+            rd::rd_kafka_ListConsumerGroupOffsets(self.ptr(), &mut request, 1, options, answers.ptr());
+            rd::rd_kafka_ListConsumerGroupOffsets_destroy(request);
+            rd::rd_kafka_AdminOptions_destroy(options);
+        }
+    }
+}
+
+impl QueueEvent {
+    /// The offsets that an answer holds; none where it is another event or an error.
+    pub fn group_offsets(&self) -> Vec<Element> {
+        if self.kind() != rd::RD_KAFKA_EVENT_LISTCONSUMERGROUPOFFSETS_RESULT {
+            return Vec::new();
+        }
+        // SAFETY: the event is alive, and with it its groups and their partitions; the count says how many groups there are.
+        unsafe {
+            let result = rd::rd_kafka_event_ListConsumerGroupOffsets_result(self.ptr());
+            if result.is_null() {
+                return Vec::new();
+            }
+            let mut count = 0;
+            let groups = rd::rd_kafka_ListConsumerGroupOffsets_result_groups(result, &mut count);
+            let groups = if groups.is_null() { &[][..] } else { std::slice::from_raw_parts(groups, count) };
+            groups.iter().flat_map(|group| elements_of(rd::rd_kafka_group_result_partitions(*group))).collect()
+        }
+    }
+}
