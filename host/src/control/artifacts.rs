@@ -11,7 +11,7 @@ use sandpiper_sandbox::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
 use super::directory::StateDirectory;
-use super::history::History;
+use super::journal;
 
 /// An artifact that no deployment needs may be on its way into one: it is sent first, and named afterwards.
 const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
@@ -120,8 +120,8 @@ impl StateDirectory {
         let mut needed = HashSet::new();
         for entry in fs::read_dir(self.path().join("pipelines"))? {
             let file = entry?.path();
-            let read = || -> Result<History> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
-            let history = read().with_context(|| format!("{} cannot be read", file.display()))?;
+            let read = || journal::read(&fs::read(&file)?);
+            let history = read().with_context(|| format!("{} cannot be read", file.display()))?.history;
             for (_, release) in history.deployments.iter().flat_map(|deployment| deployment.releases.iter()) {
                 needed.insert(release.plugin.hex());
                 needed.extend(release.model.map(|model| model.hex()));
