@@ -23,7 +23,8 @@ struct State {
 }
 
 static STATE: LazyLock<State> = LazyLock::new(|| {
-    let folder = tempfile::tempdir().expect("a folder");
+    // In memory where there is such a folder: all that is kept is synced.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
     let directory = StateDirectory::open(folder.path(), Some("i")).expect("a state directory");
     let file = folder.path().join("pipelines").join(format!("{PIPELINE}.json"));
     let kept = Kept { history: history(), last: Some(CommandId(9)) };
