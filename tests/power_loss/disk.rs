@@ -2,7 +2,7 @@
 //! after may be there or not, whatever else is: the order in which it was written means nothing. A file's sync is not one
 //! of its name.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -139,17 +139,10 @@ impl Disk {
         });
         // A file that stands under two names is lost or kept once.
         let mut contents = BTreeMap::new();
-        self.left_of(0, loss, &mut random, &mut contents, &mut BTreeSet::new())
+        self.left_of(0, loss, &mut random, &mut contents)
     }
 
-    fn left_of(
-        &self,
-        id: Id,
-        loss: Loss,
-        random: &mut Random,
-        contents: &mut BTreeMap<Id, Vec<u8>>,
-        within: &mut BTreeSet<Id>,
-    ) -> Left {
+    fn left_of(&self, id: Id, loss: Loss, random: &mut Random, contents: &mut BTreeMap<Id, Vec<u8>>) -> Left {
         let Node::Folder { now, synced, changes } = &self.0[id] else { return Left::default() };
         let names = match loss {
             Loss::Everything => synced.clone(),
@@ -166,12 +159,11 @@ impl Disk {
                 names
             }
         };
-        within.insert(id);
         let mut left = Left::default();
         for (name, child) in names {
             match &self.0[child] {
                 Node::Folder { .. } => {
-                    let folder = self.left_of(child, loss, random, contents, within);
+                    let folder = self.left_of(child, loss, random, contents);
                     left.folders.insert(name, folder);
                 }
                 Node::File { now, synced } => {
