@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use sandpiper_sandbox::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use super::deployment::Releases;
 use super::directory::StateDirectory;
 use super::journal;
 
@@ -122,7 +123,12 @@ impl StateDirectory {
             let file = entry?.path();
             let read = || journal::read(&fs::read(&file)?);
             let history = read().with_context(|| format!("{} cannot be read", file.display()))?.history;
-            for (_, release) in history.deployments.iter().flat_map(|deployment| deployment.releases.iter()) {
+            let ran = history.deployments.iter().map(|deployment| &deployment.releases);
+            // What is rolled out is no deployment's own until it is promoted, and is opened again at each start.
+            let challengers = history.deployments.iter().filter_map(|deployment| deployment.challenger.as_ref());
+            let candidates = challengers.map(|challenger| &challenger.releases);
+            let candidates = candidates.chain(history.rollout.iter().map(|rollout| &rollout.candidate));
+            for (_, release) in ran.chain(candidates).flat_map(Releases::iter) {
                 needed.insert(release.plugin.hex());
                 needed.extend(release.model.map(|model| model.hex()));
             }

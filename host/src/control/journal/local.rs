@@ -135,7 +135,7 @@ impl Journal for StateDirectory {
 mod tests {
     use super::*;
     use crate::control::command::Command;
-    use crate::control::deployment::{Release, Releases};
+    use crate::control::deployment::{Challenger, Release, Releases};
     use crate::record::Revision;
     use std::time::{Duration, SystemTime};
 
@@ -151,11 +151,15 @@ mod tests {
         file.set_modified(SystemTime::now() - Duration::from_secs(7_200)).unwrap();
     }
 
+    fn release(plugin: Digest) -> Release {
+        Release { name: "x".into(), plugin, model: None, config: serde_json::json!({}) }
+    }
+
     /// A history whose release has numbers of full length in its configuration.
     fn history() -> History {
         let digest = Digest::of(b"x");
         let config = serde_json::json!({ "threshold": 0.926_286_909_756_665_1, "floor": 6.934_698_245_112_694e276 });
-        let release = Release { name: "x".into(), plugin: digest, model: None, config };
+        let release = Release { config, ..release(digest) };
         let releases = Releases { classify: Some(release), ..Releases::default() };
         let deployment = |revision, failed| Deployment {
             revision,
@@ -243,6 +247,17 @@ mod tests {
         age(&state, one);
         state.keep("iris", &entry(), &History::default()).unwrap();
         assert!(state.artifact(one).is_err() && state.artifact(fresh).is_ok());
+        age(&state, fresh);
+        let releases = Releases { classify: Some(release(fresh)), ..Releases::default() };
+        let challenger =
+            Challenger { releases, rollout: Revision::FIRST, sample: 0.5, canary: 0.0, allow_new_classes: false };
+        let mut rolling = history();
+        rolling.deployments.iter_mut().for_each(|deployment| deployment.challenger = Some(challenger.clone()));
+        state.keep("iris", &entry(), &rolling).unwrap();
+        assert!(state.artifact(fresh).is_ok(), "what is rolled out is needed");
+        state.keep("iris", &entry(), &History::default()).unwrap();
+        assert!(state.artifact(fresh).is_err());
+        let fresh = state.keep_artifact(b"fresh").unwrap();
         age(&state, fresh);
         drop(state);
         assert!(StateDirectory::open(folder.path(), None).unwrap().artifact(fresh).is_err());
