@@ -4,6 +4,7 @@
 use crate::load_test::{LoadTest, until_killed};
 use crate::matrix::{SeededRandom, record_result, times};
 use crate::support::checker::check;
+use crate::support::daemon::Daemon;
 use crate::support::flowers::ROW;
 use crate::support::observe::observe;
 use crate::support::record::{self, Record, origin};
@@ -16,6 +17,8 @@ use std::time::Duration;
 crate::tests![replay_on_two_daemons_at_once];
 
 const NAMES: [&str; 2] = ["a", "b"];
+/// Letters a second: so slowly that kills leave some for the last round.
+const RATE: &str = "30";
 
 fn replay_on_two_daemons_at_once(scene: &Scene) -> Result<()> {
     let (letters, kills) = (times(300, 2_000)?, times(4, 40)?);
@@ -33,35 +36,43 @@ fn replay_on_two_daemons_at_once(scene: &Scene) -> Result<()> {
     for daemon in &mut daemons {
         daemon.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
     }
-    let mut killed = 0;
-    while killed < kills {
-        let after = [(); 2].map(|()| (random.below(2) == 0).then(|| Duration::from_millis(random.below(1_500))));
-        std::thread::scope(|threads| {
-            for (daemon, after) in daemons.iter_mut().zip(after) {
-                let (name, process) = (&scene.name, daemon.process() as i32);
-                threads.spawn(move || {
-                    let Some(after) = after else { return };
-                    std::thread::sleep(after);
-                    // SAFETY: it is a child of ours that nobody has waited for yet.
-                    unsafe { libc::kill(process, libc::SIGKILL) };
-                });
-                // Which of the two takes over from the other, and when, is chance; one that is killed has no answer.
-                threads.spawn(move || daemon.cli(&["dlq", "replay", name, "--rate", "200"]));
-            }
-        });
-        for ((daemon, name), _) in daemons.iter_mut().zip(NAMES).zip(after).filter(|(_, after)| after.is_some()) {
+    for _ in 0..kills / 2 {
+        // Before either can have come to the end; whichever is killed last has had it to itself for a while.
+        let after = [(); 2].map(|()| Duration::from_millis(1_000 + random.below(2_000)));
+        let [a, b] = &mut daemons;
+        ask_both(&scene.name, [a, b], after.map(Some));
+        for (daemon, name) in daemons.iter_mut().zip(NAMES) {
             until_killed(daemon)?;
             *daemon = test.daemon(name)?;
-            killed += 1;
         }
     }
+    let [a, b] = &mut daemons;
+    ask_both(&scene.name, [a, b], [None; 2]);
     let rest = daemons[0].cli(&["dlq", "replay", &scene.name, "-o", "json"])?.json()?;
     ensure!(rest["error"].is_null(), "{rest}");
     let nothing = daemons[1].cli(&["dlq", "replay", &scene.name, "-o", "json"])?.json()?;
     ensure!(nothing["selected"] == 0 || nothing["emitted"] == 0, "{nothing}");
     assert_each_once(scene, letters)?;
-    record_result(&scene.name, &format!("{letters} letters, each once; {killed} kills"));
+    record_result(&scene.name, &format!("{letters} letters, each once; {kills} kills"));
     Ok(())
+}
+
+/// Asks both at once to replay all letters. Which of the two takes over from the other, and when, is chance; one that is
+/// killed has no answer.
+fn ask_both(pipeline: &str, daemons: [&mut Daemon; 2], killed_after: [Option<Duration>; 2]) {
+    std::thread::scope(|threads| {
+        for (daemon, killed_after) in daemons.into_iter().zip(killed_after) {
+            let process = daemon.process() as i32;
+            if let Some(after) = killed_after {
+                threads.spawn(move || {
+                    std::thread::sleep(after);
+                    // SAFETY: it is a child of ours that nobody has waited for yet.
+                    unsafe { libc::kill(process, libc::SIGKILL) };
+                });
+            }
+            threads.spawn(move || daemon.cli(&["dlq", "replay", pipeline, "--rate", RATE]));
+        }
+    });
 }
 
 /// The letters' records came out once each, under their own origins, and nothing else came out for them.
