@@ -31,7 +31,7 @@ hostile *FILTER:
 fuzz SECONDS="60":
     #!/usr/bin/env bash
     set -euo pipefail
-    for target in admin config join label letter prediction pointer component answer; do
+    for target in admin config join label letter prediction pointer component answer history; do
         mkdir -p "tests/fuzz/corpus/$target"
         cargo +nightly fuzz run --fuzz-dir tests/fuzz --dev -s none "$target" "tests/fuzz/corpus/$target" \
             "tests/fuzz/seeds/$target" -- -max_total_time={{SECONDS}} -timeout=20

@@ -26,12 +26,14 @@ mod brokers;
 mod bugs;
 mod clock;
 mod disk;
+mod extremes;
 mod group;
 mod kills;
 mod load_test;
 mod matrix;
 mod mixed;
 mod network;
+mod replays;
 mod rollouts;
 mod signals;
 mod state;
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),
         ("disk", disk::TESTS),
+        ("extremes", extremes::TESTS),
+        ("replays", replays::TESTS),
     ];
     // Rows mostly wait for the group to drop a dead member.
     let code = trial::main("sandpiper-chaos-", 2, &themes, load_test::start);

@@ -30,6 +30,8 @@ use sandpiper_sandbox::stage::{Classify as _, Parse as _, WasmClassifier, WasmPa
 use sandpiper_sandbox::wit::latest::Matrix;
 use sandpiper_sandbox::{Compiler, Engine, Limits, Plugin};
 
+#[path = "history.rs"]
+mod history_file;
 #[path = "join_model.rs"]
 mod join_model;
 
@@ -132,6 +134,11 @@ pub fn answer(data: &[u8]) {
 /// Predictions, labels and how their transactions end.
 pub fn join(data: &[u8]) {
     join_model::check(data);
+}
+
+/// A pipeline's history in the state directory.
+pub fn history(data: &[u8]) {
+    history_file::check(data);
 }
 
 /// A plugin's file: loaded, opened as what it says it is, and called.

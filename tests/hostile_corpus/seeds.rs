@@ -32,6 +32,7 @@ pub fn run() -> Result<String> {
             "pointer" => entries::pointer,
             "component" => entries::component,
             "answer" => entries::answer,
+            "history" => entries::history,
             _ => bail!("no fuzz target is called {name}"),
         };
         let files: Vec<_> = std::fs::read_dir(target.path())?.collect::<Result<_, _>>()?;

@@ -16,7 +16,7 @@ pub fn observe(scene: &Scene) -> Result<Observed> {
     }
     let read = |short: &str, isolation| topic::read_stable(&scene.bootstrap(), &scene.topic(short), isolation);
     for record in read("in", Isolation::Committed)? {
-        observed.inputs.push(Input { at: partition_offset(&record)?, id: id(&record)? });
+        observed.inputs.push(Input { at: partition_offset(&record)?, id: id(&record) });
     }
     for (isolation, outputs) in
         [(Isolation::Committed, &mut observed.outputs), (Isolation::Uncommitted, &mut observed.attempts)]
@@ -38,8 +38,9 @@ fn partition_offset(record: &Record) -> Result<(i32, i64)> {
     Ok((record.partition.context("no partition")?, record.offset))
 }
 
-fn id(record: &Record) -> Result<String> {
-    Ok(String::from_utf8(record.content.key.clone().context("a record without a key")?)?)
+/// The key, which may be any bytes or none.
+fn id(record: &Record) -> String {
+    record.content.key.as_ref().map_or_else(|| "null".to_owned(), |key| format!("\"{}\"", key.escape_ascii()))
 }
 
 fn prediction(record: &Record) -> Result<Output> {
@@ -48,7 +49,7 @@ fn prediction(record: &Record) -> Result<Output> {
         topic: "out".to_owned(),
         at: partition_offset(record)?,
         origin: record::origin(value["origin"].as_str().context("no origin")?)?,
-        id: id(record)?,
+        id: id(record),
         revision: value["revision"].as_u64().context("no revision")?,
     })
 }
@@ -58,7 +59,7 @@ fn dead_letter(record: &Record) -> Result<Output> {
         topic: "dead".to_owned(),
         at: partition_offset(record)?,
         origin: record.dead_letter_origin()?,
-        id: id(record)?,
+        id: id(record),
         revision: record.error("revision")?.parse()?,
     })
 }

@@ -26,6 +26,7 @@ impl CodeCache {
     /// # Errors
     /// When another user could write what is run from there.
     pub fn open(path: &Path, settings: String) -> Result<Self> {
+        let is_new = !path.exists();
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -36,6 +37,12 @@ impl CodeCache {
         // As it is written and as it is: each link on the way stands in a directory, too.
         for written in [path.clone(), fs::canonicalize(&path)?] {
             written.ancestors().skip(1).try_for_each(|parent| check_parent(&path, parent))?;
+        }
+        if let Some(parent) = path.parent().filter(|_| is_new) {
+            // With the directory's name all code would go that is synced in it.
+            File::open(parent)
+                .and_then(|parent| parent.sync_all())
+                .with_context(|| format!("syncing {}", parent.display()))?;
         }
         let cache = Self { path, settings, _temporary: None };
         cache.tidy()?;

@@ -99,13 +99,16 @@ fn make(file: &Path) -> Result<()> {
         getrandom::fill(&mut chance)?;
         let token: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
         // Whoever opens it finds all of it: its mode is 0600 from the start, and its name comes last.
-        let mut temporary = tempfile::NamedTempFile::new_in(file.parent().context("a file without a directory")?)?;
+        let directory = file.parent().context("a file without a directory")?;
+        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
         writeln!(temporary, "{token}")?;
         temporary.as_file().sync_all()?;
         match temporary.persist_noclobber(file) {
-            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(error.error.into()),
-            _ => Ok(()),
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => return Err(error.error.into()),
+            _ => {}
         }
+        // People copy it, and it is to stay the same one.
+        Ok(fs::File::open(directory)?.sync_all()?)
     };
     write().with_context(|| format!("making the token {}", file.display()))
 }

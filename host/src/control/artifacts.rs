@@ -10,8 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use sandpiper_sandbox::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
+use super::deployment::Releases;
 use super::directory::StateDirectory;
-use super::history::History;
+use super::journal;
 
 /// An artifact that no deployment needs may be on its way into one: it is sent first, and named afterwards.
 const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
@@ -120,9 +121,14 @@ impl StateDirectory {
         let mut needed = HashSet::new();
         for entry in fs::read_dir(self.path().join("pipelines"))? {
             let file = entry?.path();
-            let read = || -> Result<History> { Ok(serde_json::from_slice(&fs::read(&file)?)?) };
-            let history = read().with_context(|| format!("{} cannot be read", file.display()))?;
-            for (_, release) in history.deployments.iter().flat_map(|deployment| deployment.releases.iter()) {
+            let read = || journal::read(&fs::read(&file)?);
+            let history = read().with_context(|| format!("{} cannot be read", file.display()))?.history;
+            let ran = history.deployments.iter().map(|deployment| &deployment.releases);
+            // What is rolled out is no deployment's own until it is promoted, and is opened again at each start.
+            let challengers = history.deployments.iter().filter_map(|deployment| deployment.challenger.as_ref());
+            let candidates = challengers.map(|challenger| &challenger.releases);
+            let candidates = candidates.chain(history.rollout.iter().map(|rollout| &rollout.candidate));
+            for (_, release) in ran.chain(candidates).flat_map(Releases::iter) {
                 needed.insert(release.plugin.hex());
                 needed.extend(release.model.map(|model| model.hex()));
             }

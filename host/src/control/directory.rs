@@ -5,7 +5,7 @@
 //! at all: what is being written stands in `incoming/`, and what a process that was killed left there goes.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ impl StateDirectory {
     pub fn open(path: &Path, instance: Option<&str>) -> Result<Self> {
         let directory = |name: &str| -> Result<()> {
             let path = path.join(name);
-            DirBuilder::new().recursive(true).mode(0o700).create(&path).with_context(|| {
+            make(&path).with_context(|| {
                 format!("the state directory {} cannot be written; choose another with --state", path.display())
             })
         };
@@ -53,6 +53,8 @@ impl StateDirectory {
             }
             _ => directory(INCOMING)?,
         }
+        // A process that was killed may have made a folder, and not synced its name.
+        sync(path).with_context(|| format!("syncing {}", path.display()))?;
         let mut state = Self { path: path.to_owned(), _lock: lock, instance: String::new() };
         state.instance = match instance {
             Some(instance) => instance.to_owned(),
@@ -112,13 +114,31 @@ impl StateDirectory {
         let persist = || -> Result<()> {
             temporary.as_file().sync_all()?;
             temporary.persist(file)?;
-            if let Some(directory) = file.parent() {
-                File::open(directory)?.sync_all()?;
-            }
-            Ok(())
+            Ok(sync(file.parent().unwrap_or(file))?)
         };
         persist().with_context(|| format!("writing {}", file.display()))
     }
+}
+
+/// Makes a directory of mode 0700 and those above it, and has their names on the disk when this returns: with the name all
+/// goes that was synced in it.
+fn make(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make(parent)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    match sync(parent) {
+        // Somebody else's directory may be one that we can write and not read; then its owner's system has to sync it.
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
+/// Has a directory's names on the disk when this returns.
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn is_name(text: &str) -> bool {

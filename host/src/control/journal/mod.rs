@@ -2,6 +2,8 @@
 
 mod local;
 
+pub(super) use local::read;
+
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
