@@ -87,10 +87,11 @@ impl ModelStage {
                 self.emit(run, work, row, &Answer { label: *label, scores, features });
             }
         }
+        let undecided = isolated.undecided_by(|at| work.source(features.row(at)));
         for (at, failure) in isolated.poison {
             run.dead_letter(work.source(features.row(at)), &reason_of(&failure, "classify", release));
         }
-        run.release_failed(&isolated.undecided, "classify", release);
+        run.release_failed(&undecided, "classify", release);
     }
 
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
@@ -124,7 +125,7 @@ impl ModelStage {
         for (row, failure) in std::mem::take(&mut isolated.poison) {
             run.dead_letter(work.source(row), &reason_of(&failure, "parse", release));
         }
-        run.release_failed(&isolated.undecided, "parse", release);
+        run.release_failed(&isolated.undecided_by(|row| work.source(row)), "parse", release);
         // The usual case costs nothing: every row is taken, and the columns stand as the classifier wants them.
         let clean = |(range, parsed): &(Range<usize>, Parsed)| {
             *range == whole && parsed.rejected.is_empty() && parsed.dropped.is_empty() && self.gather.is_none()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Overflow, Run, Work, reason_of, reason_of_rejection, size, with_headers};
-use crate::pipeline::isolate::{Isolated, isolate};
+use crate::pipeline::isolate::isolate;
 use crate::record::{BatchBuilder, Route};
 use sandpiper_sandbox::stage::Transform;
 use sandpiper_sandbox::wit::latest::{EmittedKey, Transformed};
@@ -26,26 +26,26 @@ impl TransformStage {
         if !work.batch.is_empty() && run.overflow.is_none() {
             let whole = 0..work.batch.len();
             let mut room = Some(run.settings.max_output.saturating_sub(run.written));
-            let Isolated { answers, poison, undecided } =
-                isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
-                    // Nothing is asked any more once there is no room for the answer.
-                    let left = room.ok_or_else(no_room)?;
-                    let batch = match range == whole {
-                        true => Cow::Borrowed(&*work.batch),
-                        false => Cow::Owned(work.batch.select(range)),
-                    };
-                    let answer = self.stage.transform(&batch, deadline)?;
-                    room = left.checked_sub(size::transformed(&answer, &batch));
-                    room.map(|_| answer).ok_or_else(no_room)
-                });
+            let isolated = isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
+                // Nothing is asked any more once there is no room for the answer.
+                let left = room.ok_or_else(no_room)?;
+                let batch = match range == whole {
+                    true => Cow::Borrowed(&*work.batch),
+                    false => Cow::Owned(work.batch.select(range)),
+                };
+                let answer = self.stage.transform(&batch, deadline)?;
+                room = left.checked_sub(size::transformed(&answer, &batch));
+                room.map(|_| answer).ok_or_else(no_room)
+            });
             if room.is_none() {
                 run.overflow = Some(Overflow { stage: self.name.clone(), release: Some(self.release.clone()) });
                 return onward.finish();
             }
-            for (range, answer) in answers {
+            let undecided = isolated.undecided_by(|row| work.source(row));
+            for (range, answer) in isolated.answers {
                 self.route(run, work, range.start, answer, &mut onward);
             }
-            for (row, failure) in poison {
+            for (row, failure) in isolated.poison {
                 run.dead_letter(work.source(row), &reason_of(&failure, &self.name, &self.release));
             }
             run.release_failed(&undecided, &self.name, &self.release);
