@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::client::Client;
+use super::plain::one_line;
 use super::{Global, Outcome, Output, print_json};
 use crate::api::routes::Kept;
 use crate::config::plan::PluginRef;
@@ -51,20 +52,28 @@ impl Deploy {
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(global)?;
         let mut change = Change { reason: self.reason, expected_revision: self.expect, ..Change::default() };
-        let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
-            if let Some(plugin) = plugin {
-                change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_request(&client, plugin)?);
-            }
-            Ok(())
-        };
-        stage("parse", &self.parse)?;
-        stage("classify", &self.classify)?;
+        let mut unfit = Vec::new();
+        let mut transforms = Vec::new();
         for transform in &self.transform {
             let (at, plugin) = transform.split_once('=').context("--transform takes N=PLUGIN, such as 0=route")?;
-            stage(&format!("transform[{at}]"), &Some(plugin.to_owned()))?;
+            transforms.push((format!("transform[{at}]"), plugin));
+        }
+        let parse = self.parse.iter().map(|plugin| ("parse".to_owned(), plugin.as_str()));
+        let classify = self.classify.iter().map(|plugin| ("classify".to_owned(), plugin.as_str()));
+        for (stage, plugin) in transforms.into_iter().chain(parse).chain(classify) {
+            match plugin_request(&client, plugin) {
+                Ok(plugin) => change.stages.entry(stage).or_default().plugin = Some(plugin),
+                Err(error) => unfit.push(format!("stage {stage}: {error:#}")),
+            }
         }
         if let Some(model) = &self.model {
-            change.stages.entry("classify".into()).or_default().model = Some(upload(&client, model)?);
+            match upload(&client, model) {
+                Ok(model) => change.stages.entry("classify".into()).or_default().model = Some(model),
+                Err(error) => unfit.push(format!("stage classify: {error:#}")),
+            }
+        }
+        if !unfit.is_empty() {
+            return Err(anyhow!(unfit.join("\n")).into());
         }
         for setting in &self.config {
             set(&mut change, setting)?;
@@ -130,13 +139,14 @@ fn print(global: &Global, answered: &Answered) -> Outcome {
     if global.output == Output::Json {
         return Ok(());
     }
-    println!("pipeline {pipeline} runs revision {}", deployment.revision);
+    let mut text = format!("pipeline {pipeline} runs revision {}\n", deployment.revision);
     for (stage, release) in deployment.releases.iter() {
-        println!("  {stage:<12} {}", release.label());
+        text.push_str(&format!("  {stage:<12} {}\n", one_line(&release.label())));
     }
     if !late.is_empty() {
-        println!("  a worker has yet to take it: `sandpiper status {pipeline}` says which");
+        text.push_str(&format!("  a worker has yet to take it: `sandpiper status {pipeline}` says which\n"));
     }
+    super::print(&text)?;
     Ok(())
 }
 

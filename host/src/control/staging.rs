@@ -1,12 +1,18 @@
-//! From releases to an opened pipeline: everything that can be wrong with a deployment is found here, while the
-//! old one goes on serving.
+//! From releases to an opened pipeline, while the old one goes on serving.
+//!
+//! Whoever wants to know what is wrong with the stages of a pipeline — `check`, `run`, `deploy` — is told here, of every stage
+//! at once and in the same words. What a file says wrongly by itself is found before (`config`), and what the cluster lacks,
+//! by those who connect.
+
+mod fit;
+mod problems;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::deployment::{Deployment, Release, Releases};
 use super::directory::StateDirectory;
@@ -15,16 +21,20 @@ use crate::config::secret::{self, Sources};
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::Writer;
-use crate::record::{Revision, Route, Routes};
+use crate::record::{Revision, Routes};
 use crate::stream::failpoint::hangpoint;
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::Secrets;
-use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmTransform};
+use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::stock;
-use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
+use sandpiper_sandbox::wit::latest::{Column, Signature};
 use sandpiper_sandbox::{Engine, Limits, Plugin};
+
+pub use fit::{gather, routes, width};
+use problems::Problems;
+pub use problems::{Problem, StageName, Unfit};
 
 /// Compiles and opens releases. One for the process; plugins that are open are compiled once each.
 pub struct Stager {
@@ -54,23 +64,37 @@ impl Stager {
     /// What a pipeline's file asks for.
     ///
     /// # Errors
-    /// When a file cannot be read or kept.
-    pub fn releases(&self, plan: &Plan) -> Result<Releases> {
-        let release = |stage: &Option<plan::Stage>| stage.as_ref().map(|stage| self.release(stage)).transpose();
-        Ok(Releases {
-            transforms: plan
-                .transforms
-                .iter()
-                .map(|transform| self.release(&transform.stage))
-                .collect::<Result<_>>()?,
-            parse: release(&plan.parse)?,
-            classify: release(&plan.classify)?,
-        })
+    /// When a file cannot be read or kept: then with all that is wrong with the other stages, too.
+    pub fn releases(&self, plan: &Plan) -> Result<Releases, Unfit> {
+        let mut problems = Problems::default();
+        let asked = self.asked(plan, &mut problems);
+        if let Some(releases) = asked.whole() {
+            return Ok(releases);
+        }
+        self.open_asked(plan, &asked, Revision::FIRST, &mut problems);
+        Err(problems.of(&plan.name))
     }
 
-    /// Names this daemon in dead letters.
-    pub fn instance(&self) -> &str {
-        self.directory.instance()
+    /// Everything that is wrong with the stages that a pipeline's file asks for, its scorer with them.
+    pub fn problems(&self, plan: &Plan) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let asked = self.asked(plan, &mut problems);
+        self.open_asked(plan, &asked, Revision::FIRST, &mut problems);
+        if let Some(feedback) = &plan.feedback {
+            problems.note(StageName::Score, self.open_scorer(plan, feedback));
+        }
+        problems.of(&plan.name).problems
+    }
+
+    /// The releases that a pipeline's file asks for, as far as its files can be read and kept.
+    fn asked(&self, plan: &Plan, problems: &mut Problems) -> Asked {
+        let mut release = |name, stage: &plan::Stage| problems.note(name, self.release(stage));
+        let transforms = plan.transforms.iter().enumerate();
+        Asked {
+            transforms: transforms.map(|(at, each)| release(StageName::Transform(at), &each.stage)).collect(),
+            parse: plan.parse.as_ref().map(|stage| release(StageName::Parse, stage)),
+            classify: plan.classify.as_ref().map(|stage| release(StageName::Classify, stage)),
+        }
     }
 
     /// Compiled, or the one that another stage has open.
@@ -99,21 +123,9 @@ impl Stager {
         }
     }
 
-    /// What `open` is given: here references to secrets are read, each time anew.
-    ///
-    /// # Errors
-    /// When the model or a secret cannot be read.
-    pub fn opening(&self, plan: &Plan, release: &Release) -> Result<Opening> {
-        let sources = Sources { folder: plan.folder(), env: &|name| std::env::var(name).ok() };
-        let (config, secrets) =
-            secret::expand(&sources, &release.config).map_err(|error| anyhow!("plugin {}: {error}", release.name))?;
+    fn opening(&self, plan: &Plan, release: &Release) -> Result<Opening> {
         let model = release.model.map(|model| self.directory.artifact(model)).transpose()?;
-        Ok(Opening {
-            config: config.to_string(),
-            model: Arc::new(model.unwrap_or_default()),
-            signature: None,
-            secrets: Secrets::of(secrets),
-        })
+        opening(plan, release, model.unwrap_or_default())
     }
 
     /// Opens a deployment for each of so many workers.
@@ -140,48 +152,154 @@ impl Stager {
     /// Opens everything for one worker.
     ///
     /// # Errors
-    /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
-    pub fn open(&self, plan: &Plan, releases: &Releases, revision: Revision) -> Result<Pipeline> {
-        let limits = limits(plan);
-        let topics = sink_topics(plan);
+    /// Every stage that cannot be opened or does not fit another; each message names both sides and the fix.
+    pub fn open(&self, plan: &Plan, releases: &Releases, revision: Revision) -> Result<Pipeline, Unfit> {
+        let mut problems = Problems::default();
+        let pipeline = self.open_asked(plan, &Asked::from(releases), revision, &mut problems);
+        problems.or(&plan.name, pipeline)
+    }
+
+    /// The scorer that the pipeline's file asks for, opened, and its release.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String), Unfit> {
+        let mut problems = Problems::default();
+        let scorer = problems.note(StageName::Score, self.open_scorer(plan, feedback));
+        problems.or(&plan.name, scorer)
+    }
+
+    fn open_scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String)> {
+        let release = self.release(&feedback.score)?;
+        let scorer = WasmScorer::open(self.plugin(&release)?, limits(plan), self.opening(plan, &release)?)?;
+        Ok((scorer, release.label()))
+    }
+
+    /// Opens every stage whose release is known, and notes what is wrong with each.
+    fn open_asked(&self, plan: &Plan, asked: &Asked, revision: Revision, problems: &mut Problems) -> Option<Pipeline> {
         let mut transforms = Vec::new();
-        for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
-            let name = format!("transform[{at}]");
-            let opened = WasmTransform::open(self.plugin(release)?, limits, self.opening(plan, release)?);
-            let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
-            let routes = routes(&transform.outputs, &outputs, &topics)
-                .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
-            transforms.push(TransformStage { stage: Box::new(stage), name, release: release.label(), routes });
+        for (at, (transform, release)) in plan.transforms.iter().zip(&asked.transforms).enumerate() {
+            let name = StageName::Transform(at);
+            if let Some(release) = release {
+                transforms.extend(problems.note(name, self.open_transform(plan, name, transform, release)));
+            }
         }
-        let model = match (&releases.parse, &releases.classify) {
-            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, revision)?),
+        let parser = asked.parse.as_ref().map(|release| {
+            let release = release.as_ref()?;
+            Some((release, problems.note(StageName::Parse, self.open_parser(plan, release))?))
+        });
+        let classifier = asked.classify.as_ref().map(|release| {
+            let release = release.as_ref()?;
+            Some((release, problems.note(StageName::Classify, self.open_classifier(plan, release))?))
+        });
+        let model = match (parser, classifier) {
+            (Some(parser), Some(classifier)) => {
+                Some(problems.note(StageName::Classify, model(plan, revision, parser?, classifier?))?)
+            }
             _ => None,
         };
         let settings = Arc::new(Settings::new(plan, self.directory.instance()));
-        Ok(Pipeline::new(revision, settings, transforms, model))
+        Some(Pipeline::new(revision, settings, transforms, model))
     }
 
-    fn open_model(&self, plan: &Plan, parse: &Release, classify: &Release, revision: Revision) -> Result<ModelStage> {
-        let limits = limits(plan);
-        let (parser, columns) = WasmParser::open(self.plugin(parse)?, limits, self.opening(plan, parse)?)
-            .with_context(|| format!("pipeline {}, stage parse", plan.name))?;
-        let (classifier, signature) =
-            WasmClassifier::open(self.plugin(classify)?, limits, self.opening(plan, classify)?)
-                .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
-        let gather = gather(&parse.name, &columns, &classify.name, &signature)
-            .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
-        let stamped = plan.output.stamp == Stamp::Value;
-        Ok(ModelStage {
-            parser: Box::new(parser),
-            parser_release: parse.label(),
-            classifier: Box::new(classifier),
-            classifier_release: classify.label(),
-            gather,
-            columns: width(&signature)?,
-            classes: signature.classes.len(),
-            writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
+    fn open_transform(
+        &self,
+        plan: &Plan,
+        name: StageName,
+        transform: &plan::Transform,
+        release: &Release,
+    ) -> Result<TransformStage> {
+        open_transform(plan, name, transform, release, self.plugin(release)?, self.opening(plan, release)?)
+    }
+
+    fn open_parser(&self, plan: &Plan, release: &Release) -> Result<(WasmParser, Vec<Column>)> {
+        WasmParser::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
+    }
+
+    fn open_classifier(&self, plan: &Plan, release: &Release) -> Result<(WasmClassifier, Signature)> {
+        WasmClassifier::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
+    }
+}
+
+/// The releases of a pipeline's stages. `None` in a stage's place: its files cannot be read, and that is a problem noted already.
+struct Asked {
+    transforms: Vec<Option<Release>>,
+    parse: Option<Option<Release>>,
+    classify: Option<Option<Release>>,
+}
+
+impl From<&Releases> for Asked {
+    fn from(releases: &Releases) -> Self {
+        Self {
+            transforms: releases.transforms.iter().cloned().map(Some).collect(),
+            parse: releases.parse.clone().map(Some),
+            classify: releases.classify.clone().map(Some),
+        }
+    }
+}
+
+impl Asked {
+    /// `None` when one of them is missing.
+    fn whole(&self) -> Option<Releases> {
+        let known = |release: &Option<Option<Release>>| match release {
+            None => Some(None),
+            Some(release) => release.clone().map(Some),
+        };
+        Some(Releases {
+            transforms: self.transforms.iter().cloned().collect::<Option<_>>()?,
+            parse: known(&self.parse)?,
+            classify: known(&self.classify)?,
         })
     }
+}
+
+/// What `open` is given: here references to secrets are read, each time anew.
+///
+/// # Errors
+/// When a secret cannot be read.
+pub fn opening(plan: &Plan, release: &Release, model: Vec<u8>) -> Result<Opening> {
+    let sources = Sources { folder: plan.folder(), env: &|name| std::env::var(name).ok() };
+    let (config, secrets) =
+        secret::expand(&sources, &release.config).map_err(|error| anyhow!("plugin {}: {error}", release.name))?;
+    Ok(Opening { config: config.to_string(), model: Arc::new(model), signature: None, secrets: Secrets::of(secrets) })
+}
+
+/// A transform in its place in the pipeline.
+///
+/// # Errors
+/// When it cannot be opened, or the file names an output that it does not have.
+pub fn open_transform(
+    plan: &Plan,
+    name: StageName,
+    transform: &plan::Transform,
+    release: &Release,
+    plugin: Arc<Plugin>,
+    opening: Opening,
+) -> Result<TransformStage> {
+    let (stage, outputs) = WasmTransform::open(plugin, limits(plan), opening)?;
+    let routes = routes(&release.name, &transform.outputs, &outputs, &sink_topics(plan))?;
+    Ok(TransformStage { stage: Box::new(stage), name: name.to_string(), release: release.label(), routes })
+}
+
+/// Parser and classifier together.
+fn model(
+    plan: &Plan,
+    revision: Revision,
+    (parse, (parser, columns)): (&Release, (WasmParser, Vec<Column>)),
+    (classify, (classifier, signature)): (&Release, (WasmClassifier, Signature)),
+) -> Result<ModelStage> {
+    let gather = gather(&parse.name, &columns, &classify.name, &signature)?;
+    let stamped = plan.output.stamp == Stamp::Value;
+    Ok(ModelStage {
+        parser: Box::new(parser),
+        parser_release: parse.label(),
+        classifier: Box::new(classifier),
+        classifier_release: classify.label(),
+        gather,
+        columns: width(&signature)?,
+        classes: signature.classes.len(),
+        writer: Writer::new(&signature, plan.output.min_confidence, revision, stamped),
+    })
 }
 
 pub fn limits(plan: &Plan) -> Limits {
@@ -227,76 +345,4 @@ pub fn sink_topics(plan: &Plan) -> Routes<SinkTopic> {
         }
     }
     topics
-}
-
-/// Where each output of a transform goes.
-///
-/// # Errors
-/// When a name is configured that the plugin does not have.
-pub fn routes(
-    configured: &std::collections::BTreeMap<String, String>,
-    outputs: &[String],
-    topics: &Routes<SinkTopic>,
-) -> Result<Vec<Option<Route>>> {
-    if let Some(unknown) = configured.keys().find(|name| !outputs.contains(name)) {
-        bail!("outputs.{unknown} names an output that the plugin does not have; it has {}", outputs.join(", "));
-    }
-    let route = |name: &String| topics.find(|topic| topic.name == *name);
-    Ok(outputs.iter().map(|output| configured.get(output).and_then(route)).collect())
-}
-
-/// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.
-///
-/// # Errors
-/// When a column is missing or of another kind; the message names both sides and the fix.
-pub fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
-    let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut places = Vec::new();
-    for wanted in &signature.columns {
-        let Some(at) = columns.iter().position(|column| column.name == wanted.name) else {
-            bail!(
-                "classifier {classifier} needs column {:?}, which parser {parser} does not supply; the parser has [{}], the \
-                 classifier needs [{}]: add the column to the parser's configuration, or deploy both together",
-                wanted.name,
-                names(columns),
-                names(&signature.columns)
-            );
-        };
-        let supplied = columns.get(at).map(|column| &column.kind);
-        if supplied.is_none_or(|supplied| !same(supplied, &wanted.kind)) {
-            bail!(
-                "column {:?} is {} for parser {parser} and {} for classifier {classifier}: make them equal in the parser's \
-                 configuration, or train the model anew",
-                wanted.name,
-                supplied.map(describe).unwrap_or_default(),
-                describe(&wanted.kind)
-            );
-        }
-        places.push(at);
-    }
-    let identical = columns.len() == places.len() && places.iter().enumerate().all(|(at, place)| at == *place);
-    Ok(if identical { None } else { Some(places) })
-}
-
-/// How many columns a classifier reads.
-///
-/// # Errors
-/// When they are more than a matrix can have.
-pub fn width(signature: &Signature) -> Result<u32> {
-    u32::try_from(signature.columns.len()).context("a signature has too many columns")
-}
-
-fn same(one: &Kind, other: &Kind) -> bool {
-    match (one, other) {
-        (Kind::Number, Kind::Number) => true,
-        (Kind::Category(one), Kind::Category(other)) => one == other,
-        _ => false,
-    }
-}
-
-fn describe(kind: &Kind) -> String {
-    match kind {
-        Kind::Number => "a number".into(),
-        Kind::Category(names) => format!("a category of [{}]", names.join(", ")),
-    }
 }
