@@ -141,7 +141,7 @@ impl Rig {
 
     /// The pipeline as the plan has it, in the sandbox.
     pub fn wasm(&self, plan: &Plan, revision: Revision) -> Result<Pipeline> {
-        self.stager.open(plan, &Deployment::of(revision, self.stager.releases(plan)?))
+        Ok(self.stager.open(plan, &Deployment::of(revision, self.stager.releases(plan)?))?)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A release that does not fit is refused before it touches a record, and the old one keeps serving.
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, Printed, sandpiper};
 use crate::support::flowers::{self, ROW};
 use crate::support::hostile;
 use crate::support::record;
@@ -15,6 +15,7 @@ crate::tests![
     a_surplus_import_is_refused_and_named,
     a_plugin_that_fails_to_open_is_refused,
     a_start_with_an_unfit_release_names_the_plugin,
+    every_bad_stage_is_named_at_once_and_in_the_same_words_by_every_verb,
 ];
 
 /// A running pipeline whose model predicts setosa for every flower.
@@ -122,5 +123,72 @@ fn a_start_with_an_unfit_release_names_the_plugin(scene: &Scene) -> Result<()> {
     assert!(!status.success(), "{status}");
     let log = std::fs::read_to_string(&daemon.log)?;
     assert!(log.contains("classifier logistic") && log.contains("petal_area"), "{log}");
+    Ok(())
+}
+
+/// What `plugin inspect` has against a component.
+fn refusal(file: &Path) -> Result<String> {
+    let printed = Printed::of(sandpiper().args(["plugin", "inspect", "-o", "json"]).arg(file))?;
+    assert_eq!(printed.code, Some(1), "{printed:?}");
+    match printed.out.trim() {
+        "" => Ok(printed.err.trim().strip_prefix("error: ").context("no error")?.to_owned()),
+        inspection => {
+            let inspection: serde_json::Value = serde_json::from_str(inspection)?;
+            Ok(inspection["refused"].as_str().context("not refused")?.to_owned())
+        }
+    }
+}
+
+fn every_bad_stage_is_named_at_once_and_in_the_same_words_by_every_verb(scene: &Scene) -> Result<()> {
+    let mut daemon = start(scene)?;
+    let good = std::fs::read_to_string(scene.directory.join(format!("{}.toml", scene.name)))?;
+    let parser = scene.file("dialler.wasm", hostile::importing("evil:net/dial"))?;
+    let classifier = scene.file("core.wasm", b"\0asm\x01\0\0\0")?;
+    let absent = scene.directory.join("absent.wasm");
+    let (of_parser, of_classifier) = (refusal(&parser)?, refusal(&classifier)?);
+
+    // The scorer is wrong as well: a parser is none.
+    let (feedback, score) = (scene.topic("labels"), hostile::stock("csv")?);
+    let bad = good
+        .replace("[input]\n", "[input]\nid = \"key\"\n")
+        .replace("plugin = \"csv\"", &format!("plugin = {parser:?}"))
+        .replace("plugin = \"logistic\"", &format!("plugin = {classifier:?}"))
+        + &format!("[feedback]\nlabels = {feedback:?}\nwait = \"1h\"\nscore = {{ plugin = {score:?} }}\n");
+    let bad = scene.file("bad.toml", bad)?;
+    let checked = Printed::of(sandpiper().arg("check").arg(&bad))?;
+    let mut run = Daemon::spawn(&scene.directory, "b", &[&bad], &["--instance", "b"])?;
+    assert!(!run.wait_exit()?.success());
+    let ran = std::fs::read_to_string(&run.log)?;
+    let deployed = daemon.cli(
+        &[
+            &["deploy", &scene.name, "--reason", "a test", "--parse", &parser.to_string_lossy()][..],
+            &["--classify", &classifier.to_string_lossy()],
+        ]
+        .concat(),
+    )?;
+    for (verb, said) in [("check", &checked.err), ("run", &ran), ("deploy", &deployed.err)] {
+        assert!(said.contains(&of_parser), "{verb} says of the parser what inspect says, {of_parser:?}: {said}");
+        assert!(
+            said.contains(&of_classifier),
+            "{verb} says of the classifier what inspect says, {of_classifier:?}: {said}"
+        );
+    }
+    for (said, parser, classifier, scorer) in [
+        (&ran, "stage parse: ", "stage classify: ", "stage score: "),
+        (&deployed.err, "stage parse: ", "stage classify: ", ""),
+        (&checked.err, "[parse]: ", "[classify]: ", "[feedback] score: "),
+    ] {
+        assert!(said.contains(parser) && said.contains(classifier) && said.contains(scorer), "{said}");
+    }
+
+    let (absent, other) = (absent.to_string_lossy(), scene.directory.join("other.wasm"));
+    let unread = daemon.cli(
+        &[
+            &["deploy", &scene.name, "--reason", "a test", "--parse", &absent][..],
+            &["--classify", &other.to_string_lossy()],
+        ]
+        .concat(),
+    )?;
+    assert!(unread.err.contains("absent.wasm") && unread.err.contains("other.wasm"), "{unread:?}");
     Ok(())
 }

@@ -5,12 +5,15 @@ use crate::support::hostile;
 use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::path::PathBuf;
 
 crate::tests![
     a_row_that_breaks_the_parser_is_the_only_dead_letter,
     a_row_that_breaks_the_classifier_is_the_only_dead_letter,
     a_record_that_a_transform_makes_too_much_of_is_the_only_dead_letter,
     a_plugin_that_floods_its_log_is_held_back_and_serves_on,
+    a_daemon_whose_compiled_code_is_damaged_compiles_it_anew_and_says_so,
 ];
 
 /// A misbehaviour, and the reason of the dead letter that it must make.
@@ -140,5 +143,39 @@ fn a_plugin_that_floods_its_log_is_held_back_and_serves_on(scene: &Scene) -> Res
         let logged = std::fs::metadata(&daemon.log)?.len();
         assert!(logged < 1 << 20, "{flood}: {logged} bytes of log from 100,000 lines");
     }
+    Ok(())
+}
+
+fn compiled(daemon: &Daemon) -> Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(daemon.state.join("code"))?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "cwasm")).collect())
+}
+
+/// As a file system leaves a file whose blocks were not written when the power went: its length is there, its content is not.
+fn a_daemon_whose_compiled_code_is_damaged_compiles_it_anew_and_says_so(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    let pipeline = scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    daemon.kill9()?;
+    let files = compiled(&daemon)?;
+    assert_eq!(files.len(), 2, "of parser and classifier: {files:?}");
+    let whole = files.iter().map(fs::read).collect::<std::io::Result<Vec<_>>>()?;
+    for file in &files {
+        use std::os::unix::fs::FileExt as _;
+        let length = fs::metadata(file)?.len();
+        File::options().write(true).open(file)?.write_all_at(&vec![0; 64 << 10], length / 2)?;
+    }
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    let log = fs::read_to_string(&daemon.log)?;
+    for file in &files {
+        let name = file.file_name().context("no name")?.to_string_lossy();
+        let said = |line: &str| line.contains(&*name) && line.contains("compiled code is damaged; compiling anew");
+        assert!(log.lines().any(said), "{name} is named: {log}");
+    }
+    let mended = compiled(&daemon)?.iter().map(fs::read).collect::<std::io::Result<Vec<_>>>()?;
+    assert!(mended.len() == 2 && whole.iter().all(|code| mended.contains(code)), "it is what it was");
+    scene.write("in", &[record::value(crate::support::flowers::ROW)])?;
+    scene.until_done(&mut [&mut daemon])?;
+    assert_eq!(scene.read("out")?.len(), 1);
     Ok(())
 }

@@ -7,10 +7,14 @@ use anyhow::{Context as _, Result};
 
 use crate::support::daemon::{Printed, sandpiper};
 use crate::support::flowers;
+use crate::support::hostile;
+use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 
 crate::tests![
     no_output_and_no_file_of_the_daemon_holds_a_secret,
+    no_letter_holds_a_secret_that_a_plugin_repeats,
+    a_test_of_a_letter_knows_the_secrets_of_the_transforms_before_and_does_not_hold_them,
     a_plugin_that_repeats_a_secret_when_it_refuses_to_open_does_not_show_it,
     a_reference_over_the_admin_api_is_refused,
 ];
@@ -73,6 +77,79 @@ fn no_output_and_no_file_of_the_daemon_holds_a_secret(scene: &Scene) -> Result<(
         has_reference |= bytes.windows(reference.len()).any(|part| part == reference);
     }
     assert!(has_reference, "the history keeps the reference: {kept:?}");
+    Ok(())
+}
+
+/// Each stage repeats the secret in its own way, for a row of its own.
+fn no_letter_holds_a_secret_that_a_plugin_repeats(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    scene.file("secret", format!("{SECRET}\n"))?;
+    let stage = |name: &str, config: &str| -> Result<String> {
+        Ok(format!("plugin = {:?}\nconfig = {{ {config} }}\n", hostile::hostile(name)?))
+    };
+    let pipeline = scene.pipeline(&format!(
+        "{}[[transform]]\n{}[parse]\n{}[classify]\n{}",
+        scene.head("").replace("[errors]\n", "[errors]\npause_above = 1.0\n"),
+        stage("transform", "do = \"panic ${file:secret}\", on = \"1\"")?,
+        stage("parser", "do = \"reject ${file:secret}\", on = \"2\"")?,
+        stage("classifier", "do = \"error ${file:secret}\", on = 3.0")?,
+    ))?;
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    // A transaction each, so that the rejection of the first row is of that row.
+    for row in ["1", "2", "3"] {
+        scene.write("in", &[record::value(row)])?;
+        scene.until_done(&mut [&mut daemon])?;
+    }
+    let letters = scene.read("dead")?;
+    let said = |letter: &Record| -> Result<(String, String)> {
+        let message = letter.error("message")?.to_owned() + letter.error("log").unwrap_or_default();
+        assert!(message.contains("[secret]"), "the plugin's words are there: {message}");
+        Ok((letter.error("stage")?.to_owned(), letter.error("reason")?.to_owned()))
+    };
+    let causes = letters.iter().map(said).collect::<Result<Vec<_>>>()?;
+    let wanted = [("transform[0]", "plugin-trap"), ("parse", "repeated"), ("classify", "plugin-error")];
+    assert_eq!(causes, wanted.map(|(stage, reason)| (stage.to_owned(), reason.to_owned())));
+    for letter in &letters {
+        shows_none("a letter", format!("{letter:?}").as_bytes());
+        for (name, value) in &letter.content.headers {
+            shows_none(name, value.as_deref().unwrap_or_default());
+        }
+    }
+    for shown in [&["dlq", "ls", "--each"][..], &["dlq", "show", "0@0"], &["dlq", "show", "0@0", "--as-test"]] {
+        let file = pipeline.to_string_lossy();
+        let printed = daemon.cli(&[&shown[..2], &[&file], &shown[2..]].concat())?;
+        shows_none(&shown.join(" "), format!("{printed:?}").as_bytes());
+    }
+    let (_, status) = daemon.get("/v1/status")?.context("no answer")?;
+    shows_none("status", status.as_bytes());
+    shows_none("the log", &fs::read(&daemon.log)?);
+    Ok(())
+}
+
+fn a_test_of_a_letter_knows_the_secrets_of_the_transforms_before_and_does_not_hold_them(scene: &Scene) -> Result<()> {
+    scene.create_usual(1)?;
+    scene.file("secret", format!("{SECRET}\n"))?;
+    let pipeline = scene.pipeline(&format!(
+        "{}[[transform]]\nplugin = {:?}\nconfig = {{ do = \"append ${{file:secret}}\" }}\n\
+         [parse]\nplugin = \"csv\"\nconfig = {{ columns = {:?}, missing = [\"${{file:secret}}\"] }}\n\
+         [classify]\nplugin = \"logistic\"\nmodel = {:?}\n",
+        scene.head(""),
+        hostile::hostile("transform")?,
+        flowers::COLUMNS,
+        scene.model_of("setosa")?
+    ))?;
+    let mut daemon = scene.daemon("a", &pipeline)?;
+    scene.write("in", &[record::value("5.1,3.5,1.4,wide,")])?;
+    scene.until_done(&mut [&mut daemon])?;
+    let printed = daemon.cli(&["dlq", "show", &pipeline.to_string_lossy(), "0@0", "--as-test"])?;
+    assert_eq!(printed.code, Some(0), "{printed:?}");
+    shows_none("the test", printed.out.as_bytes());
+    assert!(printed.out.contains("b\"5.1,3.5,1.4,wide,[secret]\", &[0, 25]"), "as the parser saw it: {}", printed.out);
+    assert!(
+        printed.out.contains("${file:secret}"),
+        "the parser's configuration is as the file has it: {}",
+        printed.out
+    );
     Ok(())
 }
 

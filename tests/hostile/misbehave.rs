@@ -58,9 +58,23 @@ pub fn misbehave(what: &str) -> Result<(), String> {
             }
         }
         "look-around" => look_around(),
-        _ => {}
+        _ => return repeat(what),
     }
     Ok(())
+}
+
+/// Says what stands behind `error ` or `panic ` in the name, by every way to say something; any other name is silent.
+fn repeat(what: &str) -> Result<(), String> {
+    let Some((how, text)) = what.split_once(' ') else { return Ok(()) };
+    if let "error" | "panic" = how {
+        log::log(log::Level::Warn, text);
+        println!("{text}");
+    }
+    match how {
+        "error" => Err(text.to_owned()),
+        "panic" => panic!("{text}"),
+        _ => Ok(()),
+    }
 }
 
 /// How long `slow` takes, by the guest's own clock.

@@ -19,8 +19,10 @@ pub struct Foreign {
     pub name: &'static str,
     /// Without these there is no such plugin.
     pub programs: &'static [&'static str],
-    /// A shell's commands, in a directory of its own; `$SOURCE` is `tests/foreign`, `$WIT` is `wit`. They leave `plugin.wasm`.
-    script: &'static str,
+    /// A shell's commands that have the tool, in a directory of its own. They ask a registry, which may be out of reach.
+    install: &'static str,
+    /// A shell's commands in the same directory; `$SOURCE` is `tests/foreign`, `$WIT` is `wit`. They leave `plugin.wasm`.
+    make: &'static str,
 }
 
 pub const ALL: [Foreign; 2] = [
@@ -28,21 +30,36 @@ pub const ALL: [Foreign; 2] = [
         place: Place::Transform,
         name: "is_python_by_componentize_py",
         programs: &["python3"],
-        script: "python3 -m venv tool && tool/bin/pip install --quiet componentize-py==0.25.1 && cp $SOURCE/app.py . && \
-            tool/bin/componentize-py -d $WIT -w transform-plugin componentize app -o plugin.wasm",
+        install: "python3 -m venv tool && tool/bin/pip install --quiet componentize-py==0.25.1",
+        make: "cp $SOURCE/app.py . && tool/bin/componentize-py -d $WIT -w transform-plugin componentize app -o plugin.wasm",
     },
     Foreign {
         place: Place::Classifier,
         name: "is_javascript_by_componentize_js",
         programs: &["node", "npm"],
-        script: "npm install --silent --no-save --prefix . @bytecodealliance/componentize-js@0.23.0 && \
-            cp $SOURCE/classifier.js $SOURCE/build.mjs . && node build.mjs $WIT",
+        install: "npm install --no-save --no-fund --prefix . @bytecodealliance/componentize-js@0.23.0",
+        make: "cp $SOURCE/classifier.js $SOURCE/build.mjs . && node build.mjs $WIT",
     },
 ];
 
 impl Foreign {
-    pub fn is_possible(&self) -> bool {
-        self.programs.iter().all(|program| Command::new(program).arg("--version").output().is_ok())
+    /// Why there is no such plugin here, where that is no fault of ours; `None` once its tool can be used, or it is made already.
+    pub fn lacks(&self) -> Result<Option<String>> {
+        let missing: Vec<&str> = self.programs.iter().copied().filter(|program| !starts(program)).collect();
+        if !missing.is_empty() {
+            return Ok(Some(format!("needs {}", missing.join(" and "))));
+        }
+        if self.is_made()? {
+            return Ok(None);
+        }
+        let output = self.shell(self.install)?.output().context("sh")?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        // An install tells the same in many ways; what it came to stands in the first line that says so.
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let why = said.lines().find(|line| line.to_ascii_lowercase().contains("err")).or(said.lines().last());
+        Ok(Some(format!("its tool cannot be installed: {}", why.unwrap_or("nothing is said of it").trim())))
     }
 
     pub fn case(self) -> Result<Case> {
@@ -51,27 +68,41 @@ impl Foreign {
         Ok(Case::new(self.place, self.name, source, Expected::Unaffected).deadline(Duration::from_secs(30)))
     }
 
-    /// Made once for these sources.
-    fn plugin(&self) -> Result<PathBuf> {
-        let directory = target()?.join("foreign").join(self.name);
-        let (plugin, made_by) = (directory.join("plugin.wasm"), directory.join("made-by"));
-        let (sources, recipe) = (root().join("tests/foreign"), self.recipe()?);
-        if plugin.exists() && std::fs::read_to_string(&made_by).is_ok_and(|kept| kept == recipe) {
-            return Ok(plugin);
-        }
+    fn directory(&self) -> Result<PathBuf> {
+        Ok(target()?.join("foreign").join(self.name))
+    }
+
+    fn is_made(&self) -> Result<bool> {
+        let directory = self.directory()?;
+        let recipe = self.recipe()?;
+        let made_by = std::fs::read_to_string(directory.join("made-by"));
+        Ok(directory.join("plugin.wasm").exists() && made_by.is_ok_and(|kept| kept == recipe))
+    }
+
+    fn shell(&self, script: &str) -> Result<Command> {
+        let directory = self.directory()?;
         std::fs::create_dir_all(&directory)?;
         let mut shell = Command::new("sh");
-        shell.args(["-c", self.script]).current_dir(&directory);
-        shell.env("SOURCE", sources.canonicalize()?).env("WIT", root().join("wit").canonicalize()?);
-        let output = shell.output().context("sh")?;
-        ensure!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
-        std::fs::write(made_by, recipe)?;
-        Ok(plugin)
+        shell.args(["-c", script]).current_dir(&directory);
+        shell
+            .env("SOURCE", root().join("tests/foreign").canonicalize()?)
+            .env("WIT", root().join("wit").canonicalize()?);
+        Ok(shell)
+    }
+
+    /// Made once for these sources.
+    fn plugin(&self) -> Result<PathBuf> {
+        if !self.is_made()? {
+            let output = self.shell(self.make)?.output().context("sh")?;
+            ensure!(output.status.success(), "{}: {}", self.name, String::from_utf8_lossy(&output.stderr));
+            std::fs::write(self.directory()?.join("made-by"), self.recipe()?)?;
+        }
+        Ok(self.directory()?.join("plugin.wasm"))
     }
 
     /// What it is made of: when that changes, it is made anew.
     fn recipe(&self) -> Result<String> {
-        let mut recipe = self.script.to_owned();
+        let mut recipe = format!("{}\n{}\n", self.install, self.make);
         for folder in [root().join("tests/foreign"), root().join("wit")] {
             let mut files: Vec<PathBuf> =
                 std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
@@ -82,6 +113,10 @@ impl Foreign {
         }
         Ok(recipe)
     }
+}
+
+fn starts(program: &str) -> bool {
+    Command::new(program).arg("--version").output().is_ok()
 }
 
 fn read(file: &Path) -> Result<String> {

@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jars::target;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 /// The limit of this process's peak memory, for all of the corpus: hundreds of plugins that allocate 64 MiB and more.
 const MAX_PEAK_MEMORY: u64 = 2 << 30;
@@ -56,11 +56,20 @@ fn main() -> ExitCode {
     trials.push(note("flips::a_stock_plugin_with_flipped_bits".into(), Box::new(flips::run)));
     trials.extend(foreign::ALL.map(|foreign| {
         let name = format!("{}::{}", foreign.place.name(), foreign.name);
-        if foreign.is_possible() {
-            return note(name, Box::new(move || foreign.case()?.run()));
-        }
-        let name = format!("{name} (needs {})", foreign.programs.join(" and "));
-        Trial::test(name, || Ok(())).with_ignored_flag(true)
+        let outcomes = outcomes.clone();
+        Trial::ignorable_test(name.clone(), move || {
+            let run = || -> anyhow::Result<Completion> {
+                if let Some(lacks) = foreign.lacks()? {
+                    // Its name and the reason stand in the list of what came of all cases, too.
+                    outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((name, format!("skipped: {lacks}")));
+                    return Ok(Completion::ignored_with(lacks));
+                }
+                let outcome = foreign.case()?.run()?;
+                outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((name, outcome));
+                Ok(Completion::Completed)
+            };
+            run().map_err(|error| Failed::from(format!("{error:#}")))
+        })
     }));
     trials.push(note("bombs::a_component_that_is_hard_to_compile".into(), Box::new(bombs::run)));
     trials.push(note("regain::speed_after_a_poison_row".into(), Box::new(recovery_time::run)));

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
-use crate::Digest;
+use crate::{Digest, ownership};
 
 /// The ending of code that is being written.
 const PART: &str = "part";
@@ -34,10 +34,7 @@ impl CodeCache {
             .with_context(|| format!("creating the code cache {}", path.display()))?;
         let path = std::path::absolute(path)?;
         check_directory(&path)?;
-        // As it is written and as it is: each link on the way stands in a directory, too.
-        for written in [path.clone(), fs::canonicalize(&path)?] {
-            written.ancestors().skip(1).try_for_each(|parent| check_parent(&path, parent))?;
-        }
+        ownership::check_parents("the code cache", &path)?;
         if let Some(parent) = path.parent().filter(|_| is_new) {
             // With the directory's name all code would go that is synced in it.
             File::open(parent)
@@ -139,7 +136,7 @@ impl CodeCache {
 /// Refuses all but a directory that only we may look into.
 fn check_directory(path: &Path) -> Result<()> {
     let metadata = fs::symlink_metadata(path).with_context(|| format!("reading {}", path.display()))?;
-    let user = user();
+    let user = ownership::user();
     ensure!(
         metadata.is_dir() && metadata.uid() == user && metadata.mode() & 0o077 == 0,
         "the code cache {} must be a directory of user {user} with mode 0700, since machine code is run from it; \
@@ -147,33 +144,6 @@ fn check_directory(path: &Path) -> Result<()> {
         path.display()
     );
     Ok(())
-}
-
-/// Refuses a directory in which somebody else may put another one in the place of the cache. A sticky directory of root's,
-/// as `/tmp`, lets nobody touch what another one made there.
-fn check_parent(cache: &Path, parent: &Path) -> Result<()> {
-    let metadata = fs::metadata(parent).with_context(|| format!("reading {}", parent.display()))?;
-    let (owner, mode) = (metadata.uid(), metadata.mode());
-    let (cache, parent) = (cache.display(), parent.display());
-    if owner != 0 && owner != user() {
-        bail!(
-            "the code cache {cache} stands in {parent}, which belongs to user {owner}, who may exchange the machine code that \
-             is run from there; choose another state directory"
-        );
-    }
-    if mode & 0o022 != 0 && !(owner == 0 && mode & 0o1000 != 0) {
-        bail!(
-            "the code cache {cache} stands in {parent}, which others may write (mode {:o}), so that they may exchange the \
-             machine code that is run from there; correct it with `chmod go-w {parent}`, or choose another state directory",
-            mode & 0o7777
-        );
-    }
-    Ok(())
-}
-
-fn user() -> u32 {
-    // SAFETY: it has no preconditions.
-    unsafe { libc::geteuid() }
 }
 
 fn digest_of(mut file: File) -> Result<String> {

@@ -22,6 +22,7 @@ pub mod digest;
 pub mod engine;
 mod failure;
 pub mod instance;
+pub mod ownership;
 pub mod plugin;
 mod plugin_log;
 pub mod secrets;

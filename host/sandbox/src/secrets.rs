@@ -49,6 +49,24 @@ impl Secrets {
         }
         text
     }
+
+    /// The bytes without them, whether they are text or not.
+    pub fn hide_in(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        for secret in self.0.iter().map(String::as_bytes) {
+            let (mut hidden, mut rest) = (Vec::new(), bytes.as_slice());
+            while let Some(at) = rest.windows(secret.len()).position(|part| part == secret) {
+                let (before, found) = rest.split_at(at);
+                hidden.extend_from_slice(before);
+                hidden.extend_from_slice(HIDDEN.as_bytes());
+                rest = found.get(secret.len()..).unwrap_or_default();
+            }
+            if !hidden.is_empty() {
+                hidden.extend_from_slice(rest);
+                bytes = hidden;
+            }
+        }
+        bytes
+    }
 }
 
 #[cfg(test)]
@@ -66,6 +84,7 @@ mod tests {
             ("abc is too short to be looked for", "abc is too short to be looked for"),
         ] {
             assert_eq!(secrets.hide(text), shown);
+            assert_eq!(secrets.hide_in(text.into()), shown.as_bytes());
         }
         assert!(!format!("{secrets:?}").contains("cret"), "{secrets:?}");
     }
@@ -74,5 +93,6 @@ mod tests {
     fn of_two_secrets_one_within_the_other_both_are_hidden_whole() {
         let secrets = Secrets::of(["word".to_owned(), "password".to_owned()]);
         assert_eq!(secrets.hide("password, word"), "[secret], [secret]");
+        assert_eq!(secrets.hide_in(b"\xffpassword\xff".into()), b"\xff[secret]\xff");
     }
 }

@@ -22,6 +22,8 @@ const LARGEST: u64 = 256 << 20;
 /// Artifacts that come at the same time, and their bytes.
 const AT_ONCE: usize = 4;
 const BYTES_AT_ONCE: u64 = 512 << 20;
+/// Bytes of artifacts that no deployment names, on the disk: whoever sends and never deploys does not fill it.
+const UNNAMED: u64 = 1 << 30;
 /// Between two pieces of one, and for all of it.
 const SILENCE: Duration = Duration::from_secs(10);
 const ALL: Duration = Duration::from_secs(600);
@@ -29,10 +31,17 @@ const ALL: Duration = Duration::from_secs(600);
 const PIECES: usize = 4;
 
 /// What is on its way, of all callers together.
-#[derive(Default)]
 pub struct Uploads {
     count: AtomicUsize,
     bytes: AtomicU64,
+    /// Of artifacts that no deployment names, on the disk.
+    quota: u64,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), bytes: AtomicU64::new(0), quota: UNNAMED }
+    }
 }
 
 /// One caller's part of it, until it is kept or given up.
@@ -87,7 +96,8 @@ impl Uploads {
             return Err(too_large());
         }
         let (pieces, coming) = channel(PIECES);
-        let writing = tokio::task::spawn_blocking(move || write(&directory, coming));
+        let quota = self.quota;
+        let writing = tokio::task::spawn_blocking(move || write(&directory, coming, quota));
         let sent = send(&mut body, &mut share, &pieces).await;
         if let Err(refusal) = sent {
             // Nobody says that it is whole: what is written so far goes.
@@ -131,12 +141,14 @@ async fn send(body: &mut Body, share: &mut Share, pieces: &Sender<Piece>) -> Res
     }
 }
 
-fn write(directory: &StateDirectory, mut coming: Receiver<Piece>) -> Result<Digest> {
+fn write(directory: &StateDirectory, mut coming: Receiver<Piece>, quota: u64) -> Result<Digest> {
+    // Where there is no room already, nothing is written.
+    directory.check_quota(None, 0, quota)?;
     let mut incoming = directory.receive_artifact()?;
     loop {
         match coming.blocking_recv().context("the artifact did not come whole")? {
             Piece::Bytes(bytes) => incoming.write(&bytes)?,
-            Piece::End => return incoming.keep(),
+            Piece::End => return incoming.keep_within(quota),
         }
     }
 }
@@ -192,6 +204,28 @@ mod tests {
         stand.receive(Body::from("model")).await.unwrap();
         assert!(stand.directory.check_artifact(digest).is_ok());
         assert_eq!(stand.directory.artifact(digest).unwrap(), b"model");
+    }
+
+    #[tokio::test]
+    async fn what_no_deployment_names_has_a_quota_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Arc::new(StateDirectory::open(folder.path(), None).unwrap());
+        let uploads = Arc::new(Uploads { quota: 10, ..Uploads::default() });
+        let receive = async |text: &'static str| uploads.receive(directory.clone(), Body::from(text)).await;
+        let first = receive("1234567").await.ok().unwrap();
+        assert!(receive("1234567").await.is_ok(), "the same once more takes no room");
+        let refused = receive("89012").await.err().unwrap().into_response();
+        assert_eq!(refused.status().as_u16(), 507);
+        let body = refused.into_body().collect().await.unwrap().to_bytes();
+        let said = String::from_utf8_lossy(&body);
+        assert!(said.contains("no deployment names have 7 bytes") && said.contains("the 10 that may lie"), "{said}");
+        assert_eq!(std::fs::read_dir(folder.path().join("incoming")).unwrap().count(), 0);
+        // A deployment names the first: there is room again.
+        let named = format!(
+            r#"{{"applied":null,"deployments":[{{"revision":1,"releases":{{"parse":{{"name":"a","plugin":"{first}","config":{{}}}}}},"reason":"","at":1}}]}}"#
+        );
+        std::fs::write(folder.path().join("pipelines/a.json"), named).unwrap();
+        assert!(receive("89012").await.is_ok());
     }
 
     #[tokio::test]

@@ -14,8 +14,8 @@ use crate::control::Controller;
 use crate::control::command::{NamedPlugin, Outcome, Refused};
 use crate::control::controller::{Change, PluginRequest, StageRequest};
 use crate::control::staging::Stager;
+use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
-use crate::daemon::{Daemon, feedback_loop};
 use crate::stream::pause::Cause;
 
 /// How often files are looked at: editors and linkers write in several steps, so a change counts when it is as old.
@@ -124,10 +124,10 @@ fn deploy(stager: &Stager, controller: &Controller, changed: &[(String, Stage)])
     }
 }
 
-/// A release that failed as a whole has paused the pipeline; the next one is to be seen at work.
+/// What failed has paused the pipeline, by its letters or by itself; the next one is to be seen at work.
 fn go_on(controller: &Controller) {
     let history = controller.history();
-    if history.paused.as_ref().is_some_and(|pause| pause.cause == Cause::Release)
+    if history.paused.as_ref().is_some_and(|pause| pause.cause != Cause::Operator)
         && let Err(refused) = controller.resume(None)
     {
         tracing::warn!(pipeline = controller.plan.name, "still paused: {refused}");
@@ -137,12 +137,12 @@ fn go_on(controller: &Controller) {
 fn replace_scorer(stager: &Stager, pipeline: &RunningPipeline) {
     let plan = &pipeline.controller.plan;
     let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) else { return };
-    match feedback_loop::scorer(plan, feedback, stager) {
+    match stager.scorer(plan, feedback) {
         Ok((scorer, release)) => {
             tracing::info!(pipeline = plan.name, release, "the scorer is replaced");
             running.next_scorer.put(Box::new(scorer), release);
         }
-        Err(error) => tracing::error!(pipeline = plan.name, "the scorer is not replaced; what runs goes on: {error:#}"),
+        Err(error) => tracing::error!(pipeline = plan.name, "the scorer is not replaced; what runs goes on: {error}"),
     }
 }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use super::client::Client;
+use super::plain::one_line;
 use super::{Global, Outcome, Output, print_json};
 use crate::api::routes::Kept;
 use crate::config::plan::PluginRef;
@@ -64,20 +65,28 @@ impl Deploy {
             allow_new_classes: self.allow_new_classes,
             ..Change::default()
         };
-        let mut stage = |name: &str, plugin: &Option<String>| -> Result<()> {
-            if let Some(plugin) = plugin {
-                change.stages.entry(name.to_owned()).or_default().plugin = Some(plugin_request(&client, plugin)?);
-            }
-            Ok(())
-        };
-        stage("parse", &self.parse)?;
-        stage("classify", &self.classify)?;
+        let mut unfit = Vec::new();
+        let mut transforms = Vec::new();
         for transform in &self.transform {
             let (at, plugin) = transform.split_once('=').context("--transform takes N=PLUGIN, such as 0=route")?;
-            stage(&format!("transform[{at}]"), &Some(plugin.to_owned()))?;
+            transforms.push((format!("transform[{at}]"), plugin));
+        }
+        let parse = self.parse.iter().map(|plugin| ("parse".to_owned(), plugin.as_str()));
+        let classify = self.classify.iter().map(|plugin| ("classify".to_owned(), plugin.as_str()));
+        for (stage, plugin) in transforms.into_iter().chain(parse).chain(classify) {
+            match plugin_request(&client, plugin) {
+                Ok(plugin) => change.stages.entry(stage).or_default().plugin = Some(plugin),
+                Err(error) => unfit.push(format!("stage {stage}: {error:#}")),
+            }
         }
         if let Some(model) = &self.model {
-            change.stages.entry("classify".into()).or_default().model = Some(upload(&client, model)?);
+            match upload(&client, model) {
+                Ok(model) => change.stages.entry("classify".into()).or_default().model = Some(model),
+                Err(error) => unfit.push(format!("stage classify: {error:#}")),
+            }
+        }
+        if !unfit.is_empty() {
+            return Err(anyhow!(unfit.join("\n")).into());
         }
         for setting in &self.config {
             set(&mut change, setting)?;
@@ -123,11 +132,11 @@ pub(super) fn print(global: &Global, answered: &Answered) -> Outcome {
     }
     let mut text = format!("pipeline {pipeline} runs revision {}\n", deployment.revision);
     for (stage, release) in deployment.releases.iter() {
-        text.push_str(&format!("  {stage:<12} {}\n", release.label()));
+        text.push_str(&format!("  {stage:<12} {}\n", one_line(&release.label())));
     }
     if let Some(challenger) = &deployment.challenger {
-        let candidate = challenger.releases.differing_from(&deployment.releases);
-        text.push_str(&format!("  challenger   {candidate}\n  {}\n", deployment.reason));
+        let candidate = one_line(&challenger.releases.differing_from(&deployment.releases));
+        text.push_str(&format!("  challenger   {candidate}\n  {}\n", one_line(&deployment.reason)));
         text.push_str(&format!("  `sandpiper rollout status {pipeline} --watch` shows how it does\n"));
     }
     if !late.is_empty() {

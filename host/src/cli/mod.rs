@@ -3,6 +3,8 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong, 3 `run` ended because every loop failed.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "`print` and `say` escape what commands a terminal")]
+
 mod check;
 mod client;
 mod compile_component;
@@ -140,11 +142,11 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Failed(error)) => {
-            eprintln!("error: {}", plain::plain(&format!("{error:#}")));
+            say(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
         Err(Failure::Usage(message)) => {
-            eprintln!("{}", plain::plain(&message));
+            say(&message);
             ExitCode::from(2)
         }
         Err(Failure::Reported(code)) => ExitCode::from(code),
@@ -157,6 +159,11 @@ pub fn main() -> ExitCode {
 /// When stdout cannot be written.
 fn print(text: &str) -> anyhow::Result<bool> {
     write(&plain::plain(text))
+}
+
+/// Says something on stderr, with nothing that commands a terminal. Nobody who has gone away is missed.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", plain::plain(text));
 }
 
 fn write(text: &str) -> anyhow::Result<bool> {

@@ -33,7 +33,7 @@ impl Pause {
         if global.output == Output::Json {
             print_json(&pause)?;
         } else {
-            println!("pipeline {} is paused; {}", self.pipeline, pause.advice(&self.pipeline));
+            super::print(&format!("pipeline {} is paused; {}\n", self.pipeline, pause.advice(&self.pipeline)))?;
         }
         Ok(())
     }

@@ -65,14 +65,14 @@ impl Tap {
         let topic = topic(plan, self.topic).map_err(Failure::Usage)?;
         let interrupted = super::interrupted()?;
         let mut reader = open(plan, topic, self.from_start)?;
-        eprintln!("following {topic}; Ctrl-C ends");
+        super::say(&format!("following {topic}; Ctrl-C ends"));
         let mut shown = 0;
         while !interrupted.load(Ordering::Relaxed) && self.count.is_none_or(|count| shown < count) {
             let record = match reader.next(NAP).map_err(anyhow::Error::from)? {
                 Next::Record(record) => record,
                 // librdkafka goes on by itself as soon as the brokers are back.
                 Next::Trouble(text) => {
-                    eprintln!("warning: {}", one_line(&text.to_string()));
+                    super::say(&format!("warning: {}", one_line(&text.to_string())));
                     continue;
                 }
                 // A tap follows: the end that the topic had is no end of it.

@@ -37,7 +37,19 @@ impl Incoming<'_> {
     /// # Errors
     /// When it cannot be written.
     pub fn keep(self) -> Result<Digest> {
+        self.keep_within(u64::MAX)
+    }
+
+    /// Keeps one that no deployment names yet, as long as all of those have no more than so many bytes together.
+    ///
+    /// # Errors
+    /// When they have more, or it cannot be written.
+    pub fn keep_within(self, quota: u64) -> Result<Digest> {
         let digest = self.hasher.finish();
+        if quota < u64::MAX {
+            let size = self.file.as_file().metadata()?.len();
+            self.directory.check_quota(Some(digest), size, quota)?;
+        }
         // One that is there already is replaced: it may be damaged, and its age counts from now on.
         self.directory.persist(self.file, &self.directory.artifact_file(digest))?;
         Ok(digest)
@@ -115,6 +127,37 @@ impl StateDirectory {
             let why = format!("{error:#}");
             tracing::warn!(why, "artifacts that nothing needs could not be removed; they take room and no more");
         }
+    }
+
+    /// Whether so many more bytes may lie here that no deployment names. Those of `digest` are not counted twice.
+    ///
+    /// # Errors
+    /// When they would be more than the quota, or it cannot be known.
+    pub fn check_quota(&self, digest: Option<Digest>, more: u64, quota: u64) -> Result<()> {
+        self.collect_artifacts();
+        let needed = self.needed_artifacts()?;
+        let own = digest.map(|digest| digest.hex());
+        if own.as_ref().is_some_and(|own| needed.contains(own)) {
+            return Ok(());
+        }
+        let mut unnamed = 0;
+        for entry in fs::read_dir(self.path().join("artifacts"))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !needed.contains(&name) && own.as_ref() != Some(&name) {
+                // One that has just gone takes no room.
+                unnamed += entry.metadata().map_or(0, |metadata| metadata.len());
+            }
+        }
+        if unnamed + more > quota {
+            bail!(
+                "artifacts that no deployment names have {unnamed} bytes, and with this one more than the {quota} that may lie \
+                 in {}: deploy them, or wait {} minutes, after which they go",
+                self.path().display(),
+                ON_ITS_WAY.as_secs() / 60
+            );
+        }
+        Ok(())
     }
 
     fn needed_artifacts(&self) -> Result<HashSet<String>> {

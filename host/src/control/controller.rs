@@ -105,9 +105,9 @@ impl Controller {
     /// deployment — and leaves it opened in every slot.
     ///
     /// # Errors
-    /// When the deployment cannot be staged or remembered, or `end` came first.
-    pub fn settle(&self) -> Result<()> {
-        let releases = self.stager.releases(&self.plan).with_context(|| format!("pipeline {}", self.plan.name))?;
+    /// When the deployment cannot be staged or remembered, with every stage's problem, or `end` came first.
+    pub fn settle(&self) -> Result<(), Refused> {
+        let releases = self.stager.releases(&self.plan).map_err(|unfit| Refused::Unfit { why: unfit.to_string() })?;
         let reason = format!("applied from {}", self.plan.file.display());
         self.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason })?;
         Ok(())
@@ -127,12 +127,15 @@ impl Controller {
     /// # Errors
     /// When it is unfit: then nothing changed, and what runs never stopped.
     pub fn deploy(&self, change: &Change, by: Option<By>) -> Answer {
-        let mut stages = BTreeMap::new();
+        let (mut stages, mut unfit) = (BTreeMap::new(), Vec::new());
         for (name, request) in &change.stages {
-            let resolved = self.resolve(request).map_err(|error| Refused::Unfit {
-                why: format!("pipeline {}, stage {name}: {error:#}", self.plan.name),
-            })?;
-            stages.insert(name.clone(), resolved);
+            match self.resolve(request) {
+                Ok(resolved) => drop(stages.insert(name.clone(), resolved)),
+                Err(error) => unfit.push(format!("pipeline {}, stage {name}: {error:#}", self.plan.name)),
+            }
+        }
+        if !unfit.is_empty() {
+            return Err(Refused::Unfit { why: unfit.join("\n") });
         }
         let steps = self.plan.rollout.clone().filter(|_| !change.now);
         let rollout = steps.map(|plan| Box::new(Steps { plan, allow_new_classes: change.allow_new_classes }));
@@ -197,7 +200,7 @@ impl Controller {
     pub fn open(&self) -> Result<Pipeline> {
         let history = self.history();
         let deployment = history.current().context("the pipeline has no deployment yet")?;
-        self.stager.open(&self.plan, deployment)
+        Ok(self.stager.open(&self.plan, deployment)?)
     }
 
     /// Ends the control thread: what still waits for an answer is refused.

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use sandpiper_sandbox::ownership;
 use tempfile::NamedTempFile;
 
 /// Where files stand while they are written.
@@ -38,6 +39,7 @@ impl StateDirectory {
         directory("pipelines")?;
         directory("artifacts")?;
         keep_others_out(path)?;
+        ownership::check_parents("the state directory", path)?;
         let lock = File::create(path.join("lock")).with_context(|| {
             format!("the state directory {} cannot be written; choose another with --state", path.display())
         })?;
@@ -149,8 +151,7 @@ fn is_name(text: &str) -> bool {
 /// as a mounted volume may be, cannot be changed by us; then its mode is its owner's business, unless anybody may write.
 fn keep_others_out(path: &Path) -> Result<()> {
     let metadata = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
-    // SAFETY: geteuid has no preconditions.
-    let user = unsafe { libc::geteuid() };
+    let user = ownership::user();
     let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
     let shown = path.display();
     if owner == user {
@@ -190,6 +191,21 @@ mod tests {
         for folder in [path.clone(), path.join("pipelines"), path.join("artifacts")] {
             assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o700, "{}", folder.display());
         }
+    }
+
+    #[test]
+    fn a_state_directory_that_another_user_may_exchange_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (parent, state) = (folder.path().join("parent"), folder.path().join("parent/state"));
+        drop(StateDirectory::open(&state, None).unwrap());
+        // 0775 is what an umask of 002 makes, 2775 what Kubernetes makes of a volume with an fsGroup.
+        for mode in [0o775, 0o2775, 0o777] {
+            fs::set_permissions(&parent, Permissions::from_mode(mode)).unwrap();
+            let refused = StateDirectory::open(&state, None).err().unwrap().to_string();
+            assert!(refused.contains("the state directory") && refused.contains("chmod go-w"), "{mode:o}: {refused}");
+        }
+        fs::set_permissions(&parent, Permissions::from_mode(0o755)).unwrap();
+        drop(StateDirectory::open(&state, None).unwrap());
     }
 
     #[test]

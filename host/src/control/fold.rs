@@ -169,19 +169,15 @@ impl Fold {
 
     /// Has the command's deployment staged. Its answer comes when that has come to something.
     fn stage(&mut self, staging: Staging) {
-        let probation = match (staging.deployment.on_probation, self.previous_to(&staging.deployment)) {
+        let previous = self.next.history.other_than(&staging.deployment.releases);
+        let probation = match (staging.deployment.on_probation, previous) {
+            _ if self.next.develops => Probation::Developing,
             (false, _) => Probation::Passed,
-            (true, false) => Probation::First,
-            (true, true) => Probation::Replaceable,
+            (true, None) => Probation::First,
+            (true, Some(_)) => Probation::Replaceable,
         };
         self.effects.push(Effect::Stage { of: self.id, deployment: staging.deployment.clone(), probation });
         self.next.staging.insert(self.id, staging);
-    }
-
-    /// Whether there would be something to go back to from a deployment.
-    fn previous_to(&self, deployment: &Deployment) -> bool {
-        let runs = deployment.releases.digest();
-        self.next.history.deployments.iter().any(|each| each.failed.is_none() && each.releases.digest() != runs)
     }
 
     fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {

@@ -4,7 +4,7 @@ use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::command::By;
-use super::deployment::Deployment;
+use super::deployment::{Deployment, Releases};
 use super::rollout::Rollout;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
@@ -87,7 +87,12 @@ impl History {
 
     /// What there is to go back to: the last deployment that ran something else and did not fail.
     pub fn previous(&self) -> Option<&Deployment> {
-        let runs = self.current()?.releases.digest();
+        self.other_than(&self.current()?.releases)
+    }
+
+    /// What there would be to go back to from those: the last deployment of others that did not fail.
+    pub(super) fn other_than(&self, releases: &Releases) -> Option<&Deployment> {
+        let runs = releases.digest();
         self.deployments.iter().rev().find(|each| each.failed.is_none() && each.releases.digest() != runs)
     }
 

@@ -1,12 +1,18 @@
-//! From releases to an opened pipeline: everything that can be wrong with a deployment is found here, while the
-//! old one goes on serving.
+//! From releases to an opened pipeline, while the old one goes on serving.
+//!
+//! Whoever wants to know what is wrong with the stages of a pipeline — `check`, `run`, `deploy` — is told here, of every stage
+//! at once and in the same words. What a file says wrongly by itself is found before (`config`), and what the cluster lacks,
+//! by those who connect.
+
+mod fit;
+mod problems;
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::deployment::{Challenger, Deployment, Release, Releases};
 use super::directory::StateDirectory;
@@ -16,16 +22,21 @@ use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::challenger::{ModelChallenger, Sampling, TransformChallenger};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::{Arm, Writer};
-use crate::record::{Role, Route, Routes};
+use crate::record::{Revision, Role, Routes};
 use crate::stream::failpoint::hangpoint;
 use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::Secrets;
-use sandpiper_sandbox::stage::{Parse, WasmClassifier, WasmParser, WasmTransform};
+use sandpiper_sandbox::stage::{Parse, WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 use sandpiper_sandbox::stock;
-use sandpiper_sandbox::wit::latest::{Column, Kind, Signature};
+use sandpiper_sandbox::wit::latest::{Column, Signature};
 use sandpiper_sandbox::{Engine, Limits, Plugin};
+
+use fit::same_classes;
+pub use fit::{gather, routes, width};
+use problems::Problems;
+pub use problems::{Problem, StageName, Unfit};
 
 /// Compiles and opens releases. One for the process; plugins that are open are compiled once each.
 pub struct Stager {
@@ -55,23 +66,37 @@ impl Stager {
     /// What a pipeline's file asks for.
     ///
     /// # Errors
-    /// When a file cannot be read or kept.
-    pub fn releases(&self, plan: &Plan) -> Result<Releases> {
-        let release = |stage: &Option<plan::Stage>| stage.as_ref().map(|stage| self.release(stage)).transpose();
-        Ok(Releases {
-            transforms: plan
-                .transforms
-                .iter()
-                .map(|transform| self.release(&transform.stage))
-                .collect::<Result<_>>()?,
-            parse: release(&plan.parse)?,
-            classify: release(&plan.classify)?,
-        })
+    /// When a file cannot be read or kept: then with all that is wrong with the other stages, too.
+    pub fn releases(&self, plan: &Plan) -> Result<Releases, Unfit> {
+        let mut problems = Problems::default();
+        let asked = self.asked(plan, &mut problems);
+        if let Some(releases) = asked.whole() {
+            return Ok(releases);
+        }
+        self.open_asked(plan, &asked, (Revision::FIRST, None), &mut problems);
+        Err(problems.of(&plan.name))
     }
 
-    /// Names this daemon in dead letters.
-    pub fn instance(&self) -> &str {
-        self.directory.instance()
+    /// Everything that is wrong with the stages that a pipeline's file asks for, its scorer with them.
+    pub fn problems(&self, plan: &Plan) -> Vec<Problem> {
+        let mut problems = Problems::default();
+        let asked = self.asked(plan, &mut problems);
+        self.open_asked(plan, &asked, (Revision::FIRST, None), &mut problems);
+        if let Some(feedback) = &plan.feedback {
+            problems.note(StageName::Score, self.open_scorer(plan, feedback));
+        }
+        problems.of(&plan.name).problems
+    }
+
+    /// The releases that a pipeline's file asks for, as far as its files can be read and kept.
+    fn asked(&self, plan: &Plan, problems: &mut Problems) -> Asked {
+        let mut release = |name, stage: &plan::Stage| problems.note(name, self.release(stage));
+        let transforms = plan.transforms.iter().enumerate();
+        Asked {
+            transforms: transforms.map(|(at, each)| release(StageName::Transform(at), &each.stage)).collect(),
+            parse: plan.parse.as_ref().map(|stage| release(StageName::Parse, stage)),
+            classify: plan.classify.as_ref().map(|stage| release(StageName::Classify, stage)),
+        }
     }
 
     /// Compiled, or the one that another stage has open.
@@ -100,21 +125,9 @@ impl Stager {
         }
     }
 
-    /// What `open` is given: here references to secrets are read, each time anew.
-    ///
-    /// # Errors
-    /// When the model or a secret cannot be read.
-    pub fn opening(&self, plan: &Plan, release: &Release) -> Result<Opening> {
-        let sources = Sources { folder: plan.folder(), env: &|name| std::env::var(name).ok() };
-        let (config, secrets) =
-            secret::expand(&sources, &release.config).map_err(|error| anyhow!("plugin {}: {error}", release.name))?;
+    fn opening(&self, plan: &Plan, release: &Release) -> Result<Opening> {
         let model = release.model.map(|model| self.directory.artifact(model)).transpose()?;
-        Ok(Opening {
-            config: config.to_string(),
-            model: Arc::new(model.unwrap_or_default()),
-            signature: None,
-            secrets: Secrets::of(secrets),
-        })
+        opening(plan, release, model.unwrap_or_default())
     }
 
     /// Opens a deployment for each of so many workers.
@@ -141,144 +154,234 @@ impl Stager {
     /// Opens everything for one worker.
     ///
     /// # Errors
-    /// When a stage cannot be opened or two stages do not fit; the message names both sides and the fix.
-    pub fn open(&self, plan: &Plan, deployment: &Deployment) -> Result<Pipeline> {
-        let releases = &deployment.releases;
-        let topics = sink_topics(plan);
+    /// Every stage that cannot be opened or does not fit another; each message names both sides and the fix.
+    pub fn open(&self, plan: &Plan, deployment: &Deployment) -> Result<Pipeline, Unfit> {
+        let mut problems = Problems::default();
+        let of = (deployment.revision, deployment.challenger.as_ref());
+        let pipeline = self.open_asked(plan, &Asked::from(&deployment.releases), of, &mut problems);
+        problems.or(&plan.name, pipeline)
+    }
+
+    /// The scorer that the pipeline's file asks for, opened, and its release.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String), Unfit> {
+        let mut problems = Problems::default();
+        let scorer = problems.note(StageName::Score, self.open_scorer(plan, feedback));
+        problems.or(&plan.name, scorer)
+    }
+
+    fn open_scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String)> {
+        let release = self.release(&feedback.score)?;
+        let scorer = WasmScorer::open(self.plugin(&release)?, limits(plan), self.opening(plan, &release)?)?;
+        Ok((scorer, release.label()))
+    }
+
+    /// Opens every stage whose release is known, and the challenger's where there is one, and notes what is wrong with each.
+    fn open_asked(
+        &self,
+        plan: &Plan,
+        asked: &Asked,
+        (revision, challenger): (Revision, Option<&Challenger>),
+        problems: &mut Problems,
+    ) -> Option<Pipeline> {
         let mut transforms = Vec::new();
-        for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).enumerate() {
-            let name = format!("transform[{at}]");
-            let (stage, routes) = self.open_transform(plan, transform, &topics, &name, release)?;
-            let challenger = match changed(deployment, &name) {
-                Some((challenger, release)) => {
-                    let (stage, routes) = self.open_transform(plan, transform, &topics, &name, release)?;
-                    let (sampling, release) = (sampling(plan, challenger), release.label());
-                    Some(TransformChallenger { sampling, stage: Box::new(stage), release, routes })
-                }
-                None => None,
-            };
-            let release = release.label();
-            transforms.push(TransformStage { stage: Box::new(stage), name, release, routes, challenger });
+        for (at, (transform, release)) in plan.transforms.iter().zip(&asked.transforms).enumerate() {
+            let name = StageName::Transform(at);
+            let Some(release) = release else { continue };
+            let stage = problems.note(name, self.open_transform(plan, name, transform, release));
+            let other = changed(challenger, name, release).map(|(challenger, release)| {
+                let opened = problems.note(name, self.open_transform(plan, name, transform, release));
+                opened.map(|TransformStage { stage, release, routes, .. }| TransformChallenger {
+                    sampling: sampling(plan, challenger),
+                    stage,
+                    release,
+                    routes,
+                })
+            });
+            transforms.extend(stage.map(|stage| TransformStage { challenger: other.flatten(), ..stage }));
         }
-        let model = match (&releases.parse, &releases.classify) {
-            (Some(parse), Some(classify)) => Some(self.open_model(plan, parse, classify, deployment)?),
+        let parser = asked.parse.as_ref().map(|release| {
+            let release = release.as_ref()?;
+            Some((release, problems.note(StageName::Parse, self.open_parser(plan, release))?))
+        });
+        let classifier = asked.classify.as_ref().map(|release| {
+            let release = release.as_ref()?;
+            Some((release, problems.note(StageName::Classify, self.open_classifier(plan, release))?))
+        });
+        let model = match (parser, classifier) {
+            (Some(parser), Some(classifier)) => {
+                let release = asked.whole()?.digest();
+                let arm = Arm { role: Role::Champion, revision, release, stamped: plan.output.stamp == Stamp::Value };
+                let (parser, classifier) = (parser?, classifier?);
+                let other = self.open_challenger(plan, challenger, &arm, (&parser, &classifier), problems);
+                let model = problems.note(StageName::Classify, model(plan, &arm, parser, classifier))?;
+                Some(ModelStage { challenger: other, ..model })
+            }
             _ => None,
         };
         let settings = Arc::new(Settings::new(plan, self.directory.instance()));
-        Ok(Pipeline::new(deployment.revision, settings, transforms, model))
+        Some(Pipeline::new(revision, settings, transforms, model))
+    }
+
+    /// The challenger of parser and classifier, where it runs something else in one of them.
+    fn open_challenger(
+        &self,
+        plan: &Plan,
+        challenger: Option<&Challenger>,
+        champion: &Arm,
+        ((parse, (_, columns)), (classify, (_, signature))): (&OpenParser<'_>, &OpenClassifier<'_>),
+        problems: &mut Problems,
+    ) -> Option<ModelChallenger> {
+        let own_parser = changed(challenger, StageName::Parse, parse);
+        let own_classifier = changed(challenger, StageName::Classify, classify);
+        let (challenger, _) = own_parser.or(own_classifier)?;
+        let (mut parse, mut columns, mut parser) = (*parse, columns.clone(), None);
+        if let Some((_, own)) = own_parser {
+            let (opened, theirs) = problems.note(StageName::Parse, self.open_parser(plan, own))?;
+            (parse, columns, parser) = (own, theirs, Some(Box::new(opened) as Box<dyn Parse>));
+        }
+        let classify = own_classifier.map_or(*classify, |(_, own)| own);
+        let (classifier, theirs) = problems.note(StageName::Classify, self.open_classifier(plan, classify))?;
+        let fits = || {
+            if !challenger.allow_new_classes {
+                same_classes(signature, &classify.name, &theirs)?;
+            }
+            Ok((gather(&parse.name, &columns, &classify.name, &theirs)?, width(&theirs)?))
+        };
+        let (gather, columns) = problems.note(StageName::Classify, fits())?;
+        let arm = Arm { role: Role::Challenger, release: challenger.releases.digest(), ..*champion };
+        Some(ModelChallenger {
+            sampling: sampling(plan, challenger),
+            parser,
+            classifier: Box::new(classifier),
+            release: classify.label(),
+            gather,
+            columns,
+            classes: theirs.classes.len(),
+            writer: Writer::new(&theirs, plan.output.min_confidence, &arm),
+        })
     }
 
     fn open_transform(
         &self,
         plan: &Plan,
+        name: StageName,
         transform: &plan::Transform,
-        topics: &Routes<SinkTopic>,
-        name: &str,
         release: &Release,
-    ) -> Result<(WasmTransform, Vec<Option<Route>>)> {
-        let opened = WasmTransform::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?);
-        let (stage, outputs) = opened.with_context(|| format!("pipeline {}, stage {name}", plan.name))?;
-        let routes = routes(&transform.outputs, &outputs, topics)
-            .with_context(|| format!("pipeline {}, stage {name}, plugin {}", plan.name, release.name))?;
-        Ok((stage, routes))
-    }
-
-    fn open_model(
-        &self,
-        plan: &Plan,
-        parse: &Release,
-        classify: &Release,
-        deployment: &Deployment,
-    ) -> Result<ModelStage> {
-        let (parser, columns) = self.open_parser(plan, parse)?;
-        let (classifier, signature) = self.open_classifier(plan, classify)?;
-        let gathered = gather(&parse.name, &columns, &classify.name, &signature)
-            .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
-        let writer = |signature: &Signature, role, release| {
-            let stamped = plan.output.stamp == Stamp::Value;
-            let arm = Arm { role, revision: deployment.revision, release, stamped };
-            Writer::new(signature, plan.output.min_confidence, &arm)
-        };
-        let (own_parser, own_classifier) = (changed(deployment, "parse"), changed(deployment, "classify"));
-        let challenger = match own_parser.or(own_classifier) {
-            None => None,
-            Some((challenger, _)) => {
-                let (mut parse, mut columns, mut parser) = (parse, columns.clone(), None);
-                if let Some((_, own)) = own_parser {
-                    let (opened, theirs) = self.open_parser(plan, own)?;
-                    (parse, columns, parser) = (own, theirs, Some(Box::new(opened) as Box<dyn Parse>));
-                }
-                let classify = own_classifier.map_or(classify, |(_, own)| own);
-                let (classifier, theirs) = self.open_classifier(plan, classify)?;
-                let gather = gather(&parse.name, &columns, &classify.name, &theirs)
-                    .with_context(|| format!("pipeline {}, stages parse and classify", plan.name))?;
-                if !challenger.allow_new_classes {
-                    same_classes(&signature, &classify.name, &theirs)
-                        .with_context(|| format!("pipeline {}, stage classify", plan.name))?;
-                }
-                Some(ModelChallenger {
-                    sampling: sampling(plan, challenger),
-                    parser,
-                    classifier: Box::new(classifier),
-                    release: classify.label(),
-                    gather,
-                    columns: width(&theirs)?,
-                    classes: theirs.classes.len(),
-                    writer: writer(&theirs, Role::Challenger, challenger.releases.digest()),
-                })
-            }
-        };
-        Ok(ModelStage {
-            parser: Box::new(parser),
-            parser_release: parse.label(),
-            classifier: Box::new(classifier),
-            classifier_release: classify.label(),
-            gather: gathered,
-            columns: width(&signature)?,
-            classes: signature.classes.len(),
-            writer: writer(&signature, Role::Champion, deployment.releases.digest()),
-            challenger,
-        })
+    ) -> Result<TransformStage> {
+        open_transform(plan, name, transform, release, self.plugin(release)?, self.opening(plan, release)?)
     }
 
     fn open_parser(&self, plan: &Plan, release: &Release) -> Result<(WasmParser, Vec<Column>)> {
         WasmParser::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
-            .with_context(|| format!("pipeline {}, stage parse", plan.name))
     }
 
     fn open_classifier(&self, plan: &Plan, release: &Release) -> Result<(WasmClassifier, Signature)> {
         WasmClassifier::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?)
-            .with_context(|| format!("pipeline {}, stage classify", plan.name))
     }
 }
 
-/// The challenger, where it runs something else in that stage, and what.
-fn changed<'a>(deployment: &'a Deployment, stage: &str) -> Option<(&'a Challenger, &'a Release)> {
-    let challenger = deployment.challenger.as_ref()?;
-    let release = challenger.releases.get(stage)?;
-    (deployment.releases.get(stage)?.digest() != release.digest()).then_some((challenger, release))
+/// A release and what it is opened as.
+type OpenParser<'a> = (&'a Release, (WasmParser, Vec<Column>));
+type OpenClassifier<'a> = (&'a Release, (WasmClassifier, Signature));
+
+/// The challenger, where it runs something else than that release in that stage, and what.
+fn changed<'a>(
+    challenger: Option<&'a Challenger>,
+    stage: StageName,
+    runs: &Release,
+) -> Option<(&'a Challenger, &'a Release)> {
+    let challenger = challenger?;
+    let release = challenger.releases.get(&stage.to_string())?;
+    (runs.digest() != release.digest()).then_some((challenger, release))
 }
 
 fn sampling(plan: &Plan, challenger: &Challenger) -> Sampling {
     Sampling::new(&challenger.salt(&plan.name), challenger.sample, challenger.canary)
 }
 
-/// Answers in other classes cannot be compared, and whoever reads the predictions may not know them.
-fn same_classes(champion: &Signature, classifier: &str, challenger: &Signature) -> Result<()> {
-    let set = |signature: &Signature| signature.classes.iter().cloned().collect::<BTreeSet<_>>();
-    let (ours, theirs) = (set(champion), set(challenger));
-    if ours == theirs {
-        return Ok(());
+/// The releases of a pipeline's stages. `None` in a stage's place: its files cannot be read, and that is a problem noted already.
+struct Asked {
+    transforms: Vec<Option<Release>>,
+    parse: Option<Option<Release>>,
+    classify: Option<Option<Release>>,
+}
+
+impl From<&Releases> for Asked {
+    fn from(releases: &Releases) -> Self {
+        Self {
+            transforms: releases.transforms.iter().cloned().map(Some).collect(),
+            parse: releases.parse.clone().map(Some),
+            classify: releases.classify.clone().map(Some),
+        }
     }
-    let list = |classes: Vec<&String>| match classes.is_empty() {
-        true => "none".to_owned(),
-        false => classes.into_iter().map(|class| format!("{class:?}")).collect::<Vec<_>>().join(", "),
-    };
-    bail!(
-        "classifier {classifier} has other classes than the one that runs: new are {}, missing are {}; --allow-new-classes takes it",
-        list(theirs.difference(&ours).collect()),
-        list(ours.difference(&theirs).collect())
-    )
+}
+
+impl Asked {
+    /// `None` when one of them is missing.
+    fn whole(&self) -> Option<Releases> {
+        let known = |release: &Option<Option<Release>>| match release {
+            None => Some(None),
+            Some(release) => release.clone().map(Some),
+        };
+        Some(Releases {
+            transforms: self.transforms.iter().cloned().collect::<Option<_>>()?,
+            parse: known(&self.parse)?,
+            classify: known(&self.classify)?,
+        })
+    }
+}
+
+/// What `open` is given: here references to secrets are read, each time anew.
+///
+/// # Errors
+/// When a secret cannot be read.
+pub fn opening(plan: &Plan, release: &Release, model: Vec<u8>) -> Result<Opening> {
+    let sources = Sources { folder: plan.folder(), env: &|name| std::env::var(name).ok() };
+    let (config, secrets) =
+        secret::expand(&sources, &release.config).map_err(|error| anyhow!("plugin {}: {error}", release.name))?;
+    Ok(Opening { config: config.to_string(), model: Arc::new(model), signature: None, secrets: Secrets::of(secrets) })
+}
+
+/// A transform in its place in the pipeline.
+///
+/// # Errors
+/// When it cannot be opened, or the file names an output that it does not have.
+pub fn open_transform(
+    plan: &Plan,
+    name: StageName,
+    transform: &plan::Transform,
+    release: &Release,
+    plugin: Arc<Plugin>,
+    opening: Opening,
+) -> Result<TransformStage> {
+    let (stage, outputs) = WasmTransform::open(plugin, limits(plan), opening)?;
+    let routes = routes(&release.name, &transform.outputs, &outputs, &sink_topics(plan))?;
+    let (name, release) = (name.to_string(), release.label());
+    Ok(TransformStage { stage: Box::new(stage), name, release, routes, challenger: None })
+}
+
+/// Parser and classifier together.
+fn model(
+    plan: &Plan,
+    arm: &Arm,
+    (parse, (parser, columns)): OpenParser<'_>,
+    (classify, (classifier, signature)): OpenClassifier<'_>,
+) -> Result<ModelStage> {
+    let gather = gather(&parse.name, &columns, &classify.name, &signature)?;
+    Ok(ModelStage {
+        parser: Box::new(parser),
+        parser_release: parse.label(),
+        classifier: Box::new(classifier),
+        classifier_release: classify.label(),
+        gather,
+        columns: width(&signature)?,
+        classes: signature.classes.len(),
+        writer: Writer::new(&signature, plan.output.min_confidence, arm),
+        challenger: None,
+    })
 }
 
 pub fn limits(plan: &Plan) -> Limits {
@@ -324,76 +427,4 @@ pub fn sink_topics(plan: &Plan) -> Routes<SinkTopic> {
         }
     }
     topics
-}
-
-/// Where each output of a transform goes.
-///
-/// # Errors
-/// When a name is configured that the plugin does not have.
-pub fn routes(
-    configured: &std::collections::BTreeMap<String, String>,
-    outputs: &[String],
-    topics: &Routes<SinkTopic>,
-) -> Result<Vec<Option<Route>>> {
-    if let Some(unknown) = configured.keys().find(|name| !outputs.contains(name)) {
-        bail!("outputs.{unknown} names an output that the plugin does not have; it has {}", outputs.join(", "));
-    }
-    let route = |name: &String| topics.find(|topic| topic.name == *name);
-    Ok(outputs.iter().map(|output| configured.get(output).and_then(route)).collect())
-}
-
-/// Where each column of the classifier stands in the parser's; `None` when they are the same in the same order.
-///
-/// # Errors
-/// When a column is missing or of another kind; the message names both sides and the fix.
-pub fn gather(parser: &str, columns: &[Column], classifier: &str, signature: &Signature) -> Result<Option<Vec<usize>>> {
-    let names = |columns: &[Column]| columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut places = Vec::new();
-    for wanted in &signature.columns {
-        let Some(at) = columns.iter().position(|column| column.name == wanted.name) else {
-            bail!(
-                "classifier {classifier} needs column {:?}, which parser {parser} does not supply; the parser has [{}], the \
-                 classifier needs [{}]: add the column to the parser's configuration, or deploy both together",
-                wanted.name,
-                names(columns),
-                names(&signature.columns)
-            );
-        };
-        let supplied = columns.get(at).map(|column| &column.kind);
-        if supplied.is_none_or(|supplied| !same(supplied, &wanted.kind)) {
-            bail!(
-                "column {:?} is {} for parser {parser} and {} for classifier {classifier}: make them equal in the parser's \
-                 configuration, or train the model anew",
-                wanted.name,
-                supplied.map(describe).unwrap_or_default(),
-                describe(&wanted.kind)
-            );
-        }
-        places.push(at);
-    }
-    let identical = columns.len() == places.len() && places.iter().enumerate().all(|(at, place)| at == *place);
-    Ok(if identical { None } else { Some(places) })
-}
-
-/// How many columns a classifier reads.
-///
-/// # Errors
-/// When they are more than a matrix can have.
-pub fn width(signature: &Signature) -> Result<u32> {
-    u32::try_from(signature.columns.len()).context("a signature has too many columns")
-}
-
-fn same(one: &Kind, other: &Kind) -> bool {
-    match (one, other) {
-        (Kind::Number, Kind::Number) => true,
-        (Kind::Category(one), Kind::Category(other)) => one == other,
-        _ => false,
-    }
-}
-
-fn describe(kind: &Kind) -> String {
-    match kind {
-        Kind::Number => "a number".into(),
-        Kind::Category(names) => format!("a category of [{}]", names.join(", ")),
-    }
 }

@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
 use sandpiper_sandbox::stage::WasmScorer;
 
 use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
 use super::running::RunningFeedback;
 use crate::config::plan::{self, Plan, Start};
-use crate::control::staging::{Stager, limits};
 use crate::feedback::{Feedback, Settings};
 use crate::kafka::properties::Assignor;
 use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings, SinkTopic};
@@ -17,21 +15,20 @@ use crate::stream::state::Empty;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
-/// # Errors
-/// When the scorer cannot be opened.
+/// The loop with a scorer, and its release.
 pub fn spec(
     plan: &Arc<Plan>,
     feedback: &plan::Feedback,
     names: &ClientNames,
-    stager: &Stager,
+    (scorer, release): (WasmScorer, String),
+    instance: &str,
     running: &RunningFeedback,
     handles: Handles<Feedback>,
-) -> Result<LoopSpec<Feedback>> {
-    let (scorer, release) = scorer(plan, feedback, stager)?;
+) -> LoopSpec<Feedback> {
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
     let counts = PartitionCounts::default();
-    let settings = Settings::new(feedback, plan, predictions, stager.instance(), release, counts.clone());
-    Ok(LoopSpec {
+    let settings = Settings::new(feedback, plan, predictions, instance, release, counts.clone());
+    LoopSpec {
         name: format!("{}/feedback", plan.name),
         source: SourceSettings {
             // Predictions and labels of one partition number must come to one member.
@@ -60,16 +57,5 @@ pub fn spec(
         handles,
         ends_when_denied: false,
         ended: Box::new(|_| {}),
-    })
-}
-
-/// The scorer that the pipeline's file asks for, opened, and its release.
-///
-/// # Errors
-/// When it cannot be opened.
-pub fn scorer(plan: &Plan, feedback: &plan::Feedback, stager: &Stager) -> Result<(WasmScorer, String)> {
-    let release = stager.release(&feedback.score)?;
-    let scorer = WasmScorer::open(stager.plugin(&release)?, limits(plan), stager.opening(plan, &release)?)
-        .with_context(|| format!("pipeline {}, stage score", plan.name))?;
-    Ok((scorer, release.label()))
+    }
 }

@@ -22,7 +22,7 @@ use anyhow::{Result, bail};
 use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::config::plan::Plan;
-use crate::control::command::By;
+use crate::control::command::{By, Refused};
 use crate::control::staging::Stager;
 use crate::control::{Controller, StateDirectory};
 use crate::feedback::{Figures, NextScorer};
@@ -88,18 +88,32 @@ impl Daemon {
     /// Stages every pipeline, then starts its loops. Brokers need not be there yet. A stop meanwhile ends it.
     ///
     /// # Errors
-    /// When a deployment is unusable: then nothing runs.
+    /// Every stage that is unusable, of every pipeline: then nothing runs.
     pub fn start(&self) -> Result<()> {
         // All are staged before one starts: a mistake in the last must not stop the first in its tracks.
+        let (mut scorers, mut unfit) = (Vec::new(), Vec::new());
         for pipeline in &self.pipelines {
-            pipeline.controller.settle()?;
+            match pipeline.controller.settle() {
+                Err(Refused::Stopping) => bail!(Refused::Stopping),
+                Err(refused) => unfit.push(refused.to_string()),
+                Ok(()) => {}
+            }
+            let plan = &pipeline.controller.plan;
+            let scorer = plan.feedback.as_ref().map(|feedback| self.stager.scorer(plan, feedback)).transpose();
+            match scorer {
+                Ok(scorer) => scorers.push(scorer),
+                Err(error) => unfit.push(error.to_string()),
+            }
         }
-        for pipeline in &self.pipelines {
+        if !unfit.is_empty() {
+            bail!("{}", unfit.join("\n"));
+        }
+        for (pipeline, scorer) in self.pipelines.iter().zip(scorers) {
             let plan = &pipeline.controller.plan;
             for handles in &pipeline.workers {
                 self.supervisor.start(main_loop::spec(plan, &self.names, handles.clone())?)?;
             }
-            if let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) {
+            if let (Some(feedback), Some(scorer), Some(running)) = (&plan.feedback, scorer, &pipeline.feedback) {
                 let handles = Handles {
                     worker: 0,
                     slot: Arc::new(Slot::new()?),
@@ -108,8 +122,16 @@ impl Daemon {
                     hold: Arc::new(Hold::new(false, |_| {})),
                     report: running.report.clone(),
                 };
-                let spec = feedback_loop::spec(plan, feedback, &self.names, &self.stager, running, handles)?;
-                self.supervisor.start(spec)?;
+                let instance = self.directory.instance();
+                self.supervisor.start(feedback_loop::spec(
+                    plan,
+                    feedback,
+                    &self.names,
+                    scorer,
+                    instance,
+                    running,
+                    handles,
+                ))?;
             }
         }
         self.is_started.store(true, Ordering::Relaxed);

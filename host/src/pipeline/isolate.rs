@@ -20,6 +20,13 @@ pub struct Isolated<A> {
     pub undecided: Vec<(usize, Failure)>,
 }
 
+impl<A> Isolated<A> {
+    /// The undecided ones by another number of theirs.
+    pub fn undecided_by(&self, number: impl Fn(usize) -> usize) -> Vec<(usize, Failure)> {
+        self.undecided.iter().map(|(row, failure)| (number(*row), failure.clone())).collect()
+    }
+}
+
 /// Calls for all rows; after a failure once more, then for halves, with a deadline that shrinks with the rows.
 pub fn isolate<A>(
     rows: usize,

@@ -113,6 +113,7 @@ impl Process for Pipeline {
         outputs.clear();
         let mut run = Run {
             revision: self.revision,
+            develops: self.probation == Probation::Developing,
             settings: &self.settings,
             forced,
             input: batch,
@@ -208,6 +209,8 @@ enum Mark {
 /// One batch on its way through the stages.
 struct Run<'a> {
     revision: Revision,
+    /// What runs is being developed.
+    develops: bool,
     settings: &'a Settings,
     forced: &'a Forced,
     input: &'a Batch,
@@ -322,9 +325,16 @@ impl Run<'_> {
         self.outputs.halt.get_or_insert(Halt::Record(why));
     }
 
-    /// More rows failed than could be tried alone: that is the release's failure, and nobody's dead letter.
+    /// More rows failed than could be tried alone: that is the release's failure, and nobody's dead letter. While a plugin is
+    /// developed there is nothing to fall back to, and the letters are what its author wants to see. `failures` are by input row.
     fn release_failed(&mut self, failures: &[(usize, sandpiper_sandbox::Failure)], stage: &str, release: &str) {
-        if let Some((_, failure)) = failures.first() {
+        if self.develops {
+            for (source, failure) in failures {
+                let mut reason = reason_of(failure, stage, release);
+                reason.message = format!("too many rows failed for this one to be tried alone; the last: {failure}");
+                self.dead_letter(*source, &reason);
+            }
+        } else if let Some((_, failure)) = failures.first() {
             let why = format!(
                 "{stage} {release} failed on too many rows for each to be tried alone; the last failure: {failure}"
             );

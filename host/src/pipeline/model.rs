@@ -108,10 +108,11 @@ impl ModelStage {
                 }
             }
         }
+        let undecided = isolated.undecided_by(|at| work.source(features.row(at)));
         for (at, failure) in isolated.poison {
             run.dead_letter(work.source(features.row(at)), &reason_of(&failure, "classify", release));
         }
-        run.release_failed(&isolated.undecided, "classify", release);
+        run.release_failed(&undecided, "classify", release);
         if let Some(other) = other {
             for (said, champion_answered) in other.said.iter().zip(&other.champion_answered) {
                 run.count_unequal(*champion_answered, *said);
@@ -165,7 +166,7 @@ impl ModelStage {
         for (row, failure) in std::mem::take(&mut isolated.poison) {
             run.dead_letter(work.source(row), &reason_of(&failure, "parse", release));
         }
-        run.release_failed(&isolated.undecided, "parse", release);
+        run.release_failed(&isolated.undecided_by(|row| work.source(row)), "parse", release);
         // The usual case costs nothing: every row is taken, and the columns stand as the classifier wants them.
         let clean = |(range, parsed): &(Range<usize>, Parsed)| {
             *range == whole && parsed.rejected.is_empty() && parsed.dropped.is_empty() && self.gather.is_none()

@@ -347,6 +347,26 @@ fn what_the_budget_left_undecided_is_the_releases_failure() {
 }
 
 #[test]
+fn while_a_plugin_is_developed_every_row_that_it_fails_on_leaves_its_letter() {
+    let spent = Settings { budget: Duration::ZERO, ..settings() };
+    let mut pipeline = predicting(spent);
+    pipeline.probation = Probation::Developing;
+    let came = process(&mut pipeline, &values(&["0,0", "poison"]));
+    assert!(came.outputs.halt.is_none(), "{:?}", came.outputs.halt);
+    assert_eq!(came.order(), "0 dead, 1 dead");
+    assert!(came.letters().iter().all(|letter| {
+        let is_said = |value: &[u8]| {
+            let message = String::from_utf8_lossy(value);
+            message.contains("too many rows failed") && message.contains("the parser met poison")
+        };
+        letter
+            .headers
+            .iter()
+            .any(|(name, value)| name == "__sandpiper.errors.message" && value.as_deref().is_some_and(is_said))
+    }));
+}
+
+#[test]
 fn what_a_plugin_does_not_take_is_dropped_where_that_is_configured() {
     let lax = Settings { rejected: Policy::Drop, ..settings() };
     let came = process(&mut predicting(lax), &values(&["0,0", "reject", "poison"]));

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::challenger::{Asked, Said, TransformChallenger, place};
 use super::{Overflow, Run, Work, reason_of, reason_of_rejection, size, with_headers};
-use crate::pipeline::isolate::{Isolated, isolate};
+use crate::pipeline::isolate::isolate;
 use crate::record::{BatchBuilder, Role, Route};
 use sandpiper_sandbox::stage::Transform;
 use sandpiper_sandbox::wit::latest::{Emitted, EmittedKey, Transformed};
@@ -31,18 +31,17 @@ impl TransformStage {
             let whole = 0..work.batch.len();
             let mut room = Some(run.settings.max_output.saturating_sub(run.written));
             let started = Instant::now();
-            let Isolated { answers, poison, undecided } =
-                isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
-                    // Nothing is asked any more once there is no room for the answer.
-                    let left = room.ok_or_else(no_room)?;
-                    let batch = match range == whole {
-                        true => Cow::Borrowed(&*work.batch),
-                        false => Cow::Owned(work.batch.select(range)),
-                    };
-                    let answer = self.stage.transform(&batch, deadline)?;
-                    room = left.checked_sub(size::transformed(&answer, &batch));
-                    room.map(|_| answer).ok_or_else(no_room)
-                });
+            let isolated = isolate(work.batch.len(), run.settings.deadline, run.settings.budget, |range, deadline| {
+                // Nothing is asked any more once there is no room for the answer.
+                let left = room.ok_or_else(no_room)?;
+                let batch = match range == whole {
+                    true => Cow::Borrowed(&*work.batch),
+                    false => Cow::Owned(work.batch.select(range)),
+                };
+                let answer = self.stage.transform(&batch, deadline)?;
+                room = left.checked_sub(size::transformed(&answer, &batch));
+                room.map(|_| answer).ok_or_else(no_room)
+            });
             let took = started.elapsed();
             let Some(room) = room else {
                 run.overflow = Some(Overflow { stage: self.name.clone(), release: Some(self.release.clone()) });
@@ -53,10 +52,11 @@ impl TransformStage {
                 challenger.answer(run, work, room)
             });
             let theirs = match (&self.challenger, &other) {
-                (Some(challenger), Some(other)) => compare(run, work, (self, &answers), (challenger, other)),
+                (Some(challenger), Some(other)) => compare(run, work, (self, &isolated.answers), (challenger, other)),
                 _ => HashSet::new(),
             };
-            for (range, answer) in &answers {
+            let undecided = isolated.undecided_by(|row| work.source(row));
+            for (range, answer) in &isolated.answers {
                 for rejection in &answer.rejected {
                     let reason = reason_of_rejection(rejection, &self.name, &self.release);
                     run.dead_letter(work.source(range.start + rejection.row as usize), &reason);
@@ -72,7 +72,7 @@ impl TransformStage {
                     route(run, work, &challenger.routes, &emission, Role::Challenger, &mut onward);
                 }
             }
-            for (row, failure) in poison {
+            for (row, failure) in isolated.poison {
                 run.dead_letter(work.source(row), &reason_of(&failure, &self.name, &self.release));
             }
             run.release_failed(&undecided, &self.name, &self.release);

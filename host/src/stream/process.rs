@@ -82,4 +82,6 @@ pub enum Probation {
     First,
     /// On probation; when it fails the one before takes its records.
     Replaceable,
+    /// It is being developed: what fails stays, and each record on which it fails leaves its letter.
+    Developing,
 }

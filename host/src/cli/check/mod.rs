@@ -15,7 +15,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::compile_component::Compilation;
-use super::plain::plain;
 use super::{Failure, Global, Outcome, Output};
 use crate::config::plan::Plan;
 use crate::config::{self, Mistake, memory};
@@ -102,11 +101,11 @@ impl Check {
             return super::print_json(findings).map(drop);
         }
         for mistake in &findings.mistakes {
-            eprintln!("{}", plain(&mistake.to_string()));
+            super::say(&mistake.to_string());
         }
         let problems = findings.problems.as_deref().unwrap_or_default();
         for problem in problems {
-            eprintln!("{}", plain(&format!("{}: {}", problem.file, problem.message)));
+            super::say(&format!("{}: {}", problem.file, problem.message));
         }
         for file in &self.files {
             let shown = file.display().to_string();

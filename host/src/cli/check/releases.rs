@@ -1,99 +1,33 @@
 //! Whether a pipeline's plugins and models can be opened and fit each other, and whether librdkafka takes its properties.
 
-use anyhow::{Result, anyhow};
+use anyhow::anyhow;
 
 use super::position::{Step, position};
 use crate::config::Mistake;
-use crate::config::plan::{Plan, Stage};
-use crate::control::deployment::{Deployment, Release};
-use crate::control::staging::{self, Stager};
+use crate::config::plan::Plan;
+use crate::control::staging::{StageName, Stager};
 use crate::kafka::properties;
-use crate::record::Revision;
-use sandpiper_sandbox::stage::{WasmClassifier, WasmParser, WasmScorer, WasmTransform};
 
-/// Opens every release of a pipeline, stage by stage, and notes each that is refused.
+/// What librdkafka refuses, and what is wrong with each stage, as `run` and `deploy` say it; here with its place in the file.
 pub(super) fn mistakes(stager: &Stager, plan: &Plan) -> Vec<Mistake> {
     let text = std::fs::read_to_string(&plan.file).unwrap_or_default();
-    let mut mistakes = Vec::new();
-    let mut add = |key: String, path: &[Step<'_>], error: &anyhow::Error| {
+    let mistake = |key: String, path: &[Step<'_>], error: &anyhow::Error| {
         let (line, column) = position(&text, path);
-        mistakes.push(Mistake { file: plan.file.clone(), line, column, key, message: format!("{error:#}") });
+        Mistake { file: plan.file.clone(), line, column, key, message: format!("{error:#}") }
     };
-    if let Err(fault) = properties::check(plan) {
-        add("[kafka]".into(), &[Step::Key("kafka")], &anyhow!("{fault}"));
-    }
-    let limits = staging::limits(plan);
-    let topics = staging::sink_topics(plan);
-    for (at, transform) in plan.transforms.iter().enumerate() {
-        let opened = open_release(stager, &transform.stage, |release| {
-            let (_, outputs) = WasmTransform::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?;
-            staging::routes(&transform.outputs, &outputs, &topics).map(drop)
-        });
-        if let Err(error) = opened {
-            add(
-                format!("[[transform]] {}", at + 1),
-                &[Step::Key("transform"), Step::Index(at), Step::Key("plugin")],
-                &error,
-            );
+    let refused = properties::check(plan).err();
+    let properties = refused.map(|fault| mistake("[kafka]".into(), &[Step::Key("kafka")], &anyhow!("{fault}")));
+    let plugin = Step::Key("plugin");
+    let stages = stager.problems(plan).into_iter().map(|problem| match problem.stage {
+        StageName::Transform(at) => {
+            let path = [Step::Key("transform"), Step::Index(at), plugin];
+            mistake(format!("[[transform]] {}", at + 1), &path, &problem.error)
         }
-    }
-    let parse = plan.parse.as_ref().map(|stage| {
-        open_release(stager, stage, |release| {
-            Ok((
-                release.name.clone(),
-                WasmParser::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
-            ))
-        })
+        StageName::Parse => mistake("[parse]".into(), &[Step::Key("parse"), plugin], &problem.error),
+        StageName::Classify => mistake("[classify]".into(), &[Step::Key("classify"), plugin], &problem.error),
+        StageName::Score => {
+            mistake("[feedback] score".into(), &[Step::Key("feedback"), Step::Key("score")], &problem.error)
+        }
     });
-    let classify = plan.classify.as_ref().map(|stage| {
-        open_release(stager, stage, |release| {
-            Ok((
-                release.name.clone(),
-                WasmClassifier::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)?.1,
-            ))
-        })
-    });
-    let (parse_plugin, classify_plugin) =
-        ([Step::Key("parse"), Step::Key("plugin")], [Step::Key("classify"), Step::Key("plugin")]);
-    match (parse, classify) {
-        (Some(Ok((parser, columns))), Some(Ok((classifier, signature)))) => {
-            if let Err(error) = staging::gather(&parser, &columns, &classifier, &signature) {
-                add("[classify]".into(), &classify_plugin, &error);
-            }
-        }
-        (parse, classify) => {
-            if let Some(Err(error)) = parse {
-                add("[parse]".into(), &parse_plugin, &error);
-            }
-            if let Some(Err(error)) = classify {
-                add("[classify]".into(), &classify_plugin, &error);
-            }
-        }
-    }
-    if let Some(feedback) = &plan.feedback
-        && let Err(error) = open_release(stager, &feedback.score, |release| {
-            WasmScorer::open(stager.plugin(release)?, limits, stager.opening(plan, release)?)
-        })
-    {
-        add("[feedback] score".into(), &[Step::Key("feedback"), Step::Key("score")], &error);
-    }
-    // At last the pipeline as a whole, as a daemon opens it: that checks more than its stages one by one.
-    if mistakes.is_empty()
-        && let Err(error) =
-            stager.releases(plan).and_then(|releases| stager.open(plan, &Deployment::of(Revision::FIRST, releases)))
-    {
-        mistakes.push(Mistake {
-            file: plan.file.clone(),
-            line: 1,
-            column: 1,
-            key: String::new(),
-            message: format!("{error:#}"),
-        });
-    }
-    mistakes
-}
-
-/// A stage's release, staged and opened.
-fn open_release<T>(stager: &Stager, stage: &Stage, open: impl FnOnce(&Release) -> Result<T>) -> Result<T> {
-    open(&stager.release(stage)?)
+    properties.into_iter().chain(stages).collect()
 }

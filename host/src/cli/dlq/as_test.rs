@@ -12,14 +12,13 @@ use crate::authoring::letter_test::{Seen, Tested, text};
 use crate::config::plan::{self, Plan, Stamp, Timestamp};
 use crate::control::deployment::{Release, Releases};
 use crate::control::history::Line;
-use crate::control::staging;
-use crate::pipeline::{Pipeline, Settings, TransformStage};
+use crate::control::staging::{self, StageName};
+use crate::pipeline::{Pipeline, Settings};
 use crate::record::output::Outputs;
 use crate::record::{BatchBuilder, Origin, Revision, Route, Topics};
 use crate::replay::Letter;
 use crate::stream::process::{Forced, Process as _};
-use sandpiper_sandbox::stage::WasmTransform;
-use sandpiper_sandbox::{Compiler, Digest, Engine, Opening, Plugin};
+use sandpiper_sandbox::{Compiler, Digest, Engine, Plugin, Secrets};
 
 /// The test of a letter's plugin.
 ///
@@ -89,8 +88,7 @@ fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter, compil
         return Ok(vec![Seen { key, value, headers, timestamp: letter.facts.timestamp }]);
     }
     let engine = Engine::new(None, compiler)?;
-    let topics = staging::sink_topics(plan);
-    let mut transforms = Vec::new();
+    let (mut transforms, mut secrets) = (Vec::new(), Vec::new());
     for (at, (transform, release)) in plan.transforms.iter().zip(&releases.transforms).take(before).enumerate() {
         let (name, component) = staging::component(&transform.stage.plugin)?;
         ensure!(
@@ -100,17 +98,14 @@ fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter, compil
             release.plugin,
             plan.file.display()
         );
-        let plugin = Arc::new(Plugin::load(&engine, &name, &component)?);
-        let opening = Opening { config: release.config.to_string(), ..Opening::default() };
-        let (stage, outputs) = WasmTransform::open(plugin, staging::limits(plan), opening)?;
-        let routes = staging::routes(&transform.outputs, &outputs, &topics)?;
-        transforms.push(TransformStage {
-            stage: Box::new(stage),
-            name: format!("transform[{at}]"),
-            release: release.label(),
-            routes,
-            challenger: None,
-        });
+        let stage = StageName::Transform(at);
+        let mut open = || {
+            let plugin = Arc::new(Plugin::load(&engine, &name, &component)?);
+            let opening = staging::opening(plan, release, Vec::new())?;
+            secrets.push(opening.secrets.clone());
+            staging::open_transform(plan, stage, transform, release, plugin, opening)
+        };
+        transforms.push(open().with_context(|| format!("the record went through {stage} first"))?);
     }
     let settings = Settings { stamp: Stamp::None, timestamp: Timestamp::Input, ..Settings::new(plan, "") };
     let mut pipeline = Pipeline::new(Revision::FIRST, Arc::new(settings), transforms, None);
@@ -121,12 +116,16 @@ fn seen(plan: &Plan, releases: &Releases, before: usize, letter: &Letter, compil
     batch.push(origin, letter.facts.timestamp, letter.key.as_deref(), letter.value.as_deref(), headers);
     let mut outputs = Outputs::default();
     pipeline.process(&batch.finish(), &Forced::new(), 0, &mut outputs);
+    // A test is kept with the plugin's source: what the transforms wrote of their secrets does not go there.
+    let shown = |bytes: &[u8]| secrets.iter().fold(bytes.to_vec(), |bytes, secrets: &Secrets| secrets.hide_in(bytes));
     let handed_on = outputs.records.iter().filter(|output| output.route == Route::Output);
     let seen: Vec<Seen> = handed_on
         .map(|output| Seen {
-            key: output.key.map(|key| outputs.bytes(key).to_vec()),
-            value: output.value.map(|value| outputs.bytes(value).to_vec()),
-            headers: output.headers.as_deref().cloned().unwrap_or_default(),
+            key: output.key.map(|key| shown(outputs.bytes(key))),
+            value: output.value.map(|value| shown(outputs.bytes(value))),
+            headers: (output.headers.iter().flat_map(|headers| headers.iter()))
+                .map(|(name, value)| (name.clone(), value.as_deref().map(shown)))
+                .collect(),
             timestamp: output.timestamp,
         })
         .collect();

@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::super::history::time;
+use super::super::plain::one_line;
 use super::super::table::{Table, grouped};
 use super::super::tap::shown;
-use super::super::{Global, Outcome, Output, print, print_json};
+use super::super::{Global, Outcome, Output, print, print_json, say};
 use super::{announce, place, reading};
 use crate::config::plan::Plan;
 use crate::replay::{Facts, Found, Place, Places, Selection, scan};
@@ -48,7 +49,8 @@ pub(super) fn ls(global: &Global, plan: &Plan, selection: &Selection, each: bool
     })?;
     if let Some((count, at, why)) = foreign {
         let (count, topic) = (grouped(count), &plan.errors.dead_letters);
-        eprintln!("warning: {count} records of {topic} are no dead letters of ours, such as {}: {why}", place(at));
+        let why = one_line(&why);
+        say(&format!("warning: {count} records of {topic} are no dead letters of ours, such as {}: {why}", place(at)));
     }
     let (mut groups, mut failure, mut wanted) = (Groups::default(), Ok(()), true);
     scan(plan, announce, reading(), |_, found| {
@@ -82,8 +84,8 @@ fn print_line(global: &Global, at: Place, facts: &Facts, replayed: bool) -> Resu
             "{} {} {} {}: {}{}",
             line.at,
             time(facts.time),
-            facts.stage,
-            facts.reason,
+            one_line(&facts.stage),
+            one_line(&facts.reason),
             shown(Some(facts.message.as_bytes())),
             if line.replayed { " (replayed)" } else { "" }
         ),

@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use super::compile_component::Compilation;
 use super::table::grouped;
-use super::{Failure, Global, Outcome};
+use super::{Failure, Global, Outcome, say};
 use crate::config::plan::Plan;
 use crate::kafka::reader::Progress;
 use crate::replay::process::Request;
@@ -129,7 +129,7 @@ fn plan(file: PathBuf) -> Result<Plan, Failure> {
 
 /// Says on stderr what a command waits for.
 fn announce(wait: &str) {
-    eprintln!("{wait}");
+    say(wait);
 }
 
 /// Says on stderr now and then how far a long scan is; it never ends one.
@@ -138,7 +138,7 @@ fn reading() -> impl FnMut(Progress) -> bool {
     move |progress| {
         if last.elapsed() >= PROGRESS_INTERVAL {
             last = Instant::now();
-            eprintln!("read {} of {} offsets", grouped(progress.read), grouped(progress.whole));
+            say(&format!("read {} of {} offsets", grouped(progress.read), grouped(progress.whole)));
         }
         true
     }

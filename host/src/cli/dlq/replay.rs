@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use super::super::client::Client;
+use super::super::plain::one_line;
 use super::super::table::grouped;
-use super::super::{Global, Outcome, Output, interrupted, print, print_json};
+use super::super::{Global, Outcome, Output, interrupted, print, print_json, say};
 use crate::replay::process::{Progress, Request};
 
 /// Between two lines about the reading before it.
@@ -50,7 +51,7 @@ fn begin(client: &Client, path: &str, request: &Request) -> Result<Progress> {
             if let Ok(Progress { read, to_read, .. }) = client.get::<Progress>(path)
                 && to_read > 0
             {
-                eprintln!("read {} of {} offsets", grouped(read), grouped(to_read));
+                say(&format!("read {} of {} offsets", grouped(read), grouped(to_read)));
             }
         }
     })
@@ -67,7 +68,7 @@ fn summary(progress: &Progress, dry_run: bool) -> String {
         grouped(dead),
     );
     for (reason, count) in &progress.dead_letters {
-        text.push_str(&format!("  {} {reason}\n", grouped(*count)));
+        text.push_str(&format!("  {} {}\n", grouped(*count), one_line(reason)));
     }
     for (count, what) in [
         (progress.replayed_before, "were replayed before"),

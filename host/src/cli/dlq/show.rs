@@ -1,6 +1,7 @@
 //! One letter: for people, as JSON, or as a test of the plugin that did not take it.
 
 use super::super::history::time;
+use super::super::plain::one_line;
 use super::super::tap::{bytes, shown};
 use super::super::{Global, Outcome, Output, print, print_json};
 use super::{announce, place, reading};
@@ -57,17 +58,21 @@ fn shown_whole(letter: &Letter, replayed: bool) -> String {
         "{}: {} of {}/{}@{}, written {}{}\n",
         place(letter.at),
         facts.id.as_deref().map_or_else(|| "a record".to_owned(), |id| format!("record {id:?}")),
-        facts.topic,
+        one_line(&facts.topic),
         facts.partition,
         facts.offset,
         time(facts.time),
         if replayed { ", replayed" } else { "" },
     );
-    let release = facts.release.as_deref().unwrap_or("the host");
+    let release = one_line(facts.release.as_deref().unwrap_or("the host"));
     let revision = facts.revision.map(|revision| format!(", revision {revision}")).unwrap_or_default();
     text.push_str(&format!(
         "pipeline {}{revision}, attempt {}, by {}\n\n{} {release} says {}:\n",
-        facts.pipeline, facts.attempts, facts.instance, facts.stage, facts.reason
+        one_line(&facts.pipeline),
+        facts.attempts,
+        one_line(&facts.instance),
+        one_line(&facts.stage),
+        one_line(&facts.reason),
     ));
     text.push_str(&indented(&facts.message));
     if !facts.log.is_empty() {
@@ -88,7 +93,7 @@ fn shown_whole(letter: &Letter, replayed: bool) -> String {
         None => text.push_str(&format!("value  {}\n", shown(letter.value.as_deref()))),
     }
     for (name, value) in &letter.headers {
-        text.push_str(&format!("header {name}: {}\n", shown(value.as_deref())));
+        text.push_str(&format!("header {}: {}\n", one_line(name), shown(value.as_deref())));
     }
     text
 }
@@ -102,9 +107,25 @@ fn indented(text: &str) -> String {
 mod tests {
     use super::super::fixture::facts;
     use super::*;
+    use crate::replay::Facts;
 
     fn letter(value: &[u8]) -> Letter {
         Letter { at: (3, 9), key: None, value: Some(value.to_vec()), headers: Vec::new(), facts: facts("bad", 0) }
+    }
+
+    /// Anybody who may write into the dead-letter topic chooses what stands in a letter's headers.
+    #[test]
+    fn what_a_letter_says_of_itself_forges_no_line() {
+        let forged = || "x\nvalue  5.1".to_owned();
+        let mut letter = letter(b"bad");
+        let Facts { topic, pipeline, stage, instance, reason, .. } = &mut letter.facts;
+        for fact in [topic, pipeline, stage, instance, reason] {
+            *fact = forged();
+        }
+        letter.facts.release = Some(forged());
+        letter.headers = vec![(forged(), None)];
+        let text = shown_whole(&letter, false);
+        assert_eq!(text.matches("\nvalue  ").count(), 1, "{text}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 
 use super::compile_component::Compilation;
+use super::plain::one_line;
 use super::{Global, Outcome, Output, plugin};
 use crate::authoring::train;
 use crate::control::staging;
@@ -81,7 +82,7 @@ impl Train {
         let (signature, examples, merged) =
             self.columns().read(file).with_context(|| self.data.display().to_string())?;
         for sentence in merged {
-            eprintln!("{sentence}");
+            super::say(&sentence);
         }
         let (name, component) = staging::component(&plugin::named(&self.plugin)?)?;
         let plugin = Arc::new(Plugin::load(&Engine::new(None, self.compilation.compiler())?, &name, &component)?);
@@ -113,8 +114,8 @@ impl Train {
         super::print(&format!(
             "{name} learned from {} rows\n  columns   {}\n  classes   {}\n  accuracy  {accuracy} on these rows{rejected}\n  model     {out}, {digest}\n",
             fit.rows,
-            columns.join(", "),
-            signature.classes.join(", "),
+            one_line(&columns.join(", ")),
+            one_line(&signature.classes.join(", ")),
         ))?;
         Ok(())
     }

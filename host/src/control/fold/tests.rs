@@ -609,7 +609,7 @@ fn while_plugins_are_developed_no_deployment_is_on_probation() {
         Effect::Stage { deployment, probation, .. } => Some((deployment.on_probation, *probation)),
         _ => None,
     });
-    assert_eq!(staged, Some((false, Probation::Passed)));
+    assert_eq!(staged, Some((false, Probation::Developing)));
     let id = CommandId(1_001);
     let (next, _) =
         apply(&next, &Command { id, by: None, against: None, action: Action::Staged { of: CommandId(1_000) } }, 8)

@@ -350,7 +350,7 @@ impl<W: Parts> Worker<W> {
         self.transactions.settled(transaction);
         self.reporting.committed(&transaction.counts, self.process.revision());
         self.publish();
-        if self.probation() != Probation::Passed
+        if matches!(self.probation(), Probation::First | Probation::Replaceable)
             && self.probation.add(&transaction.counts)
             && let Some(revision) = self.process.revision()
         {

@@ -3,7 +3,7 @@
 //!
 //! Besides what `misbehave` can do: `offsets-decrease`, `offsets-overrun`, `offsets-start-late`, `few-offsets`,
 //! `no-offsets`, `source-row`, `output-range`, `backwards`, `emitted-and-rejected`, `emitted-and-dropped`, `bad-code`,
-//! `huge-answer`, `amplify`, `header-flood`, `many-headers`, `long-header`, `thousandfold` (which the contract allows), `unknown-row`, and in open `no-outputs`, `same-outputs`, `long-names`
+//! `huge-answer`, `amplify`, `header-flood`, `many-headers`, `long-header`, `thousandfold` and `append TEXT` (which the contract allows), `unknown-row`, and in open `no-outputs`, `same-outputs`, `long-names`
 //! and `…-in-open` for all that `misbehave` can do.
 #![cfg(target_arch = "wasm32")]
 #![allow(clippy::indexing_slicing, reason = "it is meant to do what plugins must not")]
@@ -55,6 +55,10 @@ impl Guest for Hostile {
 fn answer_badly(what: &str, answer: &mut Transformed, rows: u32) -> Result<(), String> {
     misbehave(what)?;
     let end = answer.payload.len() as u32;
+    if let (Some(text), Some(last)) = (what.strip_prefix("append "), answer.offsets.last_mut()) {
+        answer.payload.extend_from_slice(text.as_bytes());
+        *last += text.len() as u32;
+    }
     match what {
         "offsets-decrease" => {
             // Of two records, so that a row alone breaks the rule as well.
