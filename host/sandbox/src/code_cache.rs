@@ -220,7 +220,7 @@ mod tests {
     fn code_that_fails_to_be_made_leaves_nothing() {
         let directory = ours();
         let cache = open(directory.path()).unwrap();
-        cache.add(Digest::of(b"one"), |_| bail!("no")).unwrap_err();
+        cache.add(Digest::of(b"one"), |_| anyhow::bail!("no")).unwrap_err();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

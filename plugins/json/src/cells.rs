@@ -25,8 +25,8 @@ pub fn fill(
 /// As `fill`, for a document that it could not read: a value that does not count may hold what no text can, half of a surrogate
 /// pair, and any may be a number beyond f64. Only what stands last for a column is read.
 #[cold]
-pub fn fill_with_the_last<'a>(
-    text: &'a str,
+pub fn fill_with_the_last(
+    text: &str,
     pointers: &Pointers,
     fields: &[Field],
     cells: &mut [f32],
