@@ -3,6 +3,7 @@
 //!
 //! Exit codes: 0 done, 1 failed, 2 the command line or a configuration is wrong, 3 `run` ended because every loop failed.
 
+mod backtest;
 mod check;
 mod client;
 mod compile_component;
@@ -89,6 +90,7 @@ enum Verb {
     History(history::History),
     Tap(tap::Tap),
     Dlq(dlq::Dlq),
+    Backtest(backtest::Backtest),
     Deploy(deploy::Deploy),
     Rollout(rollout::Rollout),
     Pause(pause::Pause),
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::History(verb) => verb.run(&cli.global),
         Verb::Tap(verb) => verb.run(&cli.global),
         Verb::Dlq(verb) => verb.run(&cli.global),
+        Verb::Backtest(verb) => verb.run(&cli.global),
         Verb::Deploy(verb) => verb.run(&cli.global),
         Verb::Rollout(verb) => verb.run(&cli.global),
         Verb::Pause(verb) => verb.run(&cli.global),
