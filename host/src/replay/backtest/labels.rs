@@ -60,7 +60,7 @@ impl Labels {
     }
 
     /// Notes a label of a class by its number; `None` is one that nobody knows.
-    fn note(&mut self, id: &str, class: Option<u32>) {
+    pub(super) fn note(&mut self, id: &str, class: Option<u32>) {
         let key = self.key(id);
         if self.classes.contains_key(&key) {
             self.counts.repeated += 1;
