@@ -215,11 +215,7 @@ impl Reader {
     ///
     /// # Errors
     /// As `next`.
-    pub fn next_as<T>(
-        &mut self,
-        wait: Duration,
-        mut read: impl FnMut(MessageRef<'_>) -> T,
-    ) -> Result<Next<T>, Fault> {
+    pub fn next_as<T>(&mut self, wait: Duration, mut read: impl FnMut(MessageRef<'_>) -> T) -> Result<Next<T>, Fault> {
         let deadline = Instant::now() + wait;
         loop {
             if !self.end_reported && self.positions.are_at_their_end() {

@@ -105,13 +105,7 @@ impl Backtest {
 }
 
 /// One side, opened.
-fn arm(
-    name: &'static str,
-    stager: &Stager,
-    plan: &Plan,
-    side: &sides::Chosen,
-    with_predictions: bool,
-) -> Result<Arm> {
+fn arm(name: &'static str, stager: &Stager, plan: &Plan, side: &sides::Chosen, with_predictions: bool) -> Result<Arm> {
     let revision = side.revision.unwrap_or(Revision::FIRST);
     let deployment = Deployment::of(revision, side.releases.clone());
     let pipeline = stager.open(plan, &deployment).with_context(|| format!("the {name} cannot be opened"))?;

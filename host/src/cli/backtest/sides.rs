@@ -61,8 +61,7 @@ impl Chosen {
 
     /// For people.
     pub fn told(&self) -> Side {
-        let releases: BTreeMap<_, _> =
-            self.releases.iter().map(|(stage, release)| (stage, release.label())).collect();
+        let releases: BTreeMap<_, _> = self.releases.iter().map(|(stage, release)| (stage, release.label())).collect();
         Side { revision: self.revision, releases }
     }
 
@@ -99,7 +98,8 @@ impl Sides {
         let remembered = Remembered::at(global.state());
         let history = remembered.history(&plan.name)?;
         let find = |revision: Revision| -> Result<Chosen> {
-            let deployment = deployment(&history, revision).ok_or_else(|| unknown(plan, &remembered, &history, revision))?;
+            let deployment =
+                deployment(&history, revision).ok_or_else(|| unknown(plan, &remembered, &history, revision))?;
             remembered.copy(&deployment.releases, &state)?;
             Ok(Chosen::of(deployment))
         };
@@ -173,7 +173,8 @@ impl Candidate {
             plugin(&format!("transform[{at}]"), component)?;
         }
         if let Some(model) = &self.model {
-            let bytes = std::fs::read(model).with_context(|| format!("the model {} cannot be read", model.display()))?;
+            let bytes =
+                std::fs::read(model).with_context(|| format!("the model {} cannot be read", model.display()))?;
             changes.entry("classify".into()).or_default().model = Some(state.keep_artifact(&bytes)?);
         }
         for setting in &self.config {

@@ -131,7 +131,8 @@ fn matrix(confusion: &BTreeMap<String, BTreeMap<String, u64>>) -> String {
     if columns.len() > CLASSES || confusion.len() > CLASSES {
         return pairs(confusion);
     }
-    let header: Vec<&str> = std::iter::once("CHAMPION \\ CANDIDATE").chain(columns.iter().map(|name| name.as_str())).collect();
+    let header: Vec<&str> =
+        std::iter::once("CHAMPION \\ CANDIDATE").chain(columns.iter().map(|name| name.as_str())).collect();
     let mut table = Table::with_header(&header);
     for (champion, row) in confusion {
         let cells = columns.iter().map(|candidate| grouped(row.get(*candidate).copied().unwrap_or_default()));

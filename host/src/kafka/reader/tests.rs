@@ -23,8 +23,14 @@ impl Cluster {
     }
 
     fn write(&self, partition: i32, value: &str) {
-        let record: BaseRecord<str, str> = BaseRecord::to("t").partition(partition).payload(value);
-        self.producer.send(record).unwrap();
+        self.write_all([(partition, value)]);
+    }
+
+    fn write_all<'a>(&self, records: impl IntoIterator<Item = (i32, &'a str)>) {
+        for (partition, value) in records {
+            let record: BaseRecord<str, str> = BaseRecord::to("t").partition(partition).payload(value);
+            self.producer.send(record).unwrap();
+        }
         self.producer.flush(WAIT).unwrap();
     }
 
@@ -127,9 +133,7 @@ fn range(cluster: &Cluster, from: &Bound, to: &Bound) -> Result<Vec<(i32, i64)>,
 #[test]
 fn a_range_of_offsets_is_read_and_nothing_before_or_behind_it() {
     let cluster = Cluster::start();
-    for at in 0..100 {
-        cluster.write(at % 2, "a");
-    }
+    cluster.write_all((0..100).map(|at| (at % 2, "a")));
     let offsets = |offsets: &[(i32, i64)]| Bound::Offsets(offsets.iter().copied().collect());
     let read = |from: &[(i32, i64)], to: &Bound| range(&cluster, &offsets(from), to).unwrap();
     assert_eq!(read(&[(0, 47)], &offsets(&[(0, 49)])), [(0, 47), (0, 48)]);
@@ -146,9 +150,7 @@ fn a_range_of_offsets_is_read_and_nothing_before_or_behind_it() {
 #[test]
 fn a_range_that_is_not_there_is_refused_with_what_is() {
     let cluster = Cluster::start();
-    for _ in 0..5 {
-        cluster.write(0, "a");
-    }
+    cluster.write_all((0..5).map(|_| (0, "a")));
     let offsets = |partition, offset| Bound::Offsets([(partition, offset)].into());
     let refused = |from: &Bound, to: &Bound| range(&cluster, from, to).unwrap_err();
     let behind = refused(&offsets(0, 7), &Bound::Outermost);

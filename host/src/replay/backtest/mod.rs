@@ -86,7 +86,8 @@ pub fn check_classes(champion: &Arm, candidate: &Arm, allow_new_classes: bool) -
     if allow_new_classes || (new.is_empty() && gone.is_empty()) {
         return Ok(());
     }
-    let said = |what: &str, classes: Vec<String>| (!classes.is_empty()).then(|| format!("{what} {}", classes.join(", ")));
+    let said =
+        |what: &str, classes: Vec<String>| (!classes.is_empty()).then(|| format!("{what} {}", classes.join(", ")));
     let differences: Vec<String> = [said("knows", new), said("lacks", gone)].into_iter().flatten().collect();
     bail!(
         "the candidate's classes are not the champion's: it {}; train it on the same classes, or say --allow-new-classes",

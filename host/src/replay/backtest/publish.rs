@@ -189,8 +189,10 @@ impl Publisher {
         let mut origin = Vec::new();
         position(&mut origin, topic, output.origin);
         let value = output.value.map(|value| made.bytes(value));
-        let prediction =
-            value.filter(|_| self.predicts).and_then(Answered::read).and_then(|given| given.prediction.strip_suffix(b"}"));
+        let prediction = value
+            .filter(|_| self.predicts)
+            .and_then(Answered::read)
+            .and_then(|given| given.prediction.strip_suffix(b"}"));
         let value = match (prediction, value) {
             (Some(open), _) => Some(self.outputs.write(|out| {
                 out.extend_from_slice(open);

@@ -102,7 +102,9 @@ pub fn parts(topics: &[String], from: &End, to: &End) -> Result<Vec<Part>, Strin
         let from = match from {
             End::Offsets(_) if start.is_empty() => {
                 if end.is_some() {
-                    return Err(format!("--to names an offset of {topic}, and --from does not say where it begins there"));
+                    return Err(format!(
+                        "--to names an offset of {topic}, and --from does not say where it begins there"
+                    ));
                 }
                 continue;
             }

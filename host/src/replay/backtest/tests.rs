@@ -56,8 +56,7 @@ fn compared(champion: Pipeline, candidate: Pipeline, values: &[&str], labels: Op
     assert!(comparison.run([Ok(piece)], &mut Watching(2)).unwrap());
     let labels = comparison.tally.joined();
     let mut findings = comparison.tally.finish("fake", side(), side());
-    findings.labels =
-        Some(labels::Counts { scored: labels.0, unknown_class: labels.1, ..labels::Counts::default() });
+    findings.labels = Some(labels::Counts { scored: labels.0, unknown_class: labels.1, ..labels::Counts::default() });
     findings
 }
 
@@ -73,7 +72,10 @@ fn what_two_models_answer_is_counted_by_pairs_of_classes() {
     // The rows of the first partition are compared first.
     let first = &findings.differences[0];
     let predicted = |class: &str| Shown::Predicted(vec![Predicted { class: class.into(), confidence: 1.0 }]);
-    assert_eq!((first.at.as_str(), first.id.as_deref(), first.value.as_deref()), ("in/0@2", Some("in-0-2"), Some("0,1")));
+    assert_eq!(
+        (first.at.as_str(), first.id.as_deref(), first.value.as_deref()),
+        ("in/0@2", Some("in-0-2"), Some("0,1"))
+    );
     assert_eq!((&first.champion, &first.candidate), (&predicted("cat"), &predicted("dog")));
 }
 
@@ -129,7 +131,9 @@ fn what_transforms_make_is_compared_byte_for_byte() {
 #[test]
 fn a_batch_that_comes_to_too_much_is_compared_in_halves() {
     let long = "x".repeat(300_000);
-    let fate = move |text: &str| Fate::Emit((0..2).map(|_| to(0, if text == "long" { long.clone() } else { text.into() })).collect());
+    let fate = move |text: &str| {
+        Fate::Emit((0..2).map(|_| to(0, if text == "long" { long.clone() } else { text.into() })).collect())
+    };
     let many = by_transform(transform("t", &[Some(Route::Output)], fate));
     let few = by_transform(transform("t", &[Some(Route::Output)], |text: &str| Fate::Emit(vec![to(0, text)])));
     let findings = compared(few, many, &["long", "a", "long", "long", "b"], None);
@@ -167,7 +171,10 @@ fn other_classes_are_refused_unless_they_are_allowed() {
     };
     let (one, two) = (arm(&["cat", "dog"]), arm(&["dog", "cow"]));
     let refused = check_classes(&one, &two, false).unwrap_err().to_string();
-    assert!(refused.contains("it knows \"cow\" and lacks \"cat\"") && refused.contains("--allow-new-classes"), "{refused}");
+    assert!(
+        refused.contains("it knows \"cow\" and lacks \"cat\"") && refused.contains("--allow-new-classes"),
+        "{refused}"
+    );
     assert!(check_classes(&one, &two, true).is_ok());
     assert!(check_classes(&one, &arm(&["dog", "cat"]), false).is_ok(), "in another order");
 }
