@@ -1,5 +1,6 @@
 //! A range of the input through a candidate: what would change, told without a trace in the pipeline's topics.
 
+use crate::kafka::keeper;
 use crate::support::daemon::{Printed, sandpiper};
 use crate::support::flowers::{self, ROW, flowers};
 use crate::support::record::{self, Record};
@@ -13,7 +14,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 crate::tests![
@@ -464,14 +467,16 @@ fn an_open_transaction_is_waited_out_and_an_aborted_record_is_none(scene: &Scene
     }
     producer.begin_transaction()?;
     write(2)?;
-    let found = std::thread::scope(|threads| {
-        let backtest = threads.spawn(|| found(scene, &file, &["--model", &model, "--from", "earliest"]));
-        std::thread::sleep(Duration::from_secs(4));
-        let committed = producer.commit_transaction(patience);
-        let found = backtest.join();
-        committed?;
-        found.map_err(|_| anyhow::anyhow!("the backtest panicked"))?
-    })?;
+    let mut backtest = sandpiper();
+    backtest.arg("backtest").arg(&file).args(["--model", &model, "--from", "earliest", "-o", "json", "--state"]);
+    backtest.arg(scene.directory.join("nothing")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut backtest = keeper::spawn(backtest)?;
+    let said = BufReader::new(backtest.stderr.take().context("no stderr")?);
+    let waits = said.lines().map_while(Result::ok).find(|line| line.contains("waiting for the end of a transaction"));
+    producer.commit_transaction(patience)?;
+    let printed = backtest.wait_with_output()?;
+    let found: Value = serde_json::from_slice(&printed.stdout).with_context(|| format!("{printed:?}"))?;
+    assert_eq!(waits, Some(format!("waiting for the end of a transaction on {input} that is open since 0@10")));
     assert_eq!((&found["records"], &found["range"][0]["to"]), (&5.into(), &12.into()), "{found}");
     Ok(())
 }
