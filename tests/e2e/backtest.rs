@@ -472,7 +472,9 @@ fn an_open_transaction_is_waited_out_and_an_aborted_record_is_none(scene: &Scene
     backtest.arg(scene.directory.join("nothing")).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut backtest = keeper::spawn(backtest)?;
     let said = BufReader::new(backtest.stderr.take().context("no stderr")?);
-    let waits = said.lines().map_while(Result::ok).find(|line| line.contains("waiting for the end of a transaction"));
+    // The lines are kept: whoever writes to a pipe that nobody reads from ends.
+    let mut lines = said.lines().map_while(Result::ok);
+    let waits = lines.find(|line| line.contains("waiting for the end of a transaction"));
     producer.commit_transaction(patience)?;
     let printed = backtest.wait_with_output()?;
     let found: Value = serde_json::from_slice(&printed.stdout).with_context(|| format!("{printed:?}"))?;
