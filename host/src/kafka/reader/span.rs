@@ -84,7 +84,8 @@ pub(super) fn range(
         let here = format!("partition {partition} holds offsets {low} to {high}{since}");
         let start = match from {
             Bound::Outermost => low,
-            Bound::Time(_) => starts.get(partition).and_then(|listed| listed.offset).unwrap_or(high),
+            // What was written since the end was asked for is none of the range.
+            Bound::Time(_) => starts.get(partition).and_then(|listed| listed.offset).unwrap_or(high).min(high),
             Bound::Offsets(offsets) => offsets.get(partition).copied().unwrap_or(low),
         };
         let end = match to {
