@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use sandpiper::config::plan::Plan;
-use sandpiper::control::deployment::Releases;
+use sandpiper::control::deployment::{Deployment, Releases};
 use sandpiper::kafka::reader::{Bound, Progress};
 use sandpiper::record::Revision;
 use sandpiper::replay::backtest::{self, Arm, Part, Request, Side, Stage, Watch};
@@ -79,7 +79,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
 /// Records a second.
 fn run(rig: &Rig, plan: &Plan, champion: &Releases, candidate: &Releases, records: usize) -> Result<f64> {
     let arm = |name, releases: &Releases| -> Result<(Arm, Side)> {
-        let pipeline = rig.stager.open(plan, releases, Revision::FIRST)?;
+        let pipeline = rig.stager.open(plan, &Deployment::of(Revision::FIRST, releases.clone()))?;
         Ok((Arm::new(name, pipeline, false), Side { revision: None, releases: Default::default() }))
     };
     let offsets = |offset: i64| Bound::Offsets((0..PARTITIONS).map(|partition| (partition, offset)).collect());

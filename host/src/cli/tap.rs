@@ -26,8 +26,8 @@ use crate::record::dead_letter::PREFIX;
 const REQUEST: Duration = Duration::from_secs(5);
 /// How often a wait for records is interrupted, to see whether the command was.
 const NAP: Duration = Duration::from_millis(100);
-/// How a prediction names its challenger.
-const CHALLENGER: &[u8] = b"\"challenger\"";
+/// How the answer that does not count begins.
+const ARMS: [&[u8]; 2] = [b"\"challenger\":{", b"\"champion\":{"];
 
 /// Follow a place of a pipeline until Ctrl-C.
 #[derive(Args)]
@@ -131,17 +131,20 @@ fn topics(plan: &Plan, at: Place) -> Result<Vec<&str>, String> {
     }
 }
 
-/// Whether it is a prediction with a challenger's answer in it.
+/// Whether it is a prediction that a challenger has made too: of the two answers, the one that does not count stands in an object
+/// by its arm's name.
 fn has_challenger(record: &Record) -> bool {
     #[derive(Deserialize)]
     struct Prediction {
-        #[serde(rename = "challenger")]
-        _challenger: HashMap<String, IgnoredAny>,
+        challenger: Option<HashMap<String, IgnoredAny>>,
+        champion: Option<HashMap<String, IgnoredAny>>,
     }
     let value = record.value.as_deref().unwrap_or_default();
     // Most have none, and a look at the bytes is cheaper than reading all of their JSON.
-    let named = value.windows(CHALLENGER.len()).any(|window| window == CHALLENGER);
-    named && serde_json::from_slice::<Prediction>(value).is_ok()
+    let is_named = |name: &[u8]| value.windows(name.len()).any(|window| window == name);
+    ARMS.iter().any(|arm| is_named(arm))
+        && serde_json::from_slice::<Prediction>(value)
+            .is_ok_and(|prediction| prediction.challenger.is_some() || prediction.champion.is_some())
 }
 
 /// A reader of every partition, from its start or from its end as it is now. The positions are fixed when this returns,
@@ -274,8 +277,9 @@ mod tests {
     fn a_challenger_is_an_object_of_the_prediction_itself() {
         let has = |value: &str| has_challenger(&Record { value: Some(value.into()), ..record() });
         assert!(has(r#"{"id":"a","class":"x","challenger":{"class":"y","confidence":0.5}}"#));
+        assert!(has(r#"{"id":"a","class":"y","role":"challenger","champion":{"class":"x","confidence":0.5}}"#));
         for without in [
-            r#"{"id":"a","class":"x"}"#,
+            r#"{"id":"a","class":"x","role":"champion"}"#,
             r#"{"id":"\"challenger\"","class":"x"}"#,
             r#"{"id":"a","features":{"challenger":{"a":1}}}"#,
             r#"{"id":"a","challenger":null}"#,

@@ -327,7 +327,7 @@ mod tests {
     fn an_answer_stands_before_its_prediction_or_in_its_place() {
         let plain = write(0.5, true, "a", [0.25, 0.75], [1.5, 1.0]);
         for (with_prediction, expected) in [(false, ""), (true, plain.as_str())] {
-            let mut writer = Writer::new(&signature(), 0.5, &arm(Role::Champion, "champion", true));
+            let mut writer = writer(Role::Champion, 0.5, true);
             assert_eq!(writer.answer_first(with_prediction), ["cat", "d\\og"]);
             let mut out = Vec::new();
             let answer = Answer { label: 1, scores: &[0.25, 0.75], features: &[1.5, 1.0] };

@@ -99,7 +99,7 @@ impl Sides {
         let history = remembered.history(&plan.name)?;
         let find = |revision: Revision| -> Result<Chosen> {
             let deployment =
-                deployment(&history, revision).ok_or_else(|| unknown(plan, &remembered, &history, revision))?;
+                history.deployment(revision).ok_or_else(|| unknown(plan, &remembered, &history, revision))?;
             remembered.copy(&deployment.releases, &state)?;
             Ok(Chosen::of(deployment))
         };
@@ -132,10 +132,6 @@ impl Sides {
         }
         Ok((Self { champion, candidate, _directory: directory }, stager))
     }
-}
-
-fn deployment(history: &History, revision: Revision) -> Option<&Deployment> {
-    history.deployments.iter().find(|deployment| deployment.revision == revision)
 }
 
 fn unknown(plan: &Plan, remembered: &Remembered, history: &History, revision: Revision) -> anyhow::Error {
