@@ -166,7 +166,9 @@ fn a_range_is_one_of_times_or_of_offsets(scene: &Scene) -> Result<()> {
         .collect();
     scene.write("in", &rows)?;
     let input = scene.topic("in");
-    let range = |arguments: &[&str]| -> Result<(Value, Vec<(i64, i64, i64)>)> {
+    /// Partition, first offset and the one behind the last.
+    type Spans = Vec<(i64, i64, i64)>;
+    let range = |arguments: &[&str]| -> Result<(Value, Spans)> {
         let found = found(scene, &file, &[&["--model", &model], arguments].concat())?;
         let spans = found["range"].as_array().context("no range")?.iter();
         let number = |span: &Value, name: &str| span[name].as_i64().unwrap_or(-1);
