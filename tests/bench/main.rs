@@ -11,7 +11,7 @@
 //! - `stream`: records at a steady rate, and their readers
 //! - `safe`: reading and writing by rdkafka's safe calls
 //! - `native`: the stock plugins' own code as stages of the host, without the sandbox
-//! - `drain`, `swap`, `deploy`, `latency`, `memory`: the figures
+//! - `drain`, `backtest`, `swap`, `deploy`, `latency`, `memory`: the figures
 //!
 //! The figures of the stages alone are the benchmark `stages`, which needs no Kafka.
 #![allow(
@@ -29,6 +29,7 @@ mod kafka;
 #[allow(dead_code, reason = "the end-to-end tests use the rest")]
 mod support;
 
+mod backtest;
 mod daemon;
 mod deploy;
 mod drain;
@@ -68,10 +69,11 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let mut table = Table::default();
-    let on_kafka = [drain::NAMES, swap::NAMES, deploy::NAMES, latency::NAMES, memory::NAMES].concat();
+    let on_kafka = [drain::NAMES, backtest::NAMES, swap::NAMES, deploy::NAMES, latency::NAMES, memory::NAMES].concat();
     if on_kafka.iter().any(|name| options.wants(name)) {
         let rig = Rig::start(options)?;
         drain::measure(options, &rig, &mut table)?;
+        backtest::measure(options, &rig, &mut table)?;
         swap::measure(options, &rig, &mut table)?;
         memory::measure(options, &rig, &mut table)?;
         deploy::measure(options, &rig, &mut table)?;

@@ -16,6 +16,7 @@ mod support;
 mod trial;
 
 mod admin;
+mod backtest;
 mod broker;
 mod config;
 mod delivery;
@@ -38,6 +39,7 @@ mod secrets;
 mod secure;
 mod shutdown;
 mod swap;
+mod tap;
 
 pub(crate) use trial::tests;
 
@@ -66,6 +68,8 @@ fn main() -> ExitCode {
         ("memory", memory::TESTS),
         ("pause", pause::TESTS),
         ("dlq", dlq::TESTS),
+        ("backtest", backtest::TESTS),
+        ("tap", tap::TESTS),
         ("feedback", feedback::TESTS),
         ("admin", admin::TESTS),
         ("demo", demo::TESTS),

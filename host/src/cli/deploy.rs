@@ -165,6 +165,17 @@ fn upload(client: &Client, path: &Path) -> Result<Digest> {
 }
 
 fn set(change: &mut Change, setting: &str) -> Result<()> {
+    let (stage, key, value) = configured(setting)?;
+    let stage: &mut StageRequest = change.stages.entry(stage).or_default();
+    stage.config.insert(key, value);
+    Ok(())
+}
+
+/// Stage, key and value of `STAGE.K=V`; null removes the key.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn configured(setting: &str) -> Result<(String, String, serde_json::Value)> {
     let parts = setting.split_once('=').and_then(|(path, value)| Some((path.split_once('.')?, value)));
     let Some(((stage, key), value)) = parts else {
         bail!("--config takes STAGE.K=V, such as classify.alpha=0.5, and not {setting:?}");
@@ -173,7 +184,5 @@ fn set(change: &mut Change, setting: &str) -> Result<()> {
         "" => serde_json::Value::Null,
         text => serde_json::from_str(text).unwrap_or_else(|_| text.into()),
     };
-    let stage: &mut StageRequest = change.stages.entry(stage.to_owned()).or_default();
-    stage.config.insert(key.to_owned(), value);
-    Ok(())
+    Ok((stage.to_owned(), key.to_owned(), value))
 }

@@ -5,6 +5,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr, reason = "`print` and `say` escape what commands a terminal")]
 
+mod backtest;
 mod check;
 mod client;
 mod compile_component;
@@ -91,6 +92,7 @@ enum Verb {
     History(history::History),
     Tap(tap::Tap),
     Dlq(dlq::Dlq),
+    Backtest(backtest::Backtest),
     Deploy(deploy::Deploy),
     Rollout(rollout::Rollout),
     Pause(pause::Pause),
@@ -130,6 +132,7 @@ pub fn main() -> ExitCode {
         Verb::History(verb) => verb.run(&cli.global),
         Verb::Tap(verb) => verb.run(&cli.global),
         Verb::Dlq(verb) => verb.run(&cli.global),
+        Verb::Backtest(verb) => verb.run(&cli.global),
         Verb::Deploy(verb) => verb.run(&cli.global),
         Verb::Rollout(verb) => verb.run(&cli.global),
         Verb::Pause(verb) => verb.run(&cli.global),

@@ -1,8 +1,9 @@
-//! `tap`: a topic of a pipeline, record by record, as it is written.
+//! `tap`: a place of a pipeline, record by record, as it is written: its input, its outputs, what goes wrong.
 //!
 //! Reads brokers and names from the pipeline's file, so no daemon is needed. Sees committed records only, belongs to
 //! no group of the pipeline's and commits nothing.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::plain::one_line;
@@ -23,12 +26,14 @@ use crate::record::dead_letter::PREFIX;
 const REQUEST: Duration = Duration::from_secs(5);
 /// How often a wait for records is interrupted, to see whether the command was.
 const NAP: Duration = Duration::from_millis(100);
+/// How the answer that does not count begins.
+const ARMS: [&[u8]; 2] = [b"\"challenger\":{", b"\"champion\":{"];
 
-/// Follow a topic of a pipeline until Ctrl-C.
+/// Follow a place of a pipeline until Ctrl-C.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  sandpiper tap data/iris.toml predictions\n  sandpiper tap data/iris.toml dead-letters --from-start\n  \
-    sandpiper tap data/iris.toml scores --count 10 -o json\n\n\
+    after_help = "Examples:\n  sandpiper tap data/iris.toml --at output\n  sandpiper tap data/iris.toml --at dead-letters --from-start\n  \
+    sandpiper tap data/iris.toml --at scores --count 10 -o json\n\n\
     A line is PARTITION@OFFSET KEY VALUE; of a dead letter also the stage, the reason and the message. A null is shown as -. \
     Only committed records are shown; nothing is committed, and the pipeline's groups are left alone."
 )]
@@ -36,9 +41,9 @@ pub struct Tap {
     /// A pipeline file.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Which of its topics.
-    #[arg(value_enum)]
-    topic: Which,
+    /// Where to look.
+    #[arg(long, value_enum, default_value_t = Place::Output)]
+    at: Place,
     /// Everything that the topic still holds, not only what is written from now on.
     #[arg(long)]
     from_start: bool,
@@ -48,27 +53,38 @@ pub struct Tap {
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Which {
+enum Place {
+    /// What comes in: `[input] topics`.
+    Input,
     /// What the pipeline writes to `[output] topic`.
-    #[value(alias = "output")]
-    Predictions,
-    /// Joined and judged predictions.
-    Scores,
+    #[value(alias = "predictions")]
+    Output,
+    /// Of that, the predictions that a challenger has made too.
+    Challenger,
     /// Records that a stage could not take.
     DeadLetters,
+    /// Joined and judged predictions.
+    Scores,
 }
 
 impl Tap {
     pub fn run(self, global: &Global) -> Outcome {
         let plans = super::run::load(std::slice::from_ref(&self.file))?;
         let plan = plans.first().context("the file holds no pipeline")?;
-        let topic = topic(plan, self.topic).map_err(Failure::Usage)?;
+        let topics = topics(plan, self.at).map_err(Failure::Usage)?;
         let interrupted = super::interrupted()?;
-        let mut reader = open(plan, topic, self.from_start)?;
-        super::say(&format!("following {topic}; Ctrl-C ends"));
+        let mut readers: Vec<(&str, Reader)> =
+            topics.iter().map(|topic| Ok((*topic, open(plan, topic, self.from_start)?))).collect::<Result<_>>()?;
+        super::say(&format!("following {}; Ctrl-C ends", topics.join(", ")));
+        // One topic is waited for as long as it takes; of several each has its turn.
+        let nap = NAP / u32::try_from(readers.len().max(1)).unwrap_or(u32::MAX);
+        let several = readers.len() > 1;
         let mut shown = 0;
+        let mut turn = 0;
         while !interrupted.load(Ordering::Relaxed) && self.count.is_none_or(|count| shown < count) {
-            let record = match reader.next(NAP).map_err(anyhow::Error::from)? {
+            turn = (turn + 1) % readers.len().max(1);
+            let Some((topic, reader)) = readers.get_mut(turn) else { break };
+            let record = match reader.next(nap).map_err(anyhow::Error::from)? {
                 Next::Record(record) => record,
                 // librdkafka goes on by itself as soon as the brokers are back.
                 Next::Trouble(text) => {
@@ -78,8 +94,12 @@ impl Tap {
                 // A tap follows: the end that the topic had is no end of it.
                 Next::Idle | Next::End => continue,
             };
+            if self.at == Place::Challenger && !has_challenger(&record) {
+                continue;
+            }
             let line = match global.output {
                 Output::Json => json(topic, &record).to_string(),
+                Output::Text if several => format!("{topic}/{}", text(&record)),
                 Output::Text => text(&record),
             };
             if !super::print(&(line + "\n"))? {
@@ -91,19 +111,40 @@ impl Tap {
     }
 }
 
-fn topic(plan: &Plan, which: Which) -> Result<&str, String> {
-    match which {
-        Which::Predictions => Ok(&plan.output.topic),
-        Which::DeadLetters => Ok(&plan.errors.dead_letters),
-        Which::Scores => match &plan.feedback {
-            Some(feedback) => Ok(&feedback.scores),
+/// The topics where that is seen.
+fn topics(plan: &Plan, at: Place) -> Result<Vec<&str>, String> {
+    let (file, name) = (plan.file.display(), &plan.name);
+    match at {
+        Place::Input => Ok(plan.input.topics.iter().map(String::as_str).collect()),
+        Place::Output => Ok(vec![&plan.output.topic]),
+        Place::Challenger if plan.classify.is_none() => {
+            Err(format!("{file}: pipeline {name} has no [classify], so no prediction has a challenger's beside it"))
+        }
+        Place::Challenger => Ok(vec![&plan.output.topic]),
+        Place::DeadLetters => Ok(vec![&plan.errors.dead_letters]),
+        Place::Scores => match &plan.feedback {
+            Some(feedback) => Ok(vec![&feedback.scores]),
             None => Err(format!(
-                "{}: pipeline {} has no [feedback], so nothing writes scores",
-                plan.file.display(),
-                plan.name
+                "{file}: pipeline {name} has no [feedback], so nothing writes scores: --at output shows what it predicts"
             )),
         },
     }
+}
+
+/// Whether it is a prediction that a challenger has made too: of the two answers, the one that does not count stands in an object
+/// by its arm's name.
+fn has_challenger(record: &Record) -> bool {
+    #[derive(Deserialize)]
+    struct Prediction {
+        challenger: Option<HashMap<String, IgnoredAny>>,
+        champion: Option<HashMap<String, IgnoredAny>>,
+    }
+    let value = record.value.as_deref().unwrap_or_default();
+    // Most have none, and a look at the bytes is cheaper than reading all of their JSON.
+    let is_named = |name: &[u8]| value.windows(name.len()).any(|window| window == name);
+    ARMS.iter().any(|arm| is_named(arm))
+        && serde_json::from_slice::<Prediction>(value)
+            .is_ok_and(|prediction| prediction.challenger.is_some() || prediction.champion.is_some())
 }
 
 /// A reader of every partition, from its start or from its end as it is now. The positions are fixed when this returns,
@@ -214,10 +255,40 @@ mod tests {
     }
 
     #[test]
-    fn scores_need_feedback() {
-        assert_eq!(topic(&plan("iris.toml"), Which::Scores).unwrap(), "iris.scores");
-        assert_eq!(topic(&plan("iris.toml"), Which::DeadLetters).unwrap(), "iris.dead-letters");
-        assert!(topic(&plan("route.toml"), Which::Scores).unwrap_err().contains("[feedback]"));
+    fn every_place_has_its_topic_and_what_a_pipeline_lacks_is_refused() {
+        let (iris, route) = (plan("iris.toml"), plan("route.toml"));
+        let mut several = iris.clone();
+        several.input.topics.push("more".into());
+        assert_eq!(topics(&several, Place::Input).unwrap(), ["iris.measurements", "more"]);
+        for (at, topic) in [
+            (Place::Output, "iris.predictions"),
+            (Place::Challenger, "iris.predictions"),
+            (Place::DeadLetters, "iris.dead-letters"),
+            (Place::Scores, "iris.scores"),
+        ] {
+            assert_eq!(topics(&iris, at).unwrap(), [topic]);
+        }
+        let scores = topics(&route, Place::Scores).unwrap_err();
+        assert!(scores.contains("pipeline route has no [feedback]") && scores.contains("--at output"), "{scores}");
+        assert!(topics(&route, Place::Challenger).unwrap_err().contains("pipeline route has no [classify]"));
+    }
+
+    #[test]
+    fn a_challenger_is_an_object_of_the_prediction_itself() {
+        let has = |value: &str| has_challenger(&Record { value: Some(value.into()), ..record() });
+        assert!(has(r#"{"id":"a","class":"x","challenger":{"class":"y","confidence":0.5}}"#));
+        assert!(has(r#"{"id":"a","class":"y","role":"challenger","champion":{"class":"x","confidence":0.5}}"#));
+        for without in [
+            r#"{"id":"a","class":"x","role":"champion"}"#,
+            r#"{"id":"\"challenger\"","class":"x"}"#,
+            r#"{"id":"a","features":{"challenger":{"a":1}}}"#,
+            r#"{"id":"a","challenger":null}"#,
+            r#"{"id":"a","challenger":"x"}"#,
+            r#"not JSON, with "challenger":{}"#,
+        ] {
+            assert!(!has(without), "{without}");
+        }
+        assert!(!has_challenger(&Record { value: None, ..record() }));
     }
 
     /// What a reader shows until there is nothing for a while.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -56,6 +56,28 @@ impl Incoming<'_> {
     }
 }
 
+fn artifact_file(directory: &Path, digest: Digest) -> PathBuf {
+    directory.join("artifacts").join(digest.hex())
+}
+
+/// An artifact of a state directory, whoever holds it.
+///
+/// # Errors
+/// When it is not there, or is not what it was.
+pub(super) fn kept(directory: &Path, digest: Digest) -> Result<Vec<u8>> {
+    let file = artifact_file(directory, digest);
+    let bytes = fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
+    is_undamaged(&file, digest, Digest::of(&bytes))?;
+    Ok(bytes)
+}
+
+fn is_undamaged(file: &Path, digest: Digest, found: Digest) -> Result<()> {
+    if found != digest {
+        bail!("{} is damaged: its content is not {digest}; deploy the file again", file.display());
+    }
+    Ok(())
+}
+
 impl StateDirectory {
     /// Begins to keep an artifact that comes piece by piece.
     ///
@@ -78,11 +100,7 @@ impl StateDirectory {
     /// # Errors
     /// When it is not there, or is not what it was.
     pub fn artifact(&self, digest: Digest) -> Result<Vec<u8>> {
-        let file = self.artifact_file(digest);
-        let bytes =
-            fs::read(&file).with_context(|| format!("artifact {digest} cannot be read from {}", file.display()))?;
-        self.is_undamaged(digest, Digest::of(&bytes))?;
-        Ok(bytes)
+        kept(self.path(), digest)
     }
 
     pub fn has_artifact(&self, digest: Digest) -> bool {
@@ -105,19 +123,11 @@ impl StateDirectory {
                 Some(bytes) => hasher.update(bytes),
             }
         }
-        self.is_undamaged(digest, hasher.finish())
-    }
-
-    fn is_undamaged(&self, digest: Digest, found: Digest) -> Result<()> {
-        if found != digest {
-            let file = self.artifact_file(digest);
-            bail!("{} is damaged: its content is not {digest}; deploy the file again", file.display());
-        }
-        Ok(())
+        is_undamaged(&path, digest, hasher.finish())
     }
 
     fn artifact_file(&self, digest: Digest) -> PathBuf {
-        self.path().join("artifacts").join(digest.hex())
+        artifact_file(self.path(), digest)
     }
 
     /// Drops artifacts that no pipeline's history needs. What cannot be dropped stays until the next time: whether a

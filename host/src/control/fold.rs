@@ -664,7 +664,10 @@ fn is_short(reason: &str) -> Result<(), Refused> {
 }
 
 /// Changes one stage's release.
-fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change: &StageChange) -> Result<(), Refused> {
+///
+/// # Errors
+/// When the pipeline has no such stage, or the change does not fit it.
+pub fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change: &StageChange) -> Result<(), Refused> {
     let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
     let (pipeline, name) = (pipeline.to_owned(), stage.to_owned());
     let Some(release) = releases.get_mut(stage) else {

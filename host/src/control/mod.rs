@@ -7,6 +7,7 @@
 //! - `controller`: a pipeline's control as people and the rest of the daemon reach it
 //! - `history`, `deployment`: what is remembered of what ran
 //! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
+//! - `remembered`: the same for a verb that runs beside the daemon
 //! - `staging`: from releases to opened pipelines; `compiler`: this program, started anew to compile a plugin
 
 mod artifacts;
@@ -18,6 +19,7 @@ pub mod directory;
 pub mod fold;
 pub mod history;
 pub mod journal;
+pub mod remembered;
 pub mod rollout;
 pub mod runner;
 pub mod staging;

@@ -20,8 +20,8 @@ pub use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 pub use client::{Client, Kind};
 pub use group::Group;
-pub use list::{Element, List};
-pub use list_offsets::{Isolation, OffsetSpec};
+pub use list::List;
+pub use list_offsets::{Isolation, Listed, OffsetSpec};
 pub use message::{HeaderLimits, Message, MessageRef};
 pub use queue::{MessageBuffer, Queue, QueueEvent};
 pub use reports::Reports;

@@ -11,7 +11,7 @@ mod position;
 mod span;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
@@ -44,8 +44,21 @@ pub enum ReadFrom {
     Offsets(BTreeMap<i32, i64>),
     /// That many offsets before the end of each partition.
     Last(i64),
+    /// The first record of that time or later, milliseconds since the Unix epoch.
+    Since(i64),
     /// What becomes readable from now on: the last stable offset. What is in open transactions comes when they commit.
     Now,
+}
+
+/// One end of a range of a topic.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Bound {
+    /// The first offset that a partition holds; as the other end, the one behind its last.
+    Outermost,
+    /// The first record of that time or later, milliseconds since the Unix epoch; as the other end, what stands before it.
+    Time(i64),
+    /// By partition. Where a range begins, those that are not named are not read; where it ends, they are read to their end.
+    Offsets(BTreeMap<i32, i64>),
 }
 
 /// A record, copied out.
@@ -74,9 +87,10 @@ impl Record {
 }
 
 #[derive(Debug, PartialEq)]
-pub enum Next {
-    /// In the order of its partition. Until all partitions are at their end, one that is may yield what was written since.
-    Record(Record),
+pub enum Next<T = Record> {
+    /// In the order of its partition. Until all partitions are at their end, one that is may yield what was written since;
+    /// not so of a range.
+    Record(T),
     /// Nothing came within the time.
     Idle,
     /// The client reports what it mends by itself, as a broker that is away.
@@ -95,9 +109,11 @@ pub struct Progress {
 pub struct Reader {
     // The queue goes before the client, in the order of the fields.
     queue: Queue,
-    _client: Client,
+    client: Client,
     topic: String,
     positions: Positions,
+    /// Whether nothing behind a partition's end is wanted.
+    is_range: bool,
     /// When a record or the position of a partition came last.
     last_arrival: Instant,
     end_reported: bool,
@@ -116,6 +132,34 @@ impl Reader {
         from: &ReadFrom,
         patience: Duration,
     ) -> Result<Self, Fault> {
+        Self::open_with(properties, topic, patience, false, |client, name, deadline| {
+            span::positions(client, topic, name, partitions, from, deadline)
+        })
+    }
+
+    /// As `open`, for a range: nothing behind its end comes out.
+    ///
+    /// # Errors
+    /// As `open`'s, and `Configuration` where the topic does not hold all of the range any more, or nothing of it.
+    pub fn open_range(
+        properties: &Properties,
+        topic: &str,
+        from: &Bound,
+        to: &Bound,
+        patience: Duration,
+    ) -> Result<Self, Fault> {
+        Self::open_with(properties, topic, patience, true, |client, name, deadline| {
+            span::range(client, topic, name, from, to, deadline)
+        })
+    }
+
+    fn open_with(
+        properties: &Properties,
+        topic: &str,
+        patience: Duration,
+        is_range: bool,
+        ask: impl Fn(&Client, &CStr, Instant) -> Result<Positions, Fault>,
+    ) -> Result<Self, Fault> {
         let client = Client::new(Kind::Consumer, &for_reading(properties), rd::RD_KAFKA_EVENT_ERROR)?;
         client.join_consumer_queue();
         let name =
@@ -123,7 +167,7 @@ impl Reader {
         let queue = Queue::of_consumer(&client);
         let deadline = Instant::now() + patience;
         let positions = loop {
-            let message = match span::positions(&client, topic, &name, partitions, from, deadline) {
+            let message = match ask(&client, &name, deadline) {
                 Err(Fault::Unknown(message)) => message,
                 result => break result?,
             };
@@ -140,17 +184,20 @@ impl Reader {
             std::thread::sleep(RETRY);
         };
         let mut assignment = List::default();
-        for (partition, position) in positions.iter() {
-            assignment.add(&name, partition, position, "");
+        for (partition, position, end) in positions.iter() {
+            if !is_range || position < end {
+                assignment.add(&name, partition, position, "");
+            }
         }
         client
             .assign(&assignment)
             .map_err(|code| Fault::Configuration(format!("topic {topic} cannot be read: {}", describe(code))))?;
         Ok(Self {
             queue,
-            _client: client,
+            client,
             topic: topic.to_owned(),
             positions,
+            is_range,
             last_arrival: Instant::now(),
             end_reported: false,
         })
@@ -161,6 +208,14 @@ impl Reader {
     /// # Errors
     /// What waiting does not mend, named: the topic does not exist any more, the broker refuses us.
     pub fn next(&mut self, wait: Duration) -> Result<Next, Fault> {
+        self.next_as(wait, Record::of)
+    }
+
+    /// As `next`, with what `read` makes of the record instead of its copy.
+    ///
+    /// # Errors
+    /// As `next`.
+    pub fn next_as<T>(&mut self, wait: Duration, mut read: impl FnMut(MessageRef<'_>) -> T) -> Result<Next<T>, Fault> {
         let deadline = Instant::now() + wait;
         loop {
             if !self.end_reported && self.positions.are_at_their_end() {
@@ -170,7 +225,7 @@ impl Reader {
             let Some(event) = self.queue.poll(deadline.saturating_duration_since(Instant::now())) else {
                 return Ok(Next::Idle);
             };
-            if let Some(next) = self.take(&event)? {
+            if let Some(next) = self.take(&event, &mut read)? {
                 return Ok(next);
             }
         }
@@ -179,6 +234,11 @@ impl Reader {
     /// How many partitions are read.
     pub fn partitions(&self) -> usize {
         self.positions.iter().count()
+    }
+
+    /// Each partition, the offset that is read next and the one at which reading ends.
+    pub fn positions(&self) -> impl Iterator<Item = (i32, i64, i64)> {
+        self.positions.iter()
     }
 
     /// How far it is.
@@ -198,11 +258,23 @@ impl Reader {
     }
 
     /// What an event is to the caller; a position is nothing to it.
-    fn take(&mut self, event: &QueueEvent) -> Result<Option<Next>, Fault> {
+    fn take<T>(
+        &mut self,
+        event: &QueueEvent,
+        read: &mut impl FnMut(MessageRef<'_>) -> T,
+    ) -> Result<Option<Next<T>>, Fault> {
         if let Some(message) = event.fetched() {
             self.last_arrival = Instant::now();
-            self.positions.advance(message.partition(), message.offset().saturating_add(1));
-            return Ok(Some(Next::Record(Record::of(message))));
+            let (partition, offset) = (message.partition(), message.offset());
+            let was_at_its_end = self.is_range && self.positions.is_at_its_end(partition);
+            self.positions.advance(partition, offset.saturating_add(1));
+            if self.is_range && !was_at_its_end && self.positions.is_at_its_end(partition) {
+                self.leave(partition);
+            }
+            if self.is_range && self.positions.is_behind_the_end(partition, offset) {
+                return Ok(None);
+            }
+            return Ok(Some(Next::Record(read(message))));
         }
         if event.kind() != rd::RD_KAFKA_EVENT_ERROR {
             return Ok(None);
@@ -222,6 +294,17 @@ impl Reader {
             _ if is_final(event) => Err(Fault::Configuration(text)),
             _ => Ok(Some(Next::Trouble(text))),
         }
+    }
+}
+
+impl Reader {
+    /// Fetches no more of a partition whose range has been read: the topic may go on for long behind it.
+    fn leave(&self, partition: i32) {
+        let Ok(name) = CString::new(self.topic.as_str()) else { return };
+        let mut list = List::default();
+        list.add(&name, partition, 0, "");
+        // Where it fails, what comes is passed over.
+        let _ = self.client.incremental_unassign(&list);
     }
 }
 

@@ -133,6 +133,40 @@ impl KafkaSink {
         }
     }
 
+    /// As `commit`, for outputs that come of no group's records.
+    ///
+    /// # Errors
+    /// As `commit`'s.
+    pub fn commit_outputs(&mut self, deadline: Instant) -> Result<(), Fault> {
+        self.flush(deadline)?;
+        self.end(deadline)
+    }
+
+    /// Everything that was sent is acknowledged.
+    fn flush(&mut self, deadline: Instant) -> Result<(), Fault> {
+        self.send_resting(deadline)?;
+        let flushed = self.producer()?.flush(&self.sent, deadline);
+        self.certain(flushed)
+    }
+
+    fn end(&mut self, deadline: Instant) -> Result<(), Fault> {
+        if self.is_transactional() {
+            self.repeat("the commit", deadline, |producer| {
+                // SAFETY: the client is alive.
+                outcome(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
+            })?;
+            failpoint!(AFTER_END);
+        }
+        self.in_transaction = false;
+        self.ended = Instant::now();
+        self.suspects.clear();
+        if let Err(fault) = self.keep_retransmits_out() {
+            // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
+            tracing::warn!(%fault, "the next transaction cannot begin yet");
+        }
+        Ok(())
+    }
+
     fn producer(&self) -> Result<&Producer, Fault> {
         self.producer.as_ref().ok_or_else(|| Fault::Unknown("the producer is not connected".into()))
     }
@@ -234,9 +268,7 @@ impl Sink for KafkaSink {
     }
 
     fn commit(&mut self, positions: &[Position], metadata: &str, group: Group, deadline: Instant) -> Result<(), Fault> {
-        self.send_resting(deadline)?;
-        let flushed = self.producer()?.flush(&self.sent, deadline);
-        self.certain(flushed)?;
+        self.flush(deadline)?;
         if self.is_transactional() {
             let mut list = List::default();
             for position in positions {
@@ -246,20 +278,8 @@ impl Sink for KafkaSink {
             let offsets = Arc::new(Offsets { list, group });
             self.repeat("sending the offsets", deadline, |producer| producer.send_offsets(&offsets, deadline))?;
             failpoint!(AFTER_OFFSETS);
-            self.repeat("the commit", deadline, |producer| {
-                // SAFETY: the client is alive.
-                outcome(unsafe { rd::rd_kafka_commit_transaction(producer.client().ptr(), millis_until(deadline)) })
-            })?;
-            failpoint!(AFTER_END);
         }
-        self.in_transaction = false;
-        self.ended = Instant::now();
-        self.suspects.clear();
-        if let Err(fault) = self.keep_retransmits_out() {
-            // What is committed stays so; without a producer the next transaction cannot begin, and that is recovered.
-            tracing::warn!(%fault, "the next transaction cannot begin yet");
-        }
-        Ok(())
+        self.end(deadline)
     }
 
     fn abort(&mut self, deadline: Instant) -> Result<(), Fault> {

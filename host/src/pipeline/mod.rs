@@ -106,6 +106,12 @@ impl Pipeline {
             allowance: Allowance::default(),
         }
     }
+
+    /// Has predictions written as `prediction::Answered` has them, for whoever compares answers; the names of the classes, where
+    /// it predicts.
+    pub fn answer_first(&mut self, with_prediction: bool) -> Option<Vec<String>> {
+        self.model.as_mut().map(|model| model.writer.answer_first(with_prediction))
+    }
 }
 
 impl Process for Pipeline {

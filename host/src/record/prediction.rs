@@ -20,6 +20,8 @@ pub struct Writer {
     /// `,"release":"3fa2c4d5e6f7"}`
     other_tail: String,
     stamped: bool,
+    /// Set where each prediction stands behind its answer, for whoever compares answers.
+    answered: Option<Answered>,
 }
 
 /// Whose predictions a writer writes.
@@ -40,6 +42,47 @@ pub struct Answer<'a> {
     pub scores: &'a [f32],
     /// One a column, NaN where it is missing.
     pub features: &'a [f32],
+}
+
+/// Whether a prediction stands behind its answer.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Answered {
+    Alone,
+    WithPrediction,
+}
+
+/// A prediction as `Writer::answer_first` has it written: what was answered, and to whom, without a look at its JSON.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Given<'a> {
+    /// Index into the classes.
+    pub label: u32,
+    pub confidence: f32,
+    pub id: &'a str,
+    /// Empty where it was not wanted.
+    pub prediction: &'a [u8],
+}
+
+impl Answered {
+    fn write(self, out: &mut Vec<u8>, label: u32, confidence: f32, id: &str) {
+        out.extend_from_slice(&label.to_le_bytes());
+        out.extend_from_slice(&confidence.to_le_bytes());
+        out.extend_from_slice(&(id.len() as u64).to_le_bytes());
+        out.extend_from_slice(id.as_bytes());
+    }
+
+    /// `None` for what was not written so.
+    pub fn read(value: &[u8]) -> Option<Given<'_>> {
+        let (label, rest) = value.split_first_chunk()?;
+        let (confidence, rest) = rest.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (id, prediction) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        Some(Given {
+            label: u32::from_le_bytes(*label),
+            confidence: f32::from_le_bytes(*confidence),
+            id: std::str::from_utf8(id).ok()?,
+            prediction,
+        })
+    }
 }
 
 struct Feature {
@@ -73,7 +116,15 @@ impl Writer {
             other: format!(",\"{role}\":{{\"class\":"),
             other_tail: format!("\"release\":\"{release}\"}}"),
             stamped: arm.stamped,
+            answered: None,
         }
+    }
+
+    /// Puts what was answered before each prediction, for `Answered::read`, and leaves the prediction itself out unless it is
+    /// wanted. Returns the names of the classes.
+    pub fn answer_first(&mut self, with_prediction: bool) -> Vec<String> {
+        self.answered = Some(if with_prediction { Answered::WithPrediction } else { Answered::Alone });
+        self.classes.iter().map(|class| serde_json::from_str(class).unwrap_or_default()).collect()
     }
 
     /// A class by its index, quoted.
@@ -93,6 +144,12 @@ impl Writer {
     ) {
         let Answer { label, scores, features } = *answer;
         let confidence = scores.get(label as usize).copied().unwrap_or_default();
+        if let Some(form) = self.answered {
+            form.write(out, label, confidence, id);
+            if form == Answered::Alone {
+                return;
+            }
+        }
         out.extend_from_slice(b"{\"id\":");
         escape(out, id);
         out.extend_from_slice(b",\"class\":");
@@ -264,5 +321,21 @@ mod tests {
         assert_eq!(value["id"], "x\n\"");
         assert!(value["features"]["size"].is_null() && value["features"]["hue"].is_null());
         assert!(value.get("origin").is_none() && value.get("revision").is_none());
+    }
+
+    #[test]
+    fn an_answer_stands_before_its_prediction_or_in_its_place() {
+        let plain = write(0.5, true, "a", [0.25, 0.75], [1.5, 1.0]);
+        for (with_prediction, expected) in [(false, ""), (true, plain.as_str())] {
+            let mut writer = writer(Role::Champion, 0.5, true);
+            assert_eq!(writer.answer_first(with_prediction), ["cat", "d\\og"]);
+            let mut out = Vec::new();
+            let answer = Answer { label: 1, scores: &[0.25, 0.75], features: &[1.5, 1.0] };
+            writer.write(&mut out, "a", &answer, None, "pets", ORIGIN);
+            let given = Answered::read(&out).unwrap();
+            assert_eq!((given.label, given.confidence, given.id), (1, 0.75, "a"));
+            assert_eq!(std::str::from_utf8(given.prediction).unwrap(), expected);
+            assert_eq!(Answered::read(&out[..16]), None, "the id is cut off");
+        }
     }
 }

@@ -1,10 +1,12 @@
-//! Dead letters read back: parsed, selected, replayed.
+//! Records read back: dead letters parsed, selected and replayed; a range of the input through a candidate.
 
+pub mod backtest;
 mod letter;
 mod places;
 pub mod process;
 mod scan;
 mod selection;
+mod wait;
 
 pub use letter::{Facts, Found, Letter, Place, REPLAYED};
 pub use places::Places;

@@ -5,28 +5,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use super::letter::{Found, Place};
+use super::wait::{PATIENCE, Wait};
 use crate::config::plan::Plan;
 use crate::kafka::properties;
 use crate::kafka::reader::{Next, Partitions, Progress, ReadFrom, Reader};
 
-/// Time for one question to the brokers, and how long nothing may come.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A broker checks that often for transactions that have outlived their time, and aborts them.
-const ABORT_INTERVAL: Duration = Duration::from_secs(10);
-/// A transaction that is open for so long is no pause between two commits: the wait for it is announced.
-const ANNOUNCED: Duration = Duration::from_secs(2);
 /// How often a scan is interrupted to say how far it is.
 const STEP: Duration = Duration::from_millis(100);
 
 /// A scan on its way.
 pub struct Scan {
     reader: Reader,
-    topic: String,
-    brokers: String,
-    /// How long a transaction may stay open.
-    open_for: Duration,
-    trouble: Option<String>,
-    announced: bool,
+    wait: Wait,
 }
 
 impl Scan {
@@ -35,12 +25,10 @@ impl Scan {
     /// # Errors
     /// When no broker answers or the topic does not exist.
     pub fn open(plan: &Plan) -> Result<Self> {
-        let topic = plan.errors.dead_letters.clone();
+        let topic = &plan.errors.dead_letters;
         let properties = properties::reader(plan, "dlq");
-        let reader = Reader::open(&properties, &topic, &Partitions::All, &ReadFrom::Beginning, PATIENCE)?;
-        let brokers = plan.kafka.0.get("bootstrap.servers").cloned().unwrap_or_default();
-        let open_for = plan.delivery.transaction_timeout + ABORT_INTERVAL + PATIENCE;
-        Ok(Self { reader, topic, brokers, open_for, trouble: None, announced: false })
+        let reader = Reader::open(&properties, topic, &Partitions::All, &ReadFrom::Beginning, PATIENCE)?;
+        Ok(Self { reader, wait: Wait::new(plan, topic) })
     }
 
     /// Goes on for about that long, and answers whether it is at the end. Shows every committed record to `take` with its
@@ -62,10 +50,10 @@ impl Scan {
                 Next::Record(record) => {
                     let at = (record.partition, record.offset);
                     take(at, Found::read(at, record.key.as_deref(), record.value.as_deref(), &record.headers));
-                    self.trouble = None;
+                    self.wait.note_record();
                 }
-                Next::Trouble(text) => self.trouble = Some(text),
-                Next::Idle => self.wait(announce)?,
+                Next::Trouble(text) => self.wait.note_trouble(text),
+                Next::Idle => self.wait.note_silence(&self.reader, announce)?,
             }
             if Instant::now() >= deadline {
                 return Ok(false);
@@ -75,28 +63,6 @@ impl Scan {
 
     pub fn progress(&self) -> Progress {
         self.reader.progress()
-    }
-
-    fn wait(&mut self, announce: &mut impl FnMut(&str)) -> Result<()> {
-        let (topic, silence) = (&self.topic, self.reader.silence());
-        if let Some((partition, offset)) = self.reader.open_transaction() {
-            if silence >= self.open_for {
-                bail!(
-                    "a transaction on {topic} is open since {partition}@{offset}: nothing behind it can be read before its \
-                     producer or the broker ends it"
-                );
-            }
-            if silence >= ANNOUNCED && !std::mem::replace(&mut self.announced, true) {
-                announce(&format!(
-                    "waiting for the end of a transaction on {topic} that is open since {partition}@{offset}"
-                ));
-            }
-        } else if silence >= PATIENCE {
-            bail!(
-                self.trouble.clone().unwrap_or_else(|| format!("nothing more comes from {topic} at {}", self.brokers))
-            );
-        }
-        Ok(())
     }
 }
 

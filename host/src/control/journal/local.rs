@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use sandpiper_sandbox::Digest;
@@ -98,32 +98,36 @@ pub(in crate::control) fn read(bytes: &[u8]) -> Result<Kept> {
     Ok(kept)
 }
 
-impl StateDirectory {
-    fn history_file(&self, pipeline: &str) -> PathBuf {
-        self.path().join("pipelines").join(format!("{pipeline}.json"))
+fn history_file(directory: &Path, pipeline: &str) -> PathBuf {
+    directory.join("pipelines").join(format!("{pipeline}.json"))
+}
+
+/// What a state directory has of a pipeline, whoever holds it: the file is replaced whole.
+///
+/// # Errors
+/// When it cannot be read or understood.
+pub(in crate::control) fn kept(directory: &Path, pipeline: &str) -> Result<Kept> {
+    let file = history_file(directory, pipeline);
+    match fs::read(&file) {
+        Ok(bytes) => read(&bytes).with_context(|| {
+            format!(
+                "{} is not a history that this version understands; it may be damaged: put a copy in its place, or move it \
+                 away to start from the pipeline's file",
+                file.display()
+            )
+        }),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
+        Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
     }
 }
 
 impl Journal for StateDirectory {
     fn read(&self, pipeline: &str) -> Result<Kept> {
-        let file = self.history_file(pipeline);
-        match fs::read(&file) {
-            Ok(bytes) => {
-                read(&bytes).with_context(|| {
-                    format!(
-                        "{} is not a history that this version understands; it may be damaged: put a copy in its place, or move it \
-                         away to start from the pipeline's file",
-                        file.display()
-                    )
-                })
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Kept::default()),
-            Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
-        }
+        kept(self.path(), pipeline)
     }
 
     fn keep(&self, pipeline: &str, entry: &Entry, history: &History) -> Result<()> {
-        self.write(&self.history_file(pipeline), &write(history, entry)?)?;
+        self.write(&history_file(self.path(), pipeline), &write(history, entry)?)?;
         if matches!(entry.command.action, Action::Staged { .. }) {
             self.collect_artifacts();
         }

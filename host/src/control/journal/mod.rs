@@ -1,6 +1,6 @@
 //! What a pipeline's control survives by: its commands, and the history that came of them.
 
-mod local;
+pub(super) mod local;
 
 pub(super) use local::read;
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
-use super::list::elements_of;
-use super::{Client, Element, Queue, QueueEvent};
+use super::list::{Element, elements_of};
+use super::{Client, Queue, QueueEvent};
 
 impl Client {
     /// Has the committed offsets of all partitions come to that queue, or an error after that time. Transactions that are open

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::bindings as rd;
 
-use super::{Client, Code, Element, List, Queue, checked};
+use super::{Client, Code, List, Queue, checked};
 
 /// Beyond its time, for a request that does keep it.
 const GRACE: Duration = Duration::from_millis(500);
@@ -17,6 +17,19 @@ pub enum OffsetSpec {
     Earliest,
     /// The offset behind the last that the isolation level can see.
     Latest,
+    /// The first record of that time or later, milliseconds since the Unix epoch. Where there is none, the answer has no offset.
+    At(i64),
+}
+
+/// What a partition's leader answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Listed {
+    pub partition: i32,
+    /// `None` where no record is of the time that was asked for, or later.
+    pub offset: Option<i64>,
+    /// Of the record that stands there, where a time was asked for.
+    pub timestamp: Option<i64>,
+    pub error: Code,
 }
 
 /// Whose end is asked for, whatever the client itself reads.
@@ -40,10 +53,12 @@ impl Client {
         spec: OffsetSpec,
         isolation: Isolation,
         wait: Duration,
-    ) -> Result<Vec<Element>, Code> {
+    ) -> Result<Vec<Listed>, Code> {
         let spec = match spec {
-            OffsetSpec::Earliest => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST,
-            OffsetSpec::Latest => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST,
+            OffsetSpec::Earliest => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
+            OffsetSpec::Latest => rd::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
+            // What is negative means something else to librdkafka.
+            OffsetSpec::At(time) => time.max(0),
         };
         let isolation = match isolation {
             Isolation::ReadUncommitted => rd::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED,
@@ -51,7 +66,7 @@ impl Client {
         };
         let mut list = List::default();
         for partition in partitions {
-            list.add(topic, partition, spec as i64, "");
+            list.add(topic, partition, spec, "");
         }
         let answers = Queue::own(self);
         // SAFETY: client, list and queue are alive; librdkafka copies list and options, which are freed here.
@@ -81,10 +96,24 @@ impl Client {
             let mut count = 0;
             let infos = rd::rd_kafka_ListOffsets_result_infos(result, &mut count);
             let infos = if infos.is_null() { &[][..] } else { std::slice::from_raw_parts(infos, count) };
-            let partition = |info: &*const rd::rd_kafka_ListOffsetsResultInfo_t| {
-                rd::rd_kafka_ListOffsetsResultInfo_topic_partition(*info).as_ref()
-            };
-            Ok(infos.iter().filter_map(partition).map(|partition| Element::read(partition)).collect())
+            Ok(infos.iter().filter_map(|info| listed(*info)).collect())
         }
     }
+}
+
+/// # Safety
+/// The info is alive.
+unsafe fn listed(info: *const rd::rd_kafka_ListOffsetsResultInfo_t) -> Option<Listed> {
+    // SAFETY: the caller's promise; the partition lives as long as its info.
+    let (partition, timestamp) = unsafe {
+        let partition = rd::rd_kafka_ListOffsetsResultInfo_topic_partition(info).as_ref()?;
+        (partition, rd::rd_kafka_ListOffsetsResultInfo_timestamp(info))
+    };
+    let known = |number: i64| (number >= 0).then_some(number);
+    Some(Listed {
+        partition: partition.partition,
+        offset: known(partition.offset),
+        timestamp: known(timestamp),
+        error: partition.err,
+    })
 }

@@ -27,9 +27,17 @@ impl Positions {
         self.0.insert(partition, Partition { start, position: start, end, at_stable_end: false });
     }
 
-    /// Partitions and the offsets that are read next.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, i64)> {
-        self.0.iter().map(|(partition, read)| (*partition, read.position))
+    /// Partitions, the offsets that are read next and those at which reading ends.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, i64, i64)> {
+        self.0.iter().map(|(partition, read)| (*partition, read.position, read.end))
+    }
+
+    pub(super) fn is_at_its_end(&self, partition: i32) -> bool {
+        self.0.get(&partition).is_some_and(Partition::is_at_its_end)
+    }
+
+    pub(super) fn is_behind_the_end(&self, partition: i32, offset: i64) -> bool {
+        self.0.get(&partition).is_some_and(|read| offset >= read.end)
     }
 
     /// A record before that offset was read.

@@ -23,8 +23,14 @@ impl Cluster {
     }
 
     fn write(&self, partition: i32, value: &str) {
-        let record: BaseRecord<str, str> = BaseRecord::to("t").partition(partition).payload(value);
-        self.producer.send(record).unwrap();
+        self.write_all([(partition, value)]);
+    }
+
+    fn write_all<'a>(&self, records: impl IntoIterator<Item = (i32, &'a str)>) {
+        for (partition, value) in records {
+            let record: BaseRecord<str, str> = BaseRecord::to("t").partition(partition).payload(value);
+            self.producer.send(record).unwrap();
+        }
         self.producer.flush(WAIT).unwrap();
     }
 
@@ -113,4 +119,49 @@ fn a_broker_that_is_away_is_waited_for_and_then_named() {
     let opened = Reader::open(&properties, "t", &Partitions::All, &ReadFrom::Beginning, patience);
     let Err(Fault::Unknown(message)) = opened else { panic!("no fault of the right kind") };
     assert!(message.starts_with("asking 127.0.0.1:1 for topic t: the brokers do not answer"), "{message}");
+}
+
+/// What a range of `t` comes to, or why it is refused.
+fn range(cluster: &Cluster, from: &Bound, to: &Bound) -> Result<Vec<(i32, i64)>, String> {
+    match Reader::open_range(&cluster.properties, "t", from, to, WAIT) {
+        Ok(mut reader) => Ok(to_end(&mut reader)),
+        Err(Fault::Configuration(message)) => Err(message),
+        Err(fault) => panic!("{fault:?}"),
+    }
+}
+
+#[test]
+fn a_range_of_offsets_is_read_and_nothing_before_or_behind_it() {
+    let cluster = Cluster::start();
+    cluster.write_all((0..100).map(|at| (at % 2, "a")));
+    let offsets = |offsets: &[(i32, i64)]| Bound::Offsets(offsets.iter().copied().collect());
+    let read = |from: &[(i32, i64)], to: &Bound| range(&cluster, &offsets(from), to).unwrap();
+    assert_eq!(read(&[(0, 47)], &offsets(&[(0, 49)])), [(0, 47), (0, 48)]);
+    assert_eq!(read(&[(0, 48), (1, 49)], &Bound::Outermost), [(0, 48), (0, 49), (1, 49)]);
+    // The records behind the end are there already, and more of them come meanwhile.
+    let mut reader =
+        Reader::open_range(&cluster.properties, "t", &offsets(&[(0, 0), (1, 40)]), &offsets(&[(0, 3)]), WAIT).unwrap();
+    cluster.write(0, "late");
+    let places = to_end(&mut reader);
+    assert_eq!((places.len(), places[..3].to_vec()), (13, vec![(0, 0), (0, 1), (0, 2)]));
+    assert_eq!(reader.next(Duration::from_millis(200)).unwrap(), Next::Idle, "nothing behind the end comes out");
+}
+
+#[test]
+fn a_range_that_is_not_there_is_refused_with_what_is() {
+    let cluster = Cluster::start();
+    cluster.write_all((0..5).map(|_| (0, "a")));
+    let offsets = |partition, offset| Bound::Offsets([(partition, offset)].into());
+    let refused = |from: &Bound, to: &Bound| range(&cluster, from, to).unwrap_err();
+    let behind = refused(&offsets(0, 7), &Bound::Outermost);
+    assert!(behind.contains("offset 7 of topic t [0] lies behind its end, which is 5"), "{behind}");
+    let late = refused(&offsets(0, 1), &offsets(0, 9));
+    assert!(late.contains("ends at offset 9 of partition 0, and partition 0 holds offsets 0 to 5"), "{late}");
+    let backwards = refused(&offsets(0, 3), &offsets(0, 2));
+    assert!(backwards.contains("ends at offset 2 of partition 0, before it begins at 3"), "{backwards}");
+    let elsewhere = refused(&offsets(0, 3), &offsets(1, 2));
+    assert!(elsewhere.contains("ends in partition 1, and does not begin there"), "{elsewhere}");
+    let empty = refused(&offsets(0, 5), &Bound::Outermost);
+    assert!(empty.contains("topic t holds no record of the range: partition 0 holds offsets 0 to 5"), "{empty}");
+    assert!(refused(&offsets(4, 0), &Bound::Outermost).contains("no partition 4"));
 }

@@ -1,0 +1,189 @@
+//! What is compared with what: found in the state directory, in the pipeline's file and on the command line, and gathered in a
+//! temporary directory, since a daemon holds its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use clap::Args;
+
+use super::super::compile_component::Compilation;
+use super::super::deploy::configured;
+use super::super::{Failure, Global, plugin};
+use crate::config::plan::Plan;
+use crate::config::secret;
+use crate::control::StateDirectory;
+use crate::control::command::{NamedPlugin, StageChange};
+use crate::control::deployment::{Deployment, Releases};
+use crate::control::fold::change_stage;
+use crate::control::history::History;
+use crate::control::remembered::Remembered;
+use crate::control::staging::{Stager, component};
+use crate::record::Revision;
+use crate::replay::backtest::Side;
+use sandpiper_sandbox::Engine;
+
+/// What the candidate is, as `deploy` would be told.
+#[derive(Args)]
+pub struct Candidate {
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    parse: Option<String>,
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    classify: Option<String>,
+    /// For a pipeline of transforms: the stage's number, from 0, and a stock name or a component file.
+    #[arg(long, value_name = "N=PLUGIN")]
+    transform: Vec<String>,
+    /// A model file for the classifier.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// A configuration key of a stage: `parse.K=V`, V being JSON or a plain string; an empty V removes the key.
+    #[arg(long, value_name = "STAGE.K=V")]
+    config: Vec<String>,
+    /// What that revision ran.
+    #[arg(long, value_name = "REVISION", conflicts_with_all = ["parse", "classify", "transform", "model", "config"])]
+    revision: Option<Revision>,
+}
+
+/// One side.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub revision: Option<Revision>,
+    pub releases: Releases,
+}
+
+impl Chosen {
+    fn of(deployment: &Deployment) -> Self {
+        Self { revision: Some(deployment.revision), releases: deployment.releases.clone() }
+    }
+
+    /// For people.
+    pub fn told(&self) -> Side {
+        let releases: BTreeMap<_, _> = self.releases.iter().map(|(stage, release)| (stage, release.label())).collect();
+        Side { revision: self.revision, releases }
+    }
+
+    /// What names it in what is published: the classifier's release, or those of all transforms.
+    pub fn release(&self) -> String {
+        let labels = || self.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join("+");
+        self.releases.classify.as_ref().map_or_else(labels, |release| release.label())
+    }
+}
+
+/// What is compared with what.
+pub struct Sides {
+    pub champion: Chosen,
+    pub candidate: Chosen,
+    /// Where the stager finds their plugins and models; gone with this.
+    _directory: tempfile::TempDir,
+}
+
+impl Sides {
+    /// Finds both, and a stager that can open them.
+    ///
+    /// # Errors
+    /// When one of them is not known, or not there any more, or both are the same.
+    pub fn find(
+        global: &Global,
+        plan: &Plan,
+        against: Option<Revision>,
+        wanted: &Candidate,
+        compilation: &Compilation,
+    ) -> Result<(Self, Stager), Failure> {
+        let directory = tempfile::tempdir().context("a temporary directory is needed")?;
+        let state = Arc::new(StateDirectory::open(directory.path(), Some("backtest"))?);
+        let stager = Stager::new(Engine::new(None, compilation.compiler())?, state.clone());
+        let remembered = Remembered::at(global.state());
+        let history = remembered.history(&plan.name)?;
+        let find = |revision: Revision| -> Result<Chosen> {
+            let deployment =
+                history.deployment(revision).ok_or_else(|| unknown(plan, &remembered, &history, revision))?;
+            remembered.copy(&deployment.releases, &state)?;
+            Ok(Chosen::of(deployment))
+        };
+        let champion = match against.or(history.revision()) {
+            Some(revision) => find(revision)?,
+            None => Chosen { revision: None, releases: stager.releases(plan).map_err(anyhow::Error::from)? },
+        };
+        let candidate = match wanted.revision {
+            Some(revision) => find(revision)?,
+            None => {
+                let changes = wanted.changes(&state)?;
+                let releases = if changes.is_empty() {
+                    stager.releases(plan).map_err(anyhow::Error::from)?
+                } else {
+                    champion.releases.clone()
+                };
+                let mut chosen = Chosen { revision: None, releases };
+                for (stage, change) in &changes {
+                    change_stage(&plan.name, &mut chosen.releases, stage, change).map_err(anyhow::Error::from)?;
+                }
+                chosen
+            }
+        };
+        if candidate.releases.digest() == champion.releases.digest() {
+            let runs = match champion.revision {
+                Some(revision) => format!("revision {revision} in {}", remembered.path().display()),
+                None => format!("what {} asks for", plan.file.display()),
+            };
+            return Err(Failure::Usage(format!(
+                "pipeline {}: the candidate is what it is compared with, {runs}: name another one by --model, --classify, --parse, \
+                 --transform, --config or --revision",
+                plan.name
+            )));
+        }
+        Ok((Self { champion, candidate, _directory: directory }, stager))
+    }
+}
+
+fn unknown(plan: &Plan, remembered: &Remembered, history: &History, revision: Revision) -> anyhow::Error {
+    let (name, path) = (&plan.name, remembered.path().display());
+    let known: Vec<String> = history.deployments.iter().map(|deployment| deployment.revision.to_string()).collect();
+    match known.as_slice() {
+        [] => anyhow!("{path} knows of no revision of pipeline {name}: name the daemon's state directory with --state"),
+        [one] => anyhow!("pipeline {name} has no revision {revision}: {path} knows of revision {one}"),
+        [first, .., last] => {
+            anyhow!("pipeline {name} has no revision {revision}: {path} knows of revisions {first} to {last}")
+        }
+    }
+}
+
+impl Candidate {
+    /// By stage, with plugins and models kept in that directory.
+    fn changes(&self, state: &StateDirectory) -> Result<BTreeMap<String, StageChange>> {
+        let mut changes: BTreeMap<String, StageChange> = BTreeMap::new();
+        let mut plugin = |stage: &str, plugin: &str| -> Result<()> {
+            let (name, component) = component(&plugin::named(plugin)?)?;
+            let digest = state.keep_artifact(&component)?;
+            changes.entry(stage.to_owned()).or_default().plugin = Some(NamedPlugin { name, digest });
+            Ok(())
+        };
+        if let Some(parse) = &self.parse {
+            plugin("parse", parse)?;
+        }
+        if let Some(classify) = &self.classify {
+            plugin("classify", classify)?;
+        }
+        for transform in &self.transform {
+            let Some((at, component)) = transform.split_once('=') else {
+                bail!("--transform takes N=PLUGIN, such as 0=route, and not {transform:?}");
+            };
+            plugin(&format!("transform[{at}]"), component)?;
+        }
+        if let Some(model) = &self.model {
+            let bytes =
+                std::fs::read(model).with_context(|| format!("the model {} cannot be read", model.display()))?;
+            changes.entry("classify".into()).or_default().model = Some(state.keep_artifact(&bytes)?);
+        }
+        for setting in &self.config {
+            let (stage, key, value) = configured(setting)?;
+            changes.entry(stage).or_default().config.insert(key, value);
+        }
+        for change in changes.values() {
+            secret::refuse_references(&change.config).map_err(anyhow::Error::msg)?;
+        }
+        Ok(changes)
+    }
+}
