@@ -173,6 +173,7 @@ fn native(plan: &Plan) -> Result<Pipeline> {
             &Arm { role: Role::Champion, revision: Revision::FIRST, release: Digest::of(b"native"), stamped },
         ),
         challenger: None,
+        behind_challenger: None,
     };
     Ok(Pipeline::new(Revision::FIRST, Settings::new(plan, "bench").into(), Vec::new(), Some(model)))
 }

@@ -127,6 +127,7 @@ impl TestPipeline {
                 classes: signature.classes.len(),
                 writer: Writer::new(&signature, 0.0, &champion()),
                 challenger: None,
+                behind_challenger: None,
             };
             anyhow::Ok(Pipeline::new(Revision::FIRST, settings(limits), Vec::new(), Some(model)))
         };

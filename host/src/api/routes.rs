@@ -191,7 +191,7 @@ async fn resume_rollout(
     Extension(by): Caller,
     Asked { pipeline, body }: Asked<OfRollout>,
 ) -> Result<Response, Refusal> {
-    of_rollout(pipeline, RolloutRequest::Resume, body.expected_revision, by).await
+    of_rollout(pipeline, RolloutRequest::Resume { reason: body.reason }, body.expected_revision, by).await
 }
 
 async fn of_rollout(

@@ -79,7 +79,7 @@ pub enum Action {
     /// Somebody has the rollout wait where it is.
     HoldRollout { reason: String },
     /// Somebody has it go on.
-    ContinueRollout,
+    ContinueRollout { reason: String },
     /// Somebody holds the pipeline between two transactions.
     Pause { reason: String },
     /// Somebody lets it go on.
@@ -223,6 +223,11 @@ pub enum Refused {
          other, or all at once with --now"
     )]
     ManyStages { stages: String },
+    #[error(
+        "a step of [rollout] waits for labels, which judge answers of two classifiers, and this changes a transform: deploy it with \
+         --now, or have the steps wait for records or a time"
+    )]
+    LabelsOfTransform,
     #[error("pipeline {pipeline} is paused already: {why}")]
     PausedAlready { pipeline: String, why: String },
     #[error("pipeline {pipeline} is not paused")]

@@ -69,7 +69,7 @@ pub enum RolloutRequest {
     Promote { reason: String },
     Abort { reason: String },
     Pause { reason: String },
-    Resume,
+    Resume { reason: String },
 }
 
 /// One pipeline's control.
@@ -164,7 +164,7 @@ impl Controller {
             RolloutRequest::Promote { reason } => Action::Promote { reason },
             RolloutRequest::Abort { reason } => Action::Abort { reason },
             RolloutRequest::Pause { reason } => Action::HoldRollout { reason },
-            RolloutRequest::Resume => Action::ContinueRollout,
+            RolloutRequest::Resume { reason } => Action::ContinueRollout { reason },
         };
         self.inbox.ask_by(by, expected, action)
     }

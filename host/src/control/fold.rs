@@ -10,7 +10,7 @@ use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outco
 use super::deployment::{Deployment, Release, Releases};
 use super::history::{Call, CallKind, History};
 use super::rollout::{Next, Rollout, RolloutState, StepFigures};
-use crate::config::plan::RolloutStep;
+use crate::config::plan::{RolloutStep, Until};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
@@ -115,13 +115,13 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
         Action::Promote { reason } => fold.promote(reason)?,
         Action::Abort { reason } => fold.abort(reason)?,
         Action::HoldRollout { reason } => fold.hold_rollout(reason)?,
-        Action::ContinueRollout => fold.continue_rollout()?,
+        Action::ContinueRollout { reason } => fold.continue_rollout(reason)?,
         Action::Pause { reason } => fold.pause(reason)?,
         Action::Resume => fold.resume()?,
         Action::Replay => fold.replay(),
         Action::Failed { revision, why } => fold.failed(*revision, why),
         Action::Passed { revision } => fold.passed(*revision),
-        Action::Paused { pause } => fold.hold(pause.clone(), command.id),
+        Action::Paused { pause } => fold.paused(pause),
         Action::Adopt { revision, releases } => fold.adopt(*revision, *releases),
         Action::Outrun { revision } => fold.outrun(*revision),
         Action::Runs { worker, revision } => fold.runs(*worker, *revision),
@@ -169,6 +169,10 @@ impl Fold {
 
     /// Has the command's deployment staged. Its answer comes when that has come to something.
     fn stage(&mut self, staging: Staging) {
+        self.stage_of(self.id, staging);
+    }
+
+    fn stage_of(&mut self, of: CommandId, staging: Staging) {
         let previous = self.next.history.other_than(&staging.deployment.releases);
         let probation = match (staging.deployment.on_probation, previous) {
             _ if self.next.develops => Probation::Developing,
@@ -176,8 +180,8 @@ impl Fold {
             (true, None) => Probation::First,
             (true, Some(_)) => Probation::Replaceable,
         };
-        self.effects.push(Effect::Stage { of: self.id, deployment: staging.deployment.clone(), probation });
-        self.next.staging.insert(self.id, staging);
+        self.effects.push(Effect::Stage { of, deployment: staging.deployment.clone(), probation });
+        self.next.staging.insert(of, staging);
     }
 
     fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
@@ -197,6 +201,9 @@ impl Fold {
         };
         let against = self.next.history.revision();
         let is_new = Some(deployment.revision) != against;
+        if is_new {
+            self.next_step_gives_way();
+        }
         let rollout = if is_new { RolloutThen::Ends } else { RolloutThen::Stays };
         self.stage(Staging { deployment, against, applies: Some(wanted), replaces: None, rollout });
     }
@@ -232,7 +239,16 @@ impl Fold {
             return Ok(());
         };
         let (runs, on_probation) = (current.releases.clone(), current.on_probation);
-        is_one_challenger(&runs, &releases)?;
+        let is_model = is_one_challenger(&runs, &releases)?;
+        let waits_for_labels = |step: &RolloutStep| {
+            matches!(
+                step,
+                RolloutStep::Shadow { until: Until::Labels(_) } | RolloutStep::Canary { until: Until::Labels(_), .. }
+            )
+        };
+        if !is_model && steps.plan.steps.iter().any(waits_for_labels) {
+            return Err(Refused::LabelsOfTransform);
+        }
         let mut deployment = self.successor(runs, String::new(), on_probation);
         let rollout = Rollout {
             id: deployment.revision,
@@ -286,6 +302,7 @@ impl Fold {
         if goal.releases.digest() == current.releases.digest() && current.challenger.is_none() {
             return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
         }
+        self.next_step_gives_way();
         self.has_room()?;
         let reason = format!("{words} (back to what revision {} ran)", goal.revision);
         let deployment = self.successor(goal.releases, reason, false);
@@ -313,6 +330,7 @@ impl Fold {
     fn promote(&mut self, reason: &str) -> Result<(), Refused> {
         is_short(reason)?;
         let rollout = self.rollout()?;
+        self.next_step_gives_way();
         self.has_room()?;
         let against = self.next.history.revision();
         let colon = if reason.trim().is_empty() { "" } else { ": " };
@@ -326,6 +344,7 @@ impl Fold {
     fn abort(&mut self, reason: &str) -> Result<(), Refused> {
         is_short(reason)?;
         let rollout = self.rollout()?;
+        self.next_step_gives_way();
         self.has_room()?;
         let current = self.current()?;
         let (against, runs, on_probation) = (Some(current.revision), current.releases.clone(), current.on_probation);
@@ -346,12 +365,28 @@ impl Fold {
             RolloutState::Held { why } => return Err(Refused::RolloutHeldAlready { pipeline: self.pipeline(), why }),
             RolloutState::Passed => return Err(Refused::RolloutPassed { pipeline: self.pipeline() }),
         };
+        self.next_step_gives_way();
         self.note_call(CallKind::HoldRollout, reason);
         self.turn_to(Rollout { state: RolloutState::Held { why }, ..rollout });
         Ok(())
     }
 
-    fn continue_rollout(&mut self) -> Result<(), Refused> {
+    /// What a person or the file says comes before the step that would come next by itself: that is not staged any more.
+    fn next_step_gives_way(&mut self) {
+        let is_step = |staging: &Staging| matches!(&staging.rollout, RolloutThen::Is(rollout) if rollout.step > 0);
+        let steps: Vec<CommandId> =
+            self.next.staging.iter().filter(|(_, staging)| is_step(staging)).map(|(of, _)| *of).collect();
+        for of in steps {
+            self.next.staging.remove(&of);
+            self.effects.push(Effect::Discard { of });
+            if let Some(by) = self.next.history.revision() {
+                self.answer(of, Ok(Outcome::Superseded { by }));
+            }
+        }
+    }
+
+    fn continue_rollout(&mut self, reason: &str) -> Result<(), Refused> {
+        is_short(reason)?;
         let rollout = self.rollout()?;
         match rollout.state {
             RolloutState::Running => return Err(Refused::RolloutGoesOn { pipeline: self.pipeline() }),
@@ -360,11 +395,12 @@ impl Fold {
         }
         if rollout.current_step() == Some(&RolloutStep::Pause) {
             self.has_room()?;
-            self.note_call(CallKind::ContinueRollout, "");
+            self.note_call(CallKind::ContinueRollout, reason);
             self.advance(&rollout);
         } else {
-            self.note_call(CallKind::ContinueRollout, "");
-            self.turn_to(Rollout { state: RolloutState::Running, ..rollout });
+            self.note_call(CallKind::ContinueRollout, reason);
+            // What passed while it waited is no time in which the candidate proved itself.
+            self.turn_to(Rollout { state: RolloutState::Running, since: self.now, ..rollout });
         }
         Ok(())
     }
@@ -396,7 +432,9 @@ impl Fold {
 
     /// Judges the running step: a guard that is broken ends the rollout, and one that has what it waits for goes on.
     fn measured(&mut self, revision: Revision, figures: &StepFigures) {
-        let is_current = self.next.history.revision() == Some(revision);
+        // Before a worker runs it there is nothing to judge: a file that asks for something else comes first.
+        let is_run = self.next.workers.values().any(|runs| *runs == Some(revision));
+        let is_current = self.next.history.revision() == Some(revision) && is_run;
         let under_way = self.next.history.rollout.clone().filter(|_| is_current && self.next.failed.is_none());
         // What is being staged against this revision decides what comes next; while nothing is processed nothing is to be judged.
         let is_changing = self.next.staging.values().any(|staging| staging.against == Some(revision));
@@ -481,6 +519,9 @@ impl Fold {
             // Another worker was faster, and it is being decided.
             return self.done(Outcome::Noted);
         }
+        if current.challenger.is_some() {
+            return self.abort_failing(&current, why);
+        }
         let labels = current.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join(", ");
         let failed = format!("revision {revision} ({labels}) failed: {why}");
         match self.next.history.previous().filter(|_| current.on_probation).cloned() {
@@ -495,6 +536,34 @@ impl Fold {
                 let (replaces, rollout) = (Some(why.to_owned()), RolloutThen::Ends);
                 self.stage(Staging { deployment, against: Some(revision), applies: None, replaces, rollout });
             }
+        }
+    }
+
+    /// What runs fails while a challenger's answers may count: the challenger goes first, and the champion takes the same records
+    /// alone. If it fails, too, that is its own failure.
+    fn abort_failing(&mut self, current: &Deployment, why: &str) {
+        let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
+        self.next_step_gives_way();
+        self.next.failed = Some(current.revision);
+        self.effects.push(Effect::Hold);
+        let reason = format!("rollout {id} aborted: revision {} failed: {why}", current.revision);
+        let deployment = self.successor(current.releases.clone(), reason, current.on_probation);
+        let (against, replaces) = (Some(current.revision), Some(why.to_owned()));
+        self.stage(Staging { deployment, against, applies: None, replaces, rollout: RolloutThen::Ends });
+    }
+
+    /// A worker has paused the pipeline. While a challenger's answers count that is the challenger's doing until it is known better.
+    fn paused(&mut self, pause: &Pause) {
+        let current = self.next.history.current().cloned();
+        let in_canary = current.filter(|current| current.challenger.as_ref().is_some_and(|arm| arm.canary > 0.0));
+        match in_canary {
+            Some(current) if pause.cause == Cause::Breaker && self.next.history.paused.is_none() => {
+                if self.next.failed == Some(current.revision) {
+                    return self.done(Outcome::Noted);
+                }
+                self.abort_failing(&current, &pause.why);
+            }
+            _ => self.hold(pause.clone(), self.id),
         }
     }
 
@@ -588,6 +657,7 @@ impl Fold {
         if let Some(handover) = self.next.handover.take() {
             self.answer(handover.of, Ok(Outcome::Superseded { by: revision }));
         }
+        let now = self.now;
         let history = self.history();
         if let (Some(why), Some(failed)) = (&replaces, history.deployments.last_mut()) {
             failed.failed = Some(why.clone());
@@ -600,7 +670,8 @@ impl Fold {
         }
         match rollout {
             RolloutThen::Stays => {}
-            RolloutThen::Is(rollout) => history.rollout = Some(*rollout),
+            // Its time counts from here, however long it took to be staged.
+            RolloutThen::Is(rollout) => history.rollout = Some(Rollout { since: now, ..*rollout }),
             RolloutThen::Ends => history.rollout = None,
         }
         self.effects.push(Effect::HandOver { of });
@@ -624,7 +695,23 @@ impl Fold {
     fn unfit(&mut self, of: CommandId, why: &str) {
         let Some(staging) = self.next.staging.remove(&of) else { return self.done(Outcome::Noted) };
         self.effects.push(Effect::Discard { of });
-        if let (RolloutThen::Is(_), Some(rollout)) = (&staging.rollout, self.next.history.rollout.clone()) {
+        let runs_on = self.next.history.current().filter(|current| current.challenger.is_some()).cloned();
+        if let (Some(applies), RolloutThen::Stays, Some(current)) = (staging.applies, &staging.rollout, runs_on) {
+            // At a start: what runs must not stay down for what only ran beside it.
+            let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
+            let reason = format!("rollout {id} aborted: at the start it could not be staged: {why}");
+            let deployment = self.successor(current.releases, reason, current.on_probation);
+            let against = Some(current.revision);
+            let (applies, rollout) = (Some(applies), RolloutThen::Ends);
+            self.stage_of(of, Staging { deployment, against, applies, replaces: None, rollout });
+            return self.done(Outcome::Noted);
+        }
+        let staged = match &staging.rollout {
+            RolloutThen::Is(rollout) => Some(rollout.id),
+            _ => None,
+        };
+        let under_way = self.next.history.rollout.clone();
+        if let Some(rollout) = under_way.filter(|rollout| staged == Some(rollout.id)) {
             // Not tried again and again by itself.
             let why = format!("its next step cannot be staged: {why}");
             self.history().rollout = Some(Rollout { state: RolloutState::Held { why }, ..rollout });
@@ -649,14 +736,17 @@ impl Fold {
     }
 }
 
-/// A challenger stands in one place of a record's path.
-fn is_one_challenger(runs: &Releases, candidate: &Releases) -> Result<(), Refused> {
+/// A challenger stands in one place of a record's path: whether it is that of parser and classifier.
+fn is_one_challenger(runs: &Releases, candidate: &Releases) -> Result<bool, Refused> {
     let changed: Vec<String> = (candidate.iter())
         .filter(|(stage, release)| runs.get(stage).is_none_or(|runs| runs.digest() != release.digest()))
         .map(|(stage, _)| stage)
         .collect();
     let is_model = changed.iter().all(|stage| stage == "parse" || stage == "classify");
-    if is_model || changed.len() == 1 { Ok(()) } else { Err(Refused::ManyStages { stages: changed.join(", ") }) }
+    match is_model || changed.len() == 1 {
+        true => Ok(is_model),
+        false => Err(Refused::ManyStages { stages: changed.join(", ") }),
+    }
 }
 
 fn is_short(reason: &str) -> Result<(), Refused> {

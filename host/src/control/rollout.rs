@@ -47,6 +47,9 @@ pub enum RolloutState {
     Passed,
 }
 
+/// Calls from which on their 99th percentile is judged.
+const CALLS: u64 = 100;
+
 /// What the running step has come to.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StepFigures {
@@ -151,7 +154,11 @@ impl Rollout {
             Some(RolloutStep::Shadow { until } | RolloutStep::Canary { until, .. }) => match until {
                 Until::Labels(wanted) => figures.labels >= *wanted,
                 Until::Records(wanted) => figures.comparison.judged() >= *wanted,
-                Until::Time(millis) => now.saturating_sub(self.since) >= i64::try_from(*millis).unwrap_or(i64::MAX),
+                // Time in which nothing was processed proves nothing.
+                Until::Time(millis) => {
+                    figures.comparison.judged() > 0
+                        && now.saturating_sub(self.since) >= i64::try_from(*millis).unwrap_or(i64::MAX)
+                }
             },
             Some(RolloutStep::Pause) | None => false,
         }
@@ -193,7 +200,9 @@ impl Rollout {
         let dead_letters = || ratio("dead letters became", &guards.dead_letters, figures.dead_letters, figures.records);
         let latency = || {
             let guard = guards.latency_p99.as_ref().filter(|guard| comparison.judged() >= guard.records)?;
-            let found = comparison.challenger_calls.quantile(0.99)?;
+            // Of a few calls the slowest is no quantile.
+            let calls = &comparison.challenger_calls;
+            let found = calls.quantile(0.99).filter(|_| calls.total() >= CALLS)?;
             (found.as_secs_f64() * 1e3 > guard.above_ms).then(|| {
                 format!(
                     "a call of the challenger takes {:.1} ms (99th percentile), above {} ms",
@@ -262,9 +271,10 @@ mod tests {
         };
         assert!(!records.is_step_over(&sampled(3, 1), 1_000) && records.is_step_over(&sampled(4, 1), 1_000));
         let time = rollout(vec![RolloutStep::Canary { share: 0.5, until: Until::Time(500) }], Guards::default());
-        assert!(!time.is_step_over(&none, 1_499) && time.is_step_over(&none, 1_500));
+        assert!(!time.is_step_over(&sampled(1, 0), 1_499) && time.is_step_over(&sampled(1, 0), 1_500));
+        assert!(!time.is_step_over(&none, i64::MAX), "nothing was processed");
         let held = Rollout { state: RolloutState::Held { why: "lunch".into() }, ..time };
-        assert!(!held.is_step_over(&none, 1_500));
+        assert!(!held.is_step_over(&sampled(1, 0), 1_500));
         assert!(!rollout(vec![RolloutStep::Pause], Guards::default()).is_step_over(&none, i64::MAX));
     }
 
@@ -319,7 +329,13 @@ mod tests {
         );
         let rejected = with(|figures| (figures.comparison.sampled, figures.comparison.rejected) = (112, 12));
         assert_eq!(rejected, "the challenger rejected 12 of 112 records (10.7143 %), above 10 %");
-        let slow = with(|figures| figures.comparison.challenger_calls.note(Duration::from_millis(8)));
+        let slow_calls = |calls: u32| {
+            let mut figures = agreed(90, 10);
+            (0..calls).for_each(|_| figures.comparison.challenger_calls.note(Duration::from_millis(8)));
+            figures
+        };
+        assert_eq!(rollout.broken_guard(&slow_calls(99)), None, "too few calls");
+        let slow = broken(slow_calls(100));
         assert!(slow.contains("99th percentile), above 5 ms"), "{slow}");
         let letters = with(|figures| (figures.records, figures.dead_letters) = (100, 6));
         assert_eq!(letters, "dead letters became 6 of 100 records (6 %), above 5 %");

@@ -235,7 +235,7 @@ impl<P: Send + 'static> Runner<P> {
                 | Action::Resume
                 | Action::Replay
                 | Action::HoldRollout { .. }
-                | Action::ContinueRollout => {
+                | Action::ContinueRollout { .. } => {
                     return self.answer(command.id, Err(Refused::Unfit { why }));
                 }
                 // A worker has stopped already, and that holds as long as this process lives.
@@ -302,6 +302,7 @@ impl<P: Send + 'static> Runner<P> {
             Ok(Outcome::Rollout { rollout }) => {
                 tracing::info!(pipeline, "{}: {:?}", rollout.describe(), rollout.state);
             }
+            Err(refused) if !self.askers.contains_key(&to) => tracing::warn!(pipeline, "{refused}"),
             Ok(Outcome::Superseded { .. } | Outcome::Noted) | Err(_) => {}
         }
         if let Some(asker) = self.askers.remove(&to) {

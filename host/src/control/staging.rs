@@ -216,8 +216,13 @@ impl Stager {
                 let arm = Arm { role: Role::Champion, revision, release, stamped: plan.output.stamp == Stamp::Value };
                 let (parser, classifier) = (parser?, classifier?);
                 let other = self.open_challenger(plan, challenger, &arm, (&parser, &classifier), problems);
+                // Where a transform has a challenger, what it makes of a record is classified like all others.
+                let behind = challenger.filter(|_| other.is_none()).map(|challenger| {
+                    let arm = Arm { role: Role::Challenger, release: challenger.releases.digest(), ..arm };
+                    Writer::new(&classifier.1.1, plan.output.min_confidence, &arm)
+                });
                 let model = problems.note(StageName::Classify, model(plan, &arm, parser, classifier))?;
-                Some(ModelStage { challenger: other, ..model })
+                Some(ModelStage { challenger: other, behind_challenger: behind, ..model })
             }
             _ => None,
         };
@@ -381,6 +386,7 @@ fn model(
         classes: signature.classes.len(),
         writer: Writer::new(&signature, plan.output.min_confidence, arm),
         challenger: None,
+        behind_challenger: None,
     })
 }
 

@@ -138,6 +138,7 @@ pub(crate) fn model(number: u64, columns: usize, wanted: &[&str], gather: Option
         classes: 3,
         writer: Writer::new(&signature, 0.0, &champion(number)),
         challenger: None,
+        behind_challenger: None,
     }
 }
 

@@ -128,6 +128,7 @@ impl Process for Pipeline {
             written: 0,
             overflow: None,
             allowance: self.allowance,
+            challengers: std::collections::HashSet::new(),
             outputs,
         };
         let admitted = run.admit();
@@ -229,6 +230,8 @@ struct Run<'a> {
     overflow: Option<Overflow>,
     /// Of a challenger.
     allowance: Allowance,
+    /// Input rows whose records are a challenger's from a transform on.
+    challengers: std::collections::HashSet<usize>,
     outputs: &'a mut Outputs,
 }
 
@@ -382,6 +385,11 @@ impl Run<'_> {
         });
     }
 
+    /// Whose record a row is.
+    fn role(&self, work: &Work<'_>, row: usize) -> Role {
+        if self.challengers.contains(&work.source(row)) { Role::Challenger } else { Role::Champion }
+    }
+
     /// Emits a row's own bytes.
     fn pass(&mut self, work: &Work<'_>, row: usize, route: Route, role: Role) {
         if self.overflow.is_some() {
@@ -393,7 +401,7 @@ impl Run<'_> {
 
     fn emit_all(&mut self, work: &Work<'_>) {
         for row in 0..work.batch.len() {
-            self.pass(work, row, Route::Output, Role::Champion);
+            self.pass(work, row, Route::Output, self.role(work, row));
         }
     }
 

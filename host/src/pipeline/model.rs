@@ -14,6 +14,9 @@ use crate::record::{Role, Route, id};
 use sandpiper_sandbox::stage::{Classify, Parse};
 use sandpiper_sandbox::wit::latest::{Matrix, Parsed, Predictions, Rejection};
 
+/// Bytes of the largest value that holds both arms' answers: every topic that Sandpiper writes must take as much.
+const LARGEST_PAIR: usize = 64 << 10;
+
 /// A parser and a classifier, opened and matched.
 pub struct ModelStage {
     pub parser: Box<dyn Parse>,
@@ -27,6 +30,8 @@ pub struct ModelStage {
     pub classes: usize,
     pub writer: Writer,
     pub challenger: Option<ModelChallenger>,
+    /// For records that a challenger among the transforms has made.
+    pub behind_challenger: Option<Writer>,
 }
 
 /// Rows that were parsed, in the classifier's columns.
@@ -121,7 +126,9 @@ impl ModelStage {
     }
 
     fn emit(&self, run: &mut Run<'_>, work: &Work<'_>, row: usize, answer: &Answer<'_>) {
-        write(run, work, row, Role::Champion, (&self.writer, answer), None);
+        let role = run.role(work, row);
+        let behind = self.behind_challenger.as_ref().filter(|_| role == Role::Challenger);
+        write(run, work, row, role, (behind.unwrap_or(&self.writer), answer), None);
     }
 
     /// Emits what the champion answered, with what the challenger did, or the other way round.
@@ -330,7 +337,15 @@ fn write(
     };
     let Some(facts) = work.batch.rows.get(row) else { return };
     let topic = work.batch.rows.topic(facts.origin);
-    let value = run.outputs.write(|out| writer.write(out, &id, answer, other, topic, facts.origin));
+    let value = run.outputs.write(|out| {
+        let start = out.len();
+        writer.write(out, &id, answer, other, topic, facts.origin);
+        // What the topic would take alone is not to be refused for what stands beside it.
+        if other.is_some() && out.len() - start > LARGEST_PAIR {
+            out.truncate(start);
+            writer.write(out, &id, answer, None, topic, facts.origin);
+        }
+    });
     run.emit(work, row, Route::Output, Some(value), role);
 }
 
@@ -366,7 +381,7 @@ fn gather(
 fn tombstone(run: &mut Run<'_>, work: &Work<'_>, row: usize) {
     match run.settings.tombstones {
         Tombstones::Drop => {}
-        Tombstones::Pass => run.pass(work, row, Route::Output, Role::Champion),
+        Tombstones::Pass => run.pass(work, row, Route::Output, run.role(work, row)),
         Tombstones::DeadLetter => {
             let reason =
                 Reason::of_host("input", "null-value", "the value is null; [input] tombstones says what becomes of it");

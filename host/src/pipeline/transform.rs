@@ -63,11 +63,13 @@ impl TransformStage {
                 }
                 for emission in emissions(answer, |row| range.start + row) {
                     if !theirs.contains(&emission.row) {
-                        route(run, work, &self.routes, &emission, Role::Champion, &mut onward);
+                        let role = run.role(work, emission.row);
+                        route(run, work, &self.routes, &emission, role, &mut onward);
                     }
                 }
             }
             if let (Some(challenger), Some(other)) = (&self.challenger, &other) {
+                run.challengers.extend(theirs.iter().map(|row| work.source(*row)));
                 for emission in other.emissions().filter(|emission| theirs.contains(&emission.row)) {
                     route(run, work, &challenger.routes, &emission, Role::Challenger, &mut onward);
                 }
@@ -165,11 +167,10 @@ impl TransformChallenger {
             true => Cow::Borrowed(&*work.batch),
             false => Cow::Owned(work.batch.select(sampled.iter().copied())),
         };
-        let asked = run.ask(|deadline| {
-            let answer = self.stage.transform(&batch, deadline)?;
-            if size::transformed(&answer, &batch) > room { Err(no_room()) } else { Ok(answer) }
-        });
+        let asked = run.ask(|deadline| self.stage.transform(&batch, deadline));
         let (all, answer) = match asked {
+            // The champion has taken the room, which is no fault of either.
+            Asked::Answered(answer) if size::transformed(&answer, &batch) > room => (Said::Skipped, None),
             Asked::Answered(answer) => (Said::Answered(0), Some(answer)),
             Asked::Failed => (Said::Failed, None),
             Asked::Skipped => (Said::Skipped, None),

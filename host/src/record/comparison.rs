@@ -160,9 +160,13 @@ impl Latency {
         other.counts.iter().for_each(|(step, count)| self.count(*step, *count));
     }
 
+    pub fn total(&self) -> u64 {
+        self.counts.values().map(|count| u64::from(*count)).sum()
+    }
+
     /// The upper end of the step that holds the quantile, which is from 0 to 1; none of nothing.
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let total: u64 = self.counts.values().map(|count| u64::from(*count)).sum();
+        let total = self.total();
         let wanted = ((total as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
         let (step, _) = self.counts.iter().find(|(_, count)| {

@@ -481,7 +481,7 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
         Step::Promote => Action::Promote { reason: String::new() },
         Step::Abort => Action::Abort { reason: String::new() },
         Step::HoldRollout => Action::HoldRollout { reason: String::new() },
-        Step::ContinueRollout => Action::ContinueRollout,
+        Step::ContinueRollout => Action::ContinueRollout { reason: String::new() },
         Step::Measured(by, agreed, differ) => rollout::measured(back(*by)?.get(), *agreed, *differ),
     };
     Some((None, action))

@@ -7,9 +7,9 @@ use crate::pipeline::challenger::{ModelChallenger, Sampling, TransformChallenger
 use crate::pipeline::fakes::{self, FirstCell, trap};
 use crate::record::Comparison;
 use crate::record::prediction::{Arm, Writer};
-use sandpiper_sandbox::Failure;
 use sandpiper_sandbox::stage::{Classify, Parse};
 use sandpiper_sandbox::wit::latest::{Column, Kind, Matrix, Parsed, Predictions, Signature};
+use sandpiper_sandbox::{Failure, FailureKind};
 
 fn sampling(sample: f32, canary: f32) -> Sampling {
     Sampling::new(&Digest::of(b"a rollout"), sample, canary)
@@ -186,6 +186,55 @@ fn time_that_was_spent_comes_back_with_the_next_transaction() {
 }
 
 #[test]
+fn a_call_that_had_less_time_than_calls_have_is_skipped_and_not_failed() {
+    struct Late;
+    impl Classify for Late {
+        fn classify(&mut self, _: &Matrix, _: Duration) -> Result<Predictions, Failure> {
+            Err(Failure { kind: FailureKind::Deadline, ..trap("too late") })
+        }
+    }
+    let comparison_of = |settings: Settings| {
+        let late = ModelStage { challenger: Some(challenger(sampling(1.0, 0.0), Late)), ..model(17, 2, &WANTED, None) };
+        comparison(&process(&mut pipeline(settings, Vec::new(), Some(late)), &values(&["0,5"])))
+    };
+    let second = Duration::from_secs(1);
+    let short = comparison_of(Settings { budget: second, deadline: second, ..settings() });
+    assert_eq!((short.skipped, short.failed), (1, 0), "it had 0.3 of a second");
+    let whole = comparison_of(Settings { budget: 10 * second, deadline: second, ..settings() });
+    assert_eq!((whole.skipped, whole.failed), (0, 1));
+}
+
+#[test]
+fn after_a_failure_the_challenger_rests() {
+    struct Slow;
+    impl Classify for Slow {
+        fn classify(&mut self, _: &Matrix, _: Duration) -> Result<Predictions, Failure> {
+            // Nine times as long is far longer than the next call takes to come.
+            let started = std::time::Instant::now();
+            while started.elapsed() < Duration::from_millis(200) {}
+            Err(trap("slowly"))
+        }
+    }
+    let mut pipeline = with(challenger(sampling(1.0, 0.0), Slow));
+    assert_eq!(comparison(&process(&mut pipeline, &values(&["0,5"]))).failed, 1);
+    pipeline.committed();
+    assert_eq!(comparison(&process(&mut pipeline, &values(&["0,5"]))).skipped, 1, "a new transaction is no reason");
+}
+
+#[test]
+fn what_the_topic_would_take_alone_is_not_made_too_large_by_the_other_arm() {
+    let mut other = challenger(sampling(1.0, 0.0), FirstCell { classes: 3 });
+    let columns = WANTED.iter().map(|name| Column { name: (*name).into(), kind: Kind::Number }).collect();
+    let classes = vec!["c".repeat(30_000), "d".repeat(30_000), "e".repeat(30_000)];
+    let arm = Arm { role: Role::Challenger, ..fakes::champion(17) };
+    other.writer = Writer::new(&Signature { columns, classes }, 0.0, &arm);
+    let came = process(&mut with(other), &values(&["0,5"]));
+    assert_eq!(said(&came), [answers("cat", "champion", None)]);
+    assert!(came.emitted()[0].value.as_ref().unwrap().len() < 1_000);
+    assert_eq!(comparison(&came).disagreed, 1, "it is counted all the same");
+}
+
+#[test]
 fn a_challenger_with_a_parser_of_its_own_is_compared_record_by_record() {
     /// Takes what the champion's parser rejects, and nothing that begins with 2.
     struct Other;
@@ -297,6 +346,24 @@ fn transforms_are_compared_byte_for_byte_and_the_differences_are_shown() {
 }
 
 #[test]
+fn what_a_challenger_has_transformed_is_stamped_as_its_own_through_every_later_stage() {
+    let mut pipeline = transforms(sampling(1.0, 1.0), &[None], |text| Fate::Emit(vec![to(0, format!("1,{text}"))]));
+    let came = process(&mut pipeline, &values(&["5", "reject"]));
+    assert_eq!(came.emitted()[0].says("sandpiper").as_deref(), Some("17 challenger in/3@0"));
+    let column = |name: &str| Column { name: name.into(), kind: Kind::Number };
+    let signature = Signature {
+        columns: WANTED.iter().map(|name| column(name)).collect(),
+        classes: vec!["cat".to_owned(), "dog".into(), "cow".into()],
+    };
+    let arm = Arm { role: Role::Challenger, release: Digest::of(b"challenger"), ..fakes::champion(17) };
+    pipeline.model =
+        Some(ModelStage { behind_challenger: Some(Writer::new(&signature, 0.0, &arm)), ..model(17, 2, &WANTED, None) });
+    let came = process(&mut pipeline, &values(&["5"]));
+    assert_eq!(said(&came), [answers("dog", "challenger", None)]);
+    assert_eq!(came.emitted()[0].json()["release"], Digest::of(b"challenger").short());
+}
+
+#[test]
 fn in_a_canary_a_transforms_records_are_the_challengers_and_in_their_order() {
     let doubled = |text: &str| match text {
         "reject" => passes("not wanted"),
@@ -318,5 +385,5 @@ fn a_transform_that_fails_or_floods_in_a_canary_costs_no_record() {
     let flood = |_: &str| Fate::Emit(vec![to(0, "x".repeat(2 * fakes::MAX_OUTPUT))]);
     let mut pipeline = transforms(sampling(1.0, 1.0), &[None], flood);
     let came = process(&mut pipeline, &values(&["a"]));
-    assert_eq!((emitted(&came), comparison(&came).failed), (vec![(0, Some("a".to_owned()))], 1));
+    assert_eq!((emitted(&came), comparison(&came).skipped), (vec![(0, Some("a".to_owned()))], 1));
 }

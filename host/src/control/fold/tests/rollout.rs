@@ -32,7 +32,14 @@ impl Story {
         let mut story = Self::running();
         let of = story.tell(by_steps("logistic", steps()));
         story.tell(Action::Staged { of });
+        story.taken();
         story
+    }
+
+    /// A worker runs what is current.
+    fn taken(&mut self) {
+        let revision = self.control.history.revision();
+        self.tell(Action::Runs { worker: 0, revision });
     }
 
     fn rollout(&self) -> &Rollout {
@@ -53,6 +60,7 @@ impl Story {
     fn stage(&mut self) {
         let of = *self.control.staging.keys().next().unwrap();
         self.tell(Action::Staged { of });
+        self.taken();
     }
 
     fn is_staging(&self) -> bool {
@@ -77,15 +85,15 @@ fn a_candidate_goes_through_its_steps_each_a_revision_and_is_promoted_by_a_perso
     story.stage();
     assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))));
 
-    story.id += 99;
-    story.tell(measured(3, 0, 0));
-    assert!(!story.is_staging(), "a second is not over");
-    story.id += 10;
-    story.tell(measured(3, 0, 0));
+    story.id += 90;
+    story.tell(measured(3, 1, 0));
+    assert!(matches!(story.rollout().state, RolloutState::Running), "a second is not over");
+    story.id += 20;
+    story.tell(measured(3, 1, 0));
     assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))), "to wait is no deployment");
     assert!(matches!(story.rollout().state, RolloutState::Held { .. }));
 
-    let of = story.tell(Action::ContinueRollout);
+    let of = story.tell(Action::ContinueRollout { reason: String::new() });
     assert!(matches!(story.answer(of), Ok(Outcome::Rollout { .. })));
     assert_eq!(story.rollout().state, RolloutState::Passed);
     let of = story.tell(Action::Promote { reason: "two points better".into() });
@@ -146,9 +154,11 @@ fn while_a_rollout_is_under_way_nothing_else_is_deployed() {
     }
     let none = story.tell(Action::Abort { reason: "not now".into() });
     story.tell(Action::Staged { of: none });
-    for action in
-        [Action::Abort { reason: String::new() }, Action::Promote { reason: String::new() }, Action::ContinueRollout]
-    {
+    for action in [
+        Action::Abort { reason: String::new() },
+        Action::Promote { reason: String::new() },
+        Action::ContinueRollout { reason: String::new() },
+    ] {
         let of = story.tell(action);
         assert!(matches!(story.answer(of), Err(Refused::NoRollout { .. })));
     }
@@ -208,7 +218,7 @@ fn a_step_that_cannot_be_staged_waits_for_a_person_and_is_not_tried_again_and_ag
     assert!(matches!(&story.rollout().state, RolloutState::Held { why } if why.contains("its secret is gone")));
     story.tell(measured(2, 1_000, 0));
     assert!(!story.is_staging());
-    story.tell(Action::ContinueRollout);
+    story.tell(Action::ContinueRollout { reason: String::new() });
     story.tell(measured(2, 1_000, 0));
     story.stage();
     assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))));
@@ -259,4 +269,70 @@ fn several_stages_are_no_challenger() {
     let of = story.tell(Action::Deploy { stages: one.into(), reason: "one".into(), rollout });
     story.tell(Action::Staged { of });
     assert!(story.control.history.rollout.is_some());
+}
+
+#[test]
+fn a_person_comes_before_the_step_that_would_come_by_itself() {
+    for word in [Action::HoldRollout { reason: "lunch".into() }, Action::Abort { reason: "no".into() }] {
+        let mut story = Story::rolling_out();
+        let step = story.tell(measured(2, 100, 0));
+        let asked = story.tell(word.clone());
+        assert_eq!(story.answer(step), &Ok(Outcome::Superseded { by: revision(2) }), "{word:?}");
+        story.tell(Action::Staged { of: step });
+        if let Action::Abort { .. } = word {
+            story.tell(Action::Staged { of: asked });
+            assert_eq!(story.arms(), arms(3, "tree", None));
+        } else {
+            assert_eq!(story.arms(), arms(2, "tree", Some(("logistic", 0.0))), "it waits where it is");
+            assert!(matches!(story.rollout().state, RolloutState::Held { .. }));
+        }
+    }
+}
+
+#[test]
+fn after_a_restart_a_challenger_that_cannot_be_opened_ends_its_rollout_and_keeps_nothing_down() {
+    let mut story = Story::rolling_out();
+    let history = story.control.history.clone();
+    story.control = Control { pipeline: "iris".into(), history, ..Control::default() };
+    let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
+    story.tell(Action::Unfit { of, why: "its secret is gone".into() });
+    assert!(!story.is_answered(of), "the champion is staged alone");
+    story.tell(Action::Staged { of });
+    assert_eq!((story.arms(), &story.control.history.rollout), (arms(3, "tree", None), &None));
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })));
+    let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
+    story.tell(Action::Unfit { of, why: "that one, too".into() });
+    assert!(story.answer(of).is_err(), "nothing is left to leave out");
+}
+
+#[test]
+fn a_failure_or_too_many_dead_letters_in_a_canary_end_the_rollout_and_not_the_pipeline() {
+    let pause = Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
+    for report in [Action::Failed { revision: revision(3), why: "it traps".into() }, Action::Paused { pause }] {
+        let mut story = Story::rolling_out();
+        story.tell(measured(2, 100, 0));
+        story.stage();
+        assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))));
+        story.tell(report.clone());
+        assert!(story.effects.contains(&Effect::Hold));
+        story.stage();
+        assert_eq!((story.arms(), &story.control.history.rollout), (arms(4, "tree", None), &None), "{report:?}");
+        assert_eq!(story.control.history.paused, None);
+        assert!(story.control.history.current().unwrap().reason.contains("rollout 2 aborted: revision 3 failed"));
+        // The champion's own failure is its own.
+        story.tell(Action::Failed { revision: revision(4), why: "it traps, too".into() });
+        assert!(story.control.history.paused.is_some());
+    }
+}
+
+#[test]
+fn before_a_worker_runs_a_step_it_is_not_judged() {
+    let mut story = Story::rolling_out();
+    let history = story.control.history.clone();
+    story.control = Control { pipeline: "iris".into(), history, ..Control::default() };
+    story.tell(measured(2, 0, 1_000));
+    assert!(!story.is_staging());
+    story.taken();
+    story.tell(measured(2, 0, 1_000));
+    assert!(story.is_staging());
 }
