@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::access::{self, Access, MayLook};
 use super::audit::CameOf;
 use super::bodies::{self, Asked, pipeline};
+use super::health::Health;
 use super::metrics;
 use super::refusal::Refusal;
-use super::status::{PipelineStatus, Status};
+use super::status::Status;
 use super::uploads::Uploads;
 use crate::control::command::{By, Outcome, Refused};
 use crate::control::controller::{Answered, Change, Controller, RolloutRequest};
@@ -29,11 +30,7 @@ use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
 use crate::record::Revision;
 use crate::replay::process::{Progress, Request as ReplayRequest};
-use crate::stream::report::WorkerState;
 use sandpiper_sandbox::Digest;
-
-/// A running worker renews its report twice a second; a plugin's failing batch may keep it for a few seconds.
-const STUCK_MS: u64 = 30_000;
 
 /// All that is answered, to those who may ask.
 pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
@@ -72,21 +69,9 @@ async fn status(State(daemon): Shared) -> Json<Status> {
     Json(Status::of(&daemon))
 }
 
-/// Alive: no running worker is stuck.
+/// Alive: no loop is stuck.
 async fn livez(State(daemon): Shared, Extension(may_look): Extension<MayLook>) -> Response {
-    let stuck = |pipeline: &PipelineStatus| {
-        let stuck = (pipeline.workers.iter())
-            .find(|worker| worker.state == WorkerState::Running && worker.silent_ms > STUCK_MS);
-        stuck.map(|worker| {
-            format!(
-                "pipeline {}, worker {} has not reported for {} s",
-                pipeline.name,
-                worker.slot,
-                worker.silent_ms / 1_000
-            )
-        })
-    };
-    health(may_look, Status::of(&daemon).pipelines.iter().filter_map(stuck).collect())
+    health(may_look, Health::of(&daemon).iter().filter_map(Health::stuck).collect())
 }
 
 /// Ready: every loop runs, on the deployed revision, with what it remembers.
@@ -95,7 +80,7 @@ async fn readyz(State(daemon): Shared, Extension(may_look): Extension<MayLook>) 
     if !daemon.is_started() {
         reasons.push("the daemon starts: plugins are compiled and opened".to_owned());
     }
-    reasons.extend(Status::of(&daemon).pipelines.iter().filter_map(PipelineStatus::not_ready));
+    reasons.extend(Health::of(&daemon).iter().filter_map(Health::not_ready));
     health(may_look, reasons)
 }
 
