@@ -159,6 +159,9 @@ pub struct ReleaseStatus {
     /// Truth → predicted → count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether outcomes are missing there, since there was no room for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confusion_is_partial: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -275,7 +278,7 @@ fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<
     let revisions: BTreeSet<Revision> = records.keys().chain(labelled).copied().chain(history.revision()).collect();
     let status = |revision: Revision| {
         let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
-        let judged = tally.and_then(|tally| tally.by_revision.get(&revision));
+        let judged = tally.and_then(|tally| tally.by_revision.get(&revision)).map(|judged| &**judged);
         ReleaseStatus {
             revision,
             releases: deployment
@@ -289,6 +292,7 @@ fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<
             log_loss: judged.and_then(Release::log_loss),
             loss: judged.and_then(Release::loss),
             confusion: judged.map(|judged| judged.confusion.clone()).unwrap_or_default(),
+            confusion_is_partial: judged.is_some_and(|judged| judged.is_partial),
         }
     };
     revisions.into_iter().map(status).collect()
