@@ -13,7 +13,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::{self, Audit};
 use super::bodies;
@@ -23,7 +23,7 @@ use super::tokens::{Role, Tokens};
 use crate::control::command::By;
 
 /// Commands that are carried out at the same time, at most: each has a thread that waits for what comes of it.
-const COMMANDS: usize = 16;
+pub(super) const COMMANDS: usize = 16;
 
 /// What decides about a request.
 pub struct Access {
@@ -32,9 +32,14 @@ pub struct Access {
     is_loopback: bool,
     /// Names that it is reached by, beside `localhost` and addresses.
     names: Vec<String>,
-    commands: Semaphore,
+    commands: Arc<Semaphore>,
     audit: Audit,
 }
+
+/// A command's place among those that are carried out: an extension of its request. It is free when the last clone is gone,
+/// so a thread that works for the command has one, whether or not somebody still waits for the answer.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "it is only held")] Arc<OwnedSemaphorePermit>);
 
 /// Whether a caller showed a token that lets it look: an extension of each request.
 #[derive(Clone, Copy)]
@@ -42,7 +47,7 @@ pub struct MayLook(pub bool);
 
 impl Access {
     pub fn new(tokens: Tokens, is_loopback: bool, names: Vec<String>) -> Self {
-        Self { tokens, is_loopback, names, commands: Semaphore::new(COMMANDS), audit: Audit::default() }
+        Self { tokens, is_loopback, names, commands: Arc::new(Semaphore::new(COMMANDS)), audit: Audit::default() }
     }
 
     /// Whose request this is; nobody's where it shows no token.
@@ -169,7 +174,7 @@ pub async fn check(State(access): State<Arc<Access>>, mut request: Request, next
     }
     let by = By { who: role.map_or_else(|| "nobody".to_owned(), |role| role.to_string()), from };
     let line = audit::Line::new(&by, audit::call(&request));
-    let Ok(_permit) = access.commands.try_acquire() else {
+    let Ok(permit) = access.commands.clone().try_acquire_owned() else {
         let busy = format!("{COMMANDS} commands are being carried out: wait for one of them");
         bodies::discard(request).await;
         let response = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
@@ -178,7 +183,10 @@ pub async fn check(State(access): State<Arc<Access>>, mut request: Request, next
     };
     let _kept = peer.as_ref().map(Peer::keep);
     request.extensions_mut().insert(by);
+    let place = Place(Arc::new(permit));
+    request.extensions_mut().insert(place.clone());
     let response = next.run(request).await;
+    drop(place);
     line.answered(&response);
     response
 }

@@ -347,7 +347,8 @@ mod tests {
         tally.add(&judged(2, 2));
         let published = tally.clone();
         tally.add(&judged(2, 2));
-        let shares = |number| Arc::ptr_eq(&tally.by_revision[&revision(number)], &published.by_revision[&revision(number)]);
+        let shares =
+            |number| Arc::ptr_eq(&tally.by_revision[&revision(number)], &published.by_revision[&revision(number)]);
         assert!(shares(1) && !shares(2));
         assert_eq!((published.by_revision[&revision(2)].scored, tally.by_revision[&revision(2)].scored), (4, 8));
     }

@@ -158,7 +158,9 @@ fn confusion_matrix(release: &ReleaseStatus) -> String {
     let classes: BTreeSet<&String> = release.confusion.keys().chain(predicted).collect();
     let revision = release.revision;
     let missing = match release.confusion_is_partial {
-        true => format!("  revision {revision}: of its confusion matrix a part is missing, for which there was no room\n"),
+        true => {
+            format!("  revision {revision}: of its confusion matrix a part is missing, for which there was no room\n")
+        }
         false => String::new(),
     };
     if classes.is_empty() {
