@@ -1,6 +1,6 @@
 //! The admin API: health, metrics, status, and the commands that change what runs.
 //!
-//! `GET /livez /readyz /metrics`, `GET /v1/openapi.json`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
+//! `GET /livez /readyz /metrics`, `GET /v1/openapi.json`, `GET /v1/proof/NONCE`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
 //! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `…/rollout/promote`, `…/rollout/abort`,
 //! `…/rollout/pause`, `…/rollout/resume`, `GET` and `POST …/replay`. Errors are `{"error": "…"}`. Who may ask what is decided in `access`, before any of these is called.
 
@@ -22,6 +22,7 @@ use super::health::Health;
 use super::metrics;
 use super::refusal::Refusal;
 use super::status::Status;
+use super::tokens;
 use super::uploads::Uploads;
 use crate::control::command::{By, Outcome, Refused};
 use crate::control::controller::{Answered, Change, Controller, RolloutRequest};
@@ -40,6 +41,7 @@ pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(prometheus))
         .route("/v1/openapi.json", get(openapi))
+        .route("/v1/proof/{nonce}", get(proof))
         .route("/v1/status", get(status))
         .route("/v1/pipelines/{name}/history", get(history))
         .route("/v1/pipelines/{name}/deploy", post(deploy))
@@ -68,6 +70,20 @@ async fn openapi() -> Response {
 
 async fn status(State(daemon): Shared) -> Json<Status> {
     Json(Status::of(&daemon))
+}
+
+/// That this is the daemon which a caller's token is for, before the caller shows it.
+#[derive(Serialize, Deserialize)]
+pub struct Proofs {
+    /// By the admin's token and by the viewer's.
+    pub proofs: [String; 2],
+}
+
+async fn proof(Extension(access): Extension<Arc<Access>>, Path(nonce): Path<String>) -> Result<Json<Proofs>, Refusal> {
+    if !tokens::is_nonce(&nonce) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a nonce has 64 hexadecimal digits".to_owned()));
+    }
+    Ok(Json(Proofs { proofs: access.proofs(&nonce) }))
 }
 
 /// Alive: no loop is stuck.
@@ -311,14 +327,15 @@ mod tests {
     use axum::extract::Request;
     use tower::ServiceExt as _;
 
-    use super::super::tokens::{ADMIN_FILE, Tokens, read};
+    use super::super::tokens::{ADMIN_FILE, Kept, Tokens, read};
     use super::*;
 
     #[tokio::test]
     async fn a_command_whose_caller_has_gone_keeps_its_place_until_its_work_is_done() {
         let directory = tempfile::tempdir().unwrap();
-        let access = Access::new(Tokens::open(directory.path(), None).unwrap(), true, Vec::new());
-        let token = format!("Bearer {}", read(&directory.path().join(ADMIN_FILE)).unwrap());
+        let access =
+            Access::new(Tokens::open(directory.path(), None).unwrap(), ([127, 0, 0, 1], 8642).into(), Vec::new());
+        let token = format!("Bearer {}", read(&directory.path().join(ADMIN_FILE), Kept::InState).unwrap());
         let (begun, end) = (Arc::new(AtomicUsize::new(0)), Stop::default());
         let (has_begun, ends) = (begun.clone(), end.clone());
         let work = async move |Extension(place): Placed| {
