@@ -90,7 +90,7 @@ pub struct ArmStatus {
 impl ArmStatus {
     fn of(releases: &Releases, tally: Option<&Tally>) -> Self {
         let release = releases.digest().short();
-        let judged = tally.and_then(|tally| tally.by_release.get(release.as_str()));
+        let judged = tally.and_then(|tally| tally.by_release.get(release.as_str())).map(|judged| &**judged);
         Self {
             scored: judged.map_or(0, |judged| judged.scored),
             accuracy: judged.and_then(Release::accuracy),
