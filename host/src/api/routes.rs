@@ -167,7 +167,11 @@ pub struct Back {
     pub to: Option<Revision>,
 }
 
-async fn undo(Extension(by): Caller, Extension(place): Placed, Asked { pipeline, body }: Asked<Back>) -> Result<Response, Refusal> {
+async fn undo(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<Back>,
+) -> Result<Response, Refusal> {
     answered(place, pipeline, move |controller| controller.undo(&body.reason, body.to, Some(by))).await
 }
 
@@ -182,20 +186,33 @@ pub struct OfRollout {
     pub expected_revision: Option<Revision>,
 }
 
-async fn promote(Extension(by): Caller, Extension(place): Placed, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+async fn promote(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
     of_rollout(place, pipeline, RolloutRequest::Promote { reason: body.reason }, body.expected_revision, by).await
 }
 
-async fn abort(Extension(by): Caller, Extension(place): Placed, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+async fn abort(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
     of_rollout(place, pipeline, RolloutRequest::Abort { reason: body.reason }, body.expected_revision, by).await
 }
 
-async fn pause_rollout(Extension(by): Caller, Extension(place): Placed, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
+async fn pause_rollout(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
     of_rollout(place, pipeline, RolloutRequest::Pause { reason: body.reason }, body.expected_revision, by).await
 }
 
 async fn resume_rollout(
-    Extension(by): Caller, Extension(place): Placed,
+    Extension(by): Caller,
+    Extension(place): Placed,
     Asked { pipeline, body }: Asked<OfRollout>,
 ) -> Result<Response, Refusal> {
     of_rollout(place, pipeline, RolloutRequest::Resume, body.expected_revision, by).await
