@@ -53,7 +53,7 @@ pub fn live(path: &Path, start: Start) -> Result<()> {
         say(&format!("instance {}", state.instance()))?;
         Tokens::open(path, None)?;
         for file in [tokens::ADMIN_FILE, tokens::VIEWER_FILE] {
-            say(&format!("{file} {}", tokens::read(&path.join(file))?))?;
+            say(&format!("{file} {}", tokens::read(&path.join(file), tokens::Kept::InState)?))?;
         }
         let engine = Engine::new(Some(&path.join("code")), Compiler::InProcess)?;
         for number in first..first + 2 {
@@ -149,7 +149,7 @@ pub fn check(path: &Path, start: Start, said: &[String]) -> Result<()> {
     Tokens::open(path, None)?;
     for file in [tokens::ADMIN_FILE, tokens::VIEWER_FILE] {
         if let Some(token) = last.get(file) {
-            ensure!(tokens::read(&path.join(file))? == **token, "{file} holds another token");
+            ensure!(tokens::read(&path.join(file), tokens::Kept::InState)? == **token, "{file} holds another token");
         }
     }
 

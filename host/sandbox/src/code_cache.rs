@@ -77,16 +77,16 @@ impl CodeCache {
         None
     }
 
-    /// Has `compile` write the code; answers its file, which is on the disk then.
+    /// Has `compile` write the code, with a directory that is its own to write into; answers the code's file, which is on the disk then.
     ///
     /// # Errors
     /// When that fails, or the code cannot be kept.
-    pub fn add(&self, component: Digest, compile: impl FnOnce(File) -> Result<()>) -> Result<PathBuf> {
+    pub fn add(&self, component: Digest, compile: impl FnOnce(File, &Path) -> Result<()>) -> Result<PathBuf> {
         let file = tempfile::Builder::new()
             .suffix(&format!(".{PART}"))
             .tempfile_in(&self.path)
             .with_context(|| format!("the code cache {} cannot be written", self.path.display()))?;
-        compile(file.reopen()?)?;
+        compile(file.reopen()?, &self.path)?;
         file.as_file().sync_all()?;
         let digest = digest_of(file.reopen()?)?;
         let path = self.path.join(format!("{}.{}.{digest}.cwasm", component.hex(), self.settings));
@@ -178,7 +178,7 @@ mod tests {
     }
 
     fn add(cache: &CodeCache, component: &[u8]) -> PathBuf {
-        cache.add(Digest::of(component), |mut file| Ok(file.write_all(b"code")?)).unwrap()
+        cache.add(Digest::of(component), |mut file, _| Ok(file.write_all(b"code")?)).unwrap()
     }
 
     fn mode(path: &Path, mode: u32) {
@@ -220,7 +220,7 @@ mod tests {
     fn code_that_fails_to_be_made_leaves_nothing() {
         let directory = ours();
         let cache = open(directory.path()).unwrap();
-        cache.add(Digest::of(b"one"), |_| anyhow::bail!("no")).unwrap_err();
+        cache.add(Digest::of(b"one"), |_, _| anyhow::bail!("no")).unwrap_err();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -59,13 +59,14 @@ impl Process {
         Self { program, arguments, bounds, places: Arc::default() }
     }
 
-    /// Writes the machine code to `code`.
-    fn compile(&self, component: &[u8], mut code: File) -> Result<()> {
+    /// Writes the machine code to `code`. Files that have no name are made in `directory`: there may be no other that can be
+    /// written.
+    fn compile(&self, component: &[u8], mut code: File, directory: &Path) -> Result<()> {
         let _place = self.places.take();
-        let mut input = tempfile::tempfile()?;
-        input.write_all(component)?;
-        input.rewind()?;
-        let mut errors = tempfile::tempfile()?;
+        let unwritable = || format!("what the compiler is given cannot be written into {}", directory.display());
+        let mut input = tempfile::tempfile_in(directory).with_context(unwritable)?;
+        input.write_all(component).and_then(|()| input.rewind()).with_context(unwritable)?;
+        let mut errors = tempfile::tempfile_in(directory).with_context(unwritable)?;
         let mut command = Command::new(&self.program);
         // The environment may hold secrets, and nothing in it is of use.
         command.args(&self.arguments).env_clear().env("RAYON_NUM_THREADS", threads().to_string());
@@ -102,9 +103,13 @@ impl Process {
         match (status.code(), status.signal()) {
             (Some(code), _) if code == i32::from(REFUSED) => invalid(said),
             (_, Some(libc::SIGXCPU)) => anyhow::anyhow!(self.too_slow()),
-            _ if said.contains("memory allocation of") => anyhow::anyhow!(
-                "compiling it needs more than {} MiB of memory: make its functions smaller, or allow more with --compile-memory",
-                self.bounds.memory >> 20
+            (_, Some(libc::SIGXFSZ)) => anyhow::anyhow!(
+                "its machine code takes more than {}",
+                bound_in_words(self.bounds.memory, inherited(libc::RLIMIT_FSIZE), "ulimit -f")
+            ),
+            _ if said.contains("memory allocation of") || said.contains("Cannot allocate memory") => anyhow::anyhow!(
+                "compiling it needs more than {}",
+                bound_in_words(self.bounds.memory, inherited(libc::RLIMIT_AS), "ulimit -v")
             ),
             _ => anyhow::anyhow!("the compiler ended by itself ({status}); it said at last: {said}"),
         }
@@ -119,14 +124,14 @@ impl Process {
 }
 
 impl Compiler {
-    /// Writes the machine code to `code`.
+    /// Writes the machine code to `code`, which stands in `directory`.
     ///
     /// # Errors
     /// When the component is not valid, or cannot be compiled within the bounds; the message says which.
-    pub(super) fn compile(&self, engine: &Engine, component: &[u8], mut code: File) -> Result<()> {
+    pub(super) fn compile(&self, engine: &Engine, component: &[u8], mut code: File, directory: &Path) -> Result<()> {
         match self {
             Self::InProcess => Ok(code.write_all(&precompile(engine, component).map_err(invalid)?)?),
-            Self::Process(process) => process.compile(component, code),
+            Self::Process(process) => process.compile(component, code, directory),
         }
     }
 }
@@ -181,6 +186,8 @@ fn restrict(bounds: Bounds) -> std::io::Result<()> {
         // A process that was let die leaves no image of its memory behind.
         (libc::RLIMIT_CORE, 0),
     ] {
+        // Only root may go above what the process was started with.
+        let limit = inherited(resource).map_or(limit, |hard| hard.min(limit));
         let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
         // SAFETY: the limit outlives the call.
         if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
@@ -188,6 +195,29 @@ fn restrict(bounds: Bounds) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+type Resource = libc::__rlimit_resource_t;
+
+/// The limit that this process was started with and cannot exceed; none where there is none.
+fn inherited(resource: Resource) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the limit outlives the call.
+    let known = unsafe { libc::getrlimit(resource, &raw mut limit) } == 0;
+    (known && limit.rlim_max != libc::RLIM_INFINITY).then_some(limit.rlim_max)
+}
+
+/// How much that is which was not enough, and how more is to be had.
+fn bound_in_words(bound: usize, inherited: Option<u64>, limit: &str) -> String {
+    match inherited.filter(|hard| *hard < bound as u64) {
+        Some(hard) => format!(
+            "{} MiB of memory, which the daemon itself was started with (`{limit}`): make its functions smaller, or raise that limit",
+            hard >> 20
+        ),
+        None => {
+            format!("{} MiB of memory: make its functions smaller, or allow more with --compile-memory", bound >> 20)
+        }
+    }
 }
 
 fn threads() -> usize {
@@ -239,7 +269,7 @@ mod tests {
     fn compile(script: &str, time: Duration) -> String {
         let arguments = ["-c".into(), script.into()].to_vec();
         let process = Process::new("/bin/sh".into(), arguments, Bounds { time, ..Bounds::default() });
-        match process.compile(b"a component", tempfile::tempfile().unwrap()) {
+        match process.compile(b"a component", tempfile::tempfile().unwrap(), &std::env::temp_dir()) {
             Ok(()) => "compiled".into(),
             Err(error) => format!("{error:#}"),
         }
@@ -251,7 +281,7 @@ mod tests {
     fn what_the_process_writes_is_the_code_and_what_it_reads_is_the_component() {
         let mut code = tempfile::tempfile().unwrap();
         let process = Process::new("/bin/cat".into(), Vec::new(), Bounds::default());
-        process.compile(b"a component", code.try_clone().unwrap()).unwrap();
+        process.compile(b"a component", code.try_clone().unwrap(), &std::env::temp_dir()).unwrap();
         let mut text = String::new();
         code.read_to_string(&mut text).unwrap();
         assert_eq!(text, "a component");
@@ -276,6 +306,39 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_cannot_be_written_is_named() {
+        let directory = Path::new("/proc/no/such/directory");
+        let process = Process::new("/bin/cat".into(), Vec::new(), Bounds::default());
+        let error = process.compile(b"", tempfile::tempfile().unwrap(), directory).unwrap_err();
+        assert!(format!("{error:#}").contains("/proc/no/such/directory"), "{error:#}");
+    }
+
+    #[test]
+    fn a_limit_that_the_process_was_started_with_is_the_lower_bound_and_named() {
+        use std::os::unix::process::CommandExt as _;
+        let mut command = Command::new("/bin/true");
+        let child = || {
+            let limit = libc::rlimit { rlim_cur: 1 << 30, rlim_max: 1 << 30 };
+            // SAFETY: the limit outlives the call, and the others take numbers only. Who is not root may not raise it again.
+            unsafe {
+                libc::setrlimit(libc::RLIMIT_AS, &raw const limit);
+                libc::setuid(65_534);
+            }
+            restrict(Bounds { memory: 2 << 30, ..Bounds::default() })?;
+            assert_eq!(inherited(libc::RLIMIT_AS), Some(1 << 30));
+            restrict(Bounds { memory: 1 << 29, ..Bounds::default() })
+        };
+        // SAFETY: it makes system calls only.
+        unsafe { command.pre_exec(child) };
+        assert!(command.status().unwrap().success());
+        let words = |inherited| bound_in_words(2 << 30, inherited, "ulimit -v");
+        assert!(words(Some(1 << 30)).contains("1024 MiB") && words(Some(1 << 30)).contains("ulimit -v"));
+        for lower in [None, Some(4 << 30)] {
+            assert!(words(lower).contains("2048 MiB") && words(lower).contains("--compile-memory"), "{}", words(lower));
+        }
+    }
+
+    #[test]
     fn no_more_than_two_processes_run_at_once() {
         let directory = tempfile::tempdir().unwrap();
         let at = directory.path().display();
@@ -284,7 +347,7 @@ mod tests {
         let process = Process::new("/bin/sh".into(), vec!["-c".into(), script.into()], Bounds::default());
         std::thread::scope(|scope| {
             for _ in 0..8 {
-                scope.spawn(|| process.compile(b"", tempfile::tempfile().unwrap()).unwrap());
+                scope.spawn(|| process.compile(b"", tempfile::tempfile().unwrap(), directory.path()).unwrap());
             }
         });
     }

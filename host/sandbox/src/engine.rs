@@ -68,7 +68,8 @@ impl Engine {
                 }
             }
         }
-        let path = cache.add(digest, |file| self.compiler.compile(&self.wasmtime, bytes, file))?;
+        let path =
+            cache.add(digest, |file, directory| self.compiler.compile(&self.wasmtime, bytes, file, directory))?;
         self.load(&path).inspect_err(|_| cache.remove(&path)).context("what was compiled cannot be loaded")
     }
 

@@ -5,7 +5,7 @@
 //! from. And no request that a foreign web page made is answered: neither under a name that its owner has pointed at this
 //! machine (`Host`), nor across origins (`Origin`).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -13,7 +13,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::audit::{self, Audit};
 use super::bodies;
@@ -23,26 +23,46 @@ use super::tokens::{Role, Tokens};
 use crate::control::command::By;
 
 /// Commands that are carried out at the same time, at most: each has a thread that waits for what comes of it.
-const COMMANDS: usize = 16;
+pub(super) const COMMANDS: usize = 16;
 
 /// What decides about a request.
 pub struct Access {
     tokens: Tokens,
-    /// Whether only this machine reaches the API.
+    /// Where the API listens.
+    address: SocketAddr,
+    /// Whether only this machine reaches it.
     is_loopback: bool,
     /// Names that it is reached by, beside `localhost` and addresses.
     names: Vec<String>,
-    commands: Semaphore,
+    commands: Arc<Semaphore>,
     audit: Audit,
 }
+
+/// A command's place among those that are carried out: an extension of its request. It is free when the last clone is gone,
+/// so a thread that works for the command has one, whether or not somebody still waits for the answer.
+#[derive(Clone)]
+pub struct Place(#[expect(dead_code, reason = "it is only held")] Arc<OwnedSemaphorePermit>);
 
 /// Whether a caller showed a token that lets it look: an extension of each request.
 #[derive(Clone, Copy)]
 pub struct MayLook(pub bool);
 
 impl Access {
-    pub fn new(tokens: Tokens, is_loopback: bool, names: Vec<String>) -> Self {
-        Self { tokens, is_loopback, names, commands: Semaphore::new(COMMANDS), audit: Audit::default() }
+    pub fn new(tokens: Tokens, address: SocketAddr, names: Vec<String>) -> Self {
+        let is_loopback = address.ip().is_loopback();
+        Self {
+            tokens,
+            address,
+            is_loopback,
+            names,
+            commands: Arc::new(Semaphore::new(COMMANDS)),
+            audit: Audit::default(),
+        }
+    }
+
+    /// What shows a caller that this is the daemon whose token he has.
+    pub fn proofs(&self, nonce: &str) -> [String; 2] {
+        self.tokens.proofs(nonce, self.address)
     }
 
     /// Whose request this is; nobody's where it shows no token.
@@ -163,13 +183,14 @@ pub async fn check(State(access): State<Arc<Access>>, mut request: Request, next
             return refusal.into_response();
         }
     };
+    request.extensions_mut().insert(access.clone());
     request.extensions_mut().insert(MayLook(access.is_loopback || role.is_some()));
     if !is_command {
         return next.run(request).await;
     }
     let by = By { who: role.map_or_else(|| "nobody".to_owned(), |role| role.to_string()), from };
     let line = audit::Line::new(&by, audit::call(&request));
-    let Ok(_permit) = access.commands.try_acquire() else {
+    let Ok(permit) = access.commands.clone().try_acquire_owned() else {
         let busy = format!("{COMMANDS} commands are being carried out: wait for one of them");
         bodies::discard(request).await;
         let response = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, busy).into_response();
@@ -178,7 +199,10 @@ pub async fn check(State(access): State<Arc<Access>>, mut request: Request, next
     };
     let _kept = peer.as_ref().map(Peer::keep);
     request.extensions_mut().insert(by);
+    let place = Place(Arc::new(permit));
+    request.extensions_mut().insert(place.clone());
     let response = next.run(request).await;
+    drop(place);
     line.answered(&response);
     response
 }
@@ -193,7 +217,7 @@ mod tests {
     use axum::{Extension, Router, middleware};
     use tower::ServiceExt as _;
 
-    use super::super::tokens::{ADMIN_FILE, VIEWER_FILE, read};
+    use super::super::tokens::{ADMIN_FILE, Kept, VIEWER_FILE, read};
     use super::*;
 
     struct Gate {
@@ -205,9 +229,10 @@ mod tests {
     fn gate(is_loopback: bool) -> Gate {
         let directory = tempfile::tempdir().unwrap();
         let tokens = Tokens::open(directory.path(), None).unwrap();
-        let token = |name| format!("Bearer {}", read(&directory.path().join(name)).unwrap());
+        let token = |name| format!("Bearer {}", read(&directory.path().join(name), Kept::InState).unwrap());
         let (admin, viewer) = (token(ADMIN_FILE), token(VIEWER_FILE));
-        let access = Arc::new(Access::new(tokens, is_loopback, vec!["piper.example".into()]));
+        let address = if is_loopback { [127, 0, 0, 1] } else { [192, 0, 2, 1] };
+        let access = Arc::new(Access::new(tokens, (address, 8642).into(), vec!["piper.example".into()]));
         Gate { access, admin, viewer }
     }
 

@@ -4,11 +4,12 @@
 //! - `server`: connections, each with its time; `tls`
 //! - `access`: who may ask what; `tokens`: their secrets; `audit`: what was asked
 //! - `routes`: what is answered; `bodies`, `uploads`: what callers send; `refusal`: an error as they see it
-//! - `status`, `metrics`: what a daemon says of itself
+//! - `health`: whether it is well; `status`, `metrics`: what a daemon says of itself
 
 pub mod access;
 mod audit;
 pub mod bodies;
+mod health;
 pub mod metrics;
 pub mod refusal;
 pub mod routes;

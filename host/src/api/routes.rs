@@ -1,6 +1,6 @@
 //! The admin API: health, metrics, status, and the commands that change what runs.
 //!
-//! `GET /livez /readyz /metrics`, `GET /v1/openapi.json`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
+//! `GET /livez /readyz /metrics`, `GET /v1/openapi.json`, `GET /v1/proof/NONCE`, `GET /v1/status`, `GET /v1/pipelines/NAME/history`, `PUT /v1/artifacts`,
 //! `POST /v1/pipelines/NAME/deploy`, `…/undo`, `…/pause`, `…/resume`, `…/rollout/promote`, `…/rollout/abort`,
 //! `…/rollout/pause`, `…/rollout/resume`, `GET` and `POST …/replay`. Errors are `{"error": "…"}`. Who may ask what is decided in `access`, before any of these is called.
 
@@ -15,12 +15,14 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router, middleware};
 use serde::{Deserialize, Serialize};
 
-use super::access::{self, Access, MayLook};
+use super::access::{self, Access, MayLook, Place};
 use super::audit::CameOf;
 use super::bodies::{self, Asked, pipeline};
+use super::health::Health;
 use super::metrics;
 use super::refusal::Refusal;
-use super::status::{PipelineStatus, Status};
+use super::status::Status;
+use super::tokens;
 use super::uploads::Uploads;
 use crate::control::command::{By, Outcome, Refused};
 use crate::control::controller::{Answered, Change, Controller, RolloutRequest};
@@ -29,11 +31,8 @@ use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
 use crate::record::Revision;
 use crate::replay::process::{Progress, Request as ReplayRequest};
-use crate::stream::report::WorkerState;
+use crate::stream::stop::Stop;
 use sandpiper_sandbox::Digest;
-
-/// A running worker renews its report twice a second; a plugin's failing batch may keep it for a few seconds.
-const STUCK_MS: u64 = 30_000;
 
 /// All that is answered, to those who may ask.
 pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
@@ -42,6 +41,7 @@ pub fn router(daemon: Arc<Daemon>, access: Access) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(prometheus))
         .route("/v1/openapi.json", get(openapi))
+        .route("/v1/proof/{nonce}", get(proof))
         .route("/v1/status", get(status))
         .route("/v1/pipelines/{name}/history", get(history))
         .route("/v1/pipelines/{name}/deploy", post(deploy))
@@ -72,21 +72,23 @@ async fn status(State(daemon): Shared) -> Json<Status> {
     Json(Status::of(&daemon))
 }
 
-/// Alive: no running worker is stuck.
+/// That this is the daemon which a caller's token is for, before the caller shows it.
+#[derive(Serialize, Deserialize)]
+pub struct Proofs {
+    /// By the admin's token and by the viewer's.
+    pub proofs: [String; 2],
+}
+
+async fn proof(Extension(access): Extension<Arc<Access>>, Path(nonce): Path<String>) -> Result<Json<Proofs>, Refusal> {
+    if !tokens::is_nonce(&nonce) {
+        return Err(Refusal::new(StatusCode::BAD_REQUEST, "a nonce has 64 hexadecimal digits".to_owned()));
+    }
+    Ok(Json(Proofs { proofs: access.proofs(&nonce) }))
+}
+
+/// Alive: no loop is stuck.
 async fn livez(State(daemon): Shared, Extension(may_look): Extension<MayLook>) -> Response {
-    let stuck = |pipeline: &PipelineStatus| {
-        let stuck = (pipeline.workers.iter())
-            .find(|worker| worker.state == WorkerState::Running && worker.silent_ms > STUCK_MS);
-        stuck.map(|worker| {
-            format!(
-                "pipeline {}, worker {} has not reported for {} s",
-                pipeline.name,
-                worker.slot,
-                worker.silent_ms / 1_000
-            )
-        })
-    };
-    health(may_look, Status::of(&daemon).pipelines.iter().filter_map(stuck).collect())
+    health(may_look, Health::of(&daemon).iter().filter_map(Health::stuck).collect())
 }
 
 /// Ready: every loop runs, on the deployed revision, with what it remembers.
@@ -95,7 +97,7 @@ async fn readyz(State(daemon): Shared, Extension(may_look): Extension<MayLook>) 
     if !daemon.is_started() {
         reasons.push("the daemon starts: plugins are compiled and opened".to_owned());
     }
-    reasons.extend(Status::of(&daemon).pipelines.iter().filter_map(PipelineStatus::not_ready));
+    reasons.extend(Health::of(&daemon).iter().filter_map(Health::not_ready));
     health(may_look, reasons)
 }
 
@@ -144,9 +146,14 @@ pub struct Why {
 }
 
 type Caller = Extension<By>;
+type Placed = Extension<Place>;
 
-async fn deploy(Extension(by): Caller, Asked { pipeline, body }: Asked<Change>) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.deploy(&body, Some(by))).await
+async fn deploy(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<Change>,
+) -> Result<Response, Refusal> {
+    answered(place, pipeline, move |controller| controller.deploy(&body, Some(by))).await
 }
 
 /// Back to an earlier revision.
@@ -160,8 +167,12 @@ pub struct Back {
     pub to: Option<Revision>,
 }
 
-async fn undo(Extension(by): Caller, Asked { pipeline, body }: Asked<Back>) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.undo(&body.reason, body.to, Some(by))).await
+async fn undo(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<Back>,
+) -> Result<Response, Refusal> {
+    answered(place, pipeline, move |controller| controller.undo(&body.reason, body.to, Some(by))).await
 }
 
 /// What is asked of a rollout.
@@ -175,40 +186,62 @@ pub struct OfRollout {
     pub expected_revision: Option<Revision>,
 }
 
-async fn promote(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
-    of_rollout(pipeline, RolloutRequest::Promote { reason: body.reason }, body.expected_revision, by).await
+async fn promote(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
+    of_rollout(place, pipeline, RolloutRequest::Promote { reason: body.reason }, body.expected_revision, by).await
 }
 
-async fn abort(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
-    of_rollout(pipeline, RolloutRequest::Abort { reason: body.reason }, body.expected_revision, by).await
+async fn abort(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
+    of_rollout(place, pipeline, RolloutRequest::Abort { reason: body.reason }, body.expected_revision, by).await
 }
 
-async fn pause_rollout(Extension(by): Caller, Asked { pipeline, body }: Asked<OfRollout>) -> Result<Response, Refusal> {
-    of_rollout(pipeline, RolloutRequest::Pause { reason: body.reason }, body.expected_revision, by).await
+async fn pause_rollout(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<OfRollout>,
+) -> Result<Response, Refusal> {
+    of_rollout(place, pipeline, RolloutRequest::Pause { reason: body.reason }, body.expected_revision, by).await
 }
 
 async fn resume_rollout(
     Extension(by): Caller,
+    Extension(place): Placed,
     Asked { pipeline, body }: Asked<OfRollout>,
 ) -> Result<Response, Refusal> {
-    of_rollout(pipeline, RolloutRequest::Resume { reason: body.reason }, body.expected_revision, by).await
+    of_rollout(place, pipeline, RolloutRequest::Resume { reason: body.reason }, body.expected_revision, by).await
 }
 
 async fn of_rollout(
+    place: Place,
     pipeline: Arc<RunningPipeline>,
     what: RolloutRequest,
     expected: Option<Revision>,
     by: By,
 ) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.rollout(what, expected, Some(by))).await
+    answered(place, pipeline, move |controller| controller.rollout(what, expected, Some(by))).await
 }
 
-async fn pause(Extension(by): Caller, Asked { pipeline, body }: Asked<Why>) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.pause(&body.reason, Some(by))).await
+async fn pause(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, body }: Asked<Why>,
+) -> Result<Response, Refusal> {
+    answered(place, pipeline, move |controller| controller.pause(&body.reason, Some(by))).await
 }
 
-async fn resume(Extension(by): Caller, Asked { pipeline, .. }: Asked<Why>) -> Result<Response, Refusal> {
-    answered(pipeline, move |controller| controller.resume(Some(by))).await
+async fn resume(
+    Extension(by): Caller,
+    Extension(place): Placed,
+    Asked { pipeline, .. }: Asked<Why>,
+) -> Result<Response, Refusal> {
+    answered(place, pipeline, move |controller| controller.resume(Some(by))).await
 }
 
 /// How far the last replay is.
@@ -216,23 +249,44 @@ async fn replayed(State(daemon): Shared, Path(name): Path<String>) -> Result<Jso
     Ok(Json(pipeline(&daemon, &name)?.replay.latest()))
 }
 
+/// A dry run, and what is read before letters are replayed, is for whoever waits for it, and ends with the request.
 async fn replay(
     State(daemon): Shared,
     Extension(by): Caller,
+    Extension(place): Placed,
     Asked { pipeline, body }: Asked<ReplayRequest>,
 ) -> Result<Response, Refusal> {
-    let progress = blocking(move || daemon.replay(&pipeline, &body, Some(by))).await?;
+    let (caller_has_gone, _waits) = Waits::begin();
+    let progress = blocking(place, move || daemon.replay(&pipeline, &body, Some(by), &caller_has_gone)).await?;
     Ok(came_of(format!("{} letters selected", progress.selected), progress))
+}
+
+/// A request that is waited for; when it is gone, so is whoever asked, or he has his answer.
+struct Waits(Stop);
+
+impl Waits {
+    /// With what is set at its end.
+    fn begin() -> (Stop, Self) {
+        let end = Stop::default();
+        (end.clone(), Self(end))
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// What came of a command. The thread that answers health checks does not wait for it.
 async fn answered(
+    place: Place,
     pipeline: Arc<RunningPipeline>,
     ask: impl FnOnce(&Controller) -> Answer + Send + 'static,
 ) -> Result<Response, Refusal> {
     let work =
         move || Ok(ask(&pipeline.controller).map(|outcome| Answered { pipeline: pipeline.name().to_owned(), outcome }));
-    let answered = blocking(work).await?.map_err(|refused| {
+    let answered = blocking(place, work).await?.map_err(|refused| {
         let status = match refused {
             // What the caller looked at runs no more: to look again and ask again may well do.
             Refused::Stale { .. } => StatusCode::CONFLICT,
@@ -266,11 +320,87 @@ fn came_of(words: String, answer: impl Serialize) -> Response {
     response
 }
 
-/// Staging compiles and opens: not on the thread that answers health checks.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Refusal> {
+/// Staging compiles and opens: not on the thread that answers health checks. The command keeps its place until its work is done.
+async fn blocking<T: Send + 'static>(
+    place: Place,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T, Refusal> {
+    let work = move || {
+        let _place = place;
+        work()
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{error:#}"))),
         Err(error) => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use axum::extract::Request;
+    use tower::ServiceExt as _;
+
+    use super::super::tokens::{ADMIN_FILE, Kept, Tokens, read};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_command_whose_caller_has_gone_keeps_its_place_until_its_work_is_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let access =
+            Access::new(Tokens::open(directory.path(), None).unwrap(), ([127, 0, 0, 1], 8642).into(), Vec::new());
+        let token = format!("Bearer {}", read(&directory.path().join(ADMIN_FILE), Kept::InState).unwrap());
+        let (begun, end) = (Arc::new(AtomicUsize::new(0)), Stop::default());
+        let (has_begun, ends) = (begun.clone(), end.clone());
+        let work = async move |Extension(place): Placed| {
+            let (begun, end) = (begun.clone(), end.clone());
+            let worked = blocking(place, move || {
+                begun.fetch_add(1, Ordering::Relaxed);
+                while !end.is_set() {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Ok(())
+            });
+            worked.await.map(|()| "done")
+        };
+        let router = Router::new()
+            .route("/work", post(work))
+            .layer(middleware::from_fn_with_state(Arc::new(access), access::check));
+        let ask = || {
+            let request = Request::post("/work").header("host", "localhost").header("authorization", token.as_str());
+            router.clone().oneshot(request.body(Body::empty()).unwrap())
+        };
+        let mut callers = tokio::task::JoinSet::new();
+        for _ in 0..access::COMMANDS {
+            callers.spawn(ask());
+        }
+        while has_begun.load(Ordering::Relaxed) < access::COMMANDS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        callers.shutdown().await;
+        let busy = tokio::spawn(ask());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        ends.set();
+        assert_eq!(busy.await.unwrap().unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
+        while ask().await.unwrap().status() != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_done_for_a_caller_alone_ends_when_he_goes() {
+        let (has_gone, waits) = Waits::begin();
+        let request = async move {
+            let _waits = waits;
+            std::future::pending::<()>().await;
+        };
+        let request = tokio::spawn(request);
+        tokio::task::yield_now().await;
+        assert!(!has_gone.is_set());
+        request.abort();
+        assert!(request.await.is_err() && has_gone.is_set());
     }
 }

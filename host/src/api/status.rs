@@ -90,7 +90,7 @@ pub struct ArmStatus {
 impl ArmStatus {
     fn of(releases: &Releases, tally: Option<&Tally>) -> Self {
         let release = releases.digest().short();
-        let judged = tally.and_then(|tally| tally.by_release.get(release.as_str()));
+        let judged = tally.and_then(|tally| tally.by_release.get(release.as_str())).map(|judged| &**judged);
         Self {
             scored: judged.map_or(0, |judged| judged.scored),
             accuracy: judged.and_then(Release::accuracy),
@@ -159,6 +159,9 @@ pub struct ReleaseStatus {
     /// Truth → predicted → count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether outcomes are missing there, since there was no room for them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confusion_is_partial: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -241,7 +244,7 @@ impl PipelineStatus {
         }
         Self {
             name: plan.name.clone(),
-            state: state(all().map(|report| report.state)),
+            state: WorkerState::worst(all().map(|report| report.state)),
             delivery: plan.delivery.guarantee,
             revision: history.revision(),
             records: counts.records,
@@ -270,46 +273,12 @@ impl PipelineStatus {
     }
 }
 
-impl PipelineStatus {
-    /// Why it is not ready, when it is not: paused, or a loop does not run, or not what is deployed, or waits for something.
-    pub fn not_ready(&self) -> Option<String> {
-        let name = &self.name;
-        if let Some(paused) = &self.paused {
-            return Some(format!("pipeline {name} is paused: {}", paused.pause.why));
-        }
-        if self.state != WorkerState::Running {
-            let why = self.last_error.as_deref().unwrap_or("connecting");
-            return Some(format!("pipeline {name} is not running: {why}"));
-        }
-        if let Some(revision) = self.revision
-            && let Some(worker) = self.workers.iter().find(|worker| worker.revision < Some(revision))
-        {
-            return Some(format!("pipeline {name}, worker {} has yet to take revision {revision}", worker.slot));
-        }
-        if let Some((waits, revision)) = self.partitions().find_map(|each| Some((each, each.waits_for_revision?))) {
-            let by = if self.revision == Some(revision) { "has run for something else" } else { "has run" };
-            return Some(format!(
-                "pipeline {name}: {} {} waits for revision {revision}, which another daemon {by}: deploy the same here",
-                waits.topic, waits.partition
-            ));
-        }
-        let restores = self.partitions().find(|each| each.restoring.is_some())?;
-        Some(format!("pipeline {name} restores what it remembers of {} {}", restores.topic, restores.partition))
-    }
-
-    /// Of all loops.
-    fn partitions(&self) -> impl Iterator<Item = &PartitionReport> {
-        let workers = self.workers.iter().chain(self.feedback.iter().map(|feedback| &feedback.worker));
-        workers.flat_map(|worker| &worker.partitions)
-    }
-}
-
 fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<&Tally>) -> Vec<ReleaseStatus> {
     let labelled = tally.iter().flat_map(|tally| tally.by_revision.keys());
     let revisions: BTreeSet<Revision> = records.keys().chain(labelled).copied().chain(history.revision()).collect();
     let status = |revision: Revision| {
         let deployment = history.deployments.iter().find(|deployment| deployment.revision == revision);
-        let judged = tally.and_then(|tally| tally.by_revision.get(&revision));
+        let judged = tally.and_then(|tally| tally.by_revision.get(&revision)).map(|judged| &**judged);
         ReleaseStatus {
             revision,
             releases: deployment
@@ -323,6 +292,7 @@ fn releases(history: &History, records: &BTreeMap<Revision, u64>, tally: Option<
             log_loss: judged.and_then(Release::log_loss),
             loss: judged.and_then(Release::loss),
             confusion: judged.map(|judged| judged.confusion.clone()).unwrap_or_default(),
+            confusion_is_partial: judged.is_some_and(|judged| judged.is_partial),
         }
     };
     revisions.into_iter().map(status).collect()
@@ -347,68 +317,11 @@ impl WorkerStatus {
             swap_pauses_us: report.swap_pauses_us.clone(),
             last_error: report.last_error.clone(),
             at: report.at,
-            silent_ms: report.published.map_or(0, |published| published.elapsed().as_millis() as u64),
+            silent_ms: report.silence().as_millis() as u64,
         }
     }
 }
 
 fn is_none(count: &u64) -> bool {
     *count == 0
-}
-
-/// A pipeline is as well as its worst loop.
-fn state(workers: impl Iterator<Item = WorkerState>) -> WorkerState {
-    let badness = |state: &WorkerState| match state {
-        WorkerState::Running => 0,
-        WorkerState::Stopped => 1,
-        WorkerState::Starting => 2,
-        WorkerState::Paused => 3,
-        WorkerState::Recovering => 4,
-        WorkerState::Failed => 5,
-    };
-    workers.max_by_key(badness).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pipeline(state: &str, partition: serde_json::Value, more: serde_json::Value) -> PipelineStatus {
-        let mut at = serde_json::json!({ "topic": "in", "partition": 2, "position": 9, "lag": 0 });
-        at.as_object_mut().unwrap().extend(partition.as_object().unwrap().clone());
-        let mut status = serde_json::json!({
-            "name": "iris", "state": state, "delivery": "exactly-once", "revision": 3, "records": 0, "emitted": 0,
-            "dropped": 0, "dead_letters": {}, "lag": 0, "releases": [],
-            "workers": [{
-                "slot": 0, "state": state, "revision": 3, "records": 0, "emitted": 0, "dropped": 0, "dead_letters": {},
-                "transactions": 0, "aborted": 0, "recoveries": 0, "swap_pauses_us": [], "at": 0, "silent_ms": 0,
-                "partitions": [at],
-            }],
-        });
-        status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        serde_json::from_value(status).unwrap()
-    }
-
-    #[test]
-    fn whoever_waits_fails_or_is_paused_is_not_ready_and_says_why() {
-        let none = || serde_json::json!({});
-        assert_eq!(pipeline("running", none(), none()).not_ready(), None);
-        let says = |status: PipelineStatus, what: &str| {
-            let why = status.not_ready().unwrap();
-            assert!(why.contains("pipeline iris") && why.contains(what), "{why}");
-        };
-        says(pipeline("running", serde_json::json!({ "waits_for_revision": 5 }), none()), "in 2 waits for revision 5");
-        let tied = serde_json::json!({ "waits_for_revision": 3 });
-        says(pipeline("running", tied, none()), "revision 3, which another daemon has run for something else");
-        let progress = serde_json::json!({ "restoring": { "done": 1, "of": 2 } });
-        says(pipeline("running", progress, none()), "restores what it remembers of in 2");
-        says(pipeline("running", none(), serde_json::json!({ "revision": 4 })), "worker 0 has yet to take revision 4");
-        says(pipeline("starting", none(), none()), "connecting");
-        let error = serde_json::json!({ "last_error": "topic out does not exist" });
-        for state in ["starting", "recovering", "failed", "stopped"] {
-            says(pipeline(state, none(), error.clone()), "topic out does not exist");
-        }
-        let paused = serde_json::json!({ "paused": { "at": 1, "cause": "breaker", "why": "too many", "advice": "" } });
-        says(pipeline("paused", none(), paused), "is paused: too many");
-    }
 }

@@ -1,6 +1,7 @@
 //! Calls to a daemon's admin API. An error that the daemon answers is passed on in its own words.
 
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::{WithBody, WithoutBody};
 
 use super::Global;
-use crate::api::tokens;
+use crate::api::routes::Proofs;
+use crate::api::tokens::{self, Kept};
 
 /// Time for one look.
 const LOOK: Duration = Duration::from_secs(60);
@@ -24,9 +26,17 @@ pub struct Client {
     base: String,
     agent: ureq::Agent,
     token: Token,
-    /// Whether what is sent stays on this machine, or is encrypted.
-    is_safe: bool,
-    is_https: bool,
+    channel: Channel,
+}
+
+/// How what is sent gets there.
+enum Channel {
+    /// To whoever the certificate says.
+    Https,
+    /// On this machine, to that address: whose program listens there is yet to be seen.
+    Here(SocketAddr),
+    /// Over the network, for all to read.
+    Open,
 }
 
 /// The token that is shown, and its file; or why there is none.
@@ -45,21 +55,28 @@ impl Client {
         };
         let uri: Uri =
             base.parse().map_err(|_| anyhow!("--admin {base:?} is no URL, such as http://127.0.0.1:8642"))?;
-        let is_https = uri.scheme_str() == Some("https");
-        let is_safe = is_https || uri.host().is_some_and(is_this_machine);
+        let channel = match this_machine(&uri) {
+            _ if uri.scheme_str() == Some("https") => Channel::Https,
+            Some(address) => Channel::Here(address),
+            None => Channel::Open,
+        };
         let mut config = ureq::Agent::config_builder().http_status_as_error(false);
-        if is_https {
+        if let Channel::Https = channel {
             config = config.tls_config(trust(global)?);
         }
         let token = match &global.token_file {
-            Some(file) => Token::Read { token: tokens::read(file)?, file: file.clone() },
+            Some(file) => Token::Read { token: tokens::read(file, Kept::Elsewhere)?, file: file.clone() },
             None => {
                 let file = global.state().join(tokens::ADMIN_FILE);
-                tokens::read(&file).map_or_else(Token::Missing, |token| Token::Read { token, file })
+                tokens::read(&file, Kept::InState).map_or_else(Token::Missing, |token| Token::Read { token, file })
             }
         };
-        let base = base.trim_end_matches('/').to_owned();
-        Ok(Self { base, agent: config.build().new_agent(), token, is_safe, is_https })
+        let base = match &channel {
+            // By one address, which is that of the proof too.
+            Channel::Here(address) => format!("http://{address}"),
+            Channel::Https | Channel::Open => base.trim_end_matches('/').to_owned(),
+        };
+        Ok(Self { base, agent: config.build().new_agent(), token, channel })
     }
 
     /// # Errors
@@ -71,7 +88,7 @@ impl Client {
     fn look(&self, path: &str) -> Result<ureq::RequestBuilder<WithoutBody>> {
         let request = self.agent.get(format!("{}{path}", self.base)).config().timeout_global(Some(LOOK)).build();
         // On this machine a look needs no token, and nothing else gets to see it.
-        let shown = if self.is_https { self.bearer()? } else { None };
+        let shown = if let Channel::Https = self.channel { self.bearer()? } else { None };
         Ok(shown.into_iter().fold(request, |request, token| request.header(header::AUTHORIZATION, token)))
     }
 
@@ -113,14 +130,39 @@ impl Client {
 
     /// What to show, where it may be sent at all.
     fn bearer(&self) -> Result<Option<String>> {
-        match &self.token {
-            Token::Missing(_) => Ok(None),
-            Token::Read { token, .. } if self.is_safe => Ok(Some(format!("Bearer {token}"))),
-            Token::Read { .. } => bail!(
+        let Token::Read { token, file } = &self.token else { return Ok(None) };
+        match self.channel {
+            Channel::Https => {}
+            Channel::Here(address) => self.have_proven(address, token, file)?,
+            Channel::Open => bail!(
                 "the token is not sent over the network in the clear: {} must be https://, with --ca-file",
                 self.base
             ),
         }
+        Ok(Some(format!("Bearer {token}")))
+    }
+
+    /// Lets a token go only to who knows it already: while no daemon runs, anybody on this machine may listen in its place.
+    fn have_proven(&self, address: SocketAddr, token: &str, file: &Path) -> Result<()> {
+        let (base, nonce) = (&self.base, tokens::chance()?);
+        let request = self.agent.get(format!("{base}/v1/proof/{nonce}"));
+        let answer = request.config().timeout_global(Some(LOOK)).build().call();
+        let mut answer = answer.with_context(|| self.nobody())?;
+        let bytes = answer.body_mut().with_config().limit(64 << 10).read_to_vec()?;
+        let Some(Proofs { proofs }) = serde_json::from_slice(&bytes).ok().filter(|_| answer.status().is_success())
+        else {
+            bail!(
+                "{base} is no daemon, or is of another version; the token is not sent to what does not prove that it knows it"
+            );
+        };
+        if !proofs.iter().any(|shown| tokens::is_proof(shown, token, &nonce, address)) {
+            bail!(
+                "what listens at {base} does not know the token in {}, which is not sent to it: it is another daemon, whose token \
+                 --state or --token-file names, or is reached through a port of another number, or is somebody else's program",
+                file.display()
+            );
+        }
+        Ok(())
     }
 
     fn nobody(&self) -> String {
@@ -150,10 +192,13 @@ impl Client {
     }
 }
 
-fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+/// The loopback address that a URL names.
+fn this_machine(uri: &Uri) -> Option<SocketAddr> {
+    let host = uri.host()?.trim_start_matches('[').trim_end_matches(']');
+    // As `run --admin` takes it.
+    let host = if host.eq_ignore_ascii_case("localhost") { "127.0.0.1" } else { host };
+    let address: IpAddr = host.parse().ok()?;
+    address.is_loopback().then(|| SocketAddr::new(address, uri.port_u16().unwrap_or(80)))
 }
 
 /// The certificates of `--ca-file`, and nobody else's.
@@ -180,4 +225,62 @@ fn trust(global: &Global) -> Result<TlsConfig> {
         .root_certs(RootCerts::new_with_certs(&certificates))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::super::Output;
+    use super::*;
+
+    /// What a command says to somebody who answers that, and all that he was sent.
+    fn said_to(answer: impl Fn(&str) -> String + Send + 'static) -> (String, String) {
+        let state = tempfile::tempdir().unwrap();
+        tokens::Tokens::open(state.path(), None).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let impostor = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n\r\n") {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).unwrap();
+                heard.extend(&piece[..read]);
+            }
+            let heard = String::from_utf8(heard).unwrap();
+            let (head, body) = (heard.lines().next().unwrap(), answer(&heard));
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").unwrap();
+            assert!(head.starts_with("GET /v1/proof/"), "{head}");
+            listener.set_nonblocking(true).unwrap();
+            assert!(listener.accept().is_err(), "nothing more is said to him");
+            heard
+        });
+        let global = Global {
+            admin: format!("http://localhost:{port}"),
+            state: Some(state.path().to_owned()),
+            token_file: None,
+            ca_file: None,
+            output: Output::Text,
+        };
+        let refused =
+            Client::new(&global).unwrap().post::<serde_json::Value>("/v1/pipelines/a/pause", &()).unwrap_err();
+        let heard = impostor.join().unwrap();
+        let token = tokens::read(&state.path().join(tokens::ADMIN_FILE), Kept::InState).unwrap();
+        assert!(!heard.contains(&token) && !heard.to_ascii_lowercase().contains("authorization"), "{heard}");
+        (format!("{refused:#}"), heard)
+    }
+
+    #[test]
+    fn a_token_goes_to_nobody_who_does_not_know_it() {
+        let (said, _) = said_to(|_| String::new());
+        assert!(said.contains("is of another version"), "{said}");
+        let (said, _) = said_to(|_| "{}".into());
+        assert!(said.contains("is of another version"), "{said}");
+        let (said, _) = said_to(|_| format!("{{\"proofs\": [\"{0}\", \"{0}\"]}}", "0".repeat(64)));
+        assert!(said.contains("does not know the token"), "{said}");
+    }
 }

@@ -190,7 +190,8 @@ fn print_json(value: &impl serde::Serialize) -> anyhow::Result<bool> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
+    /// `None` where whoever started the process had it ignored, as `nohup` does: it goes on then.
+    hangup: Option<Signal>,
 }
 
 impl Signals {
@@ -202,18 +203,34 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
+            hangup: (!is_ignored(libc::SIGHUP)?).then(|| signal(SignalKind::hangup())).transpose()?,
         })
     }
 
     /// Waits for one, also one that came before; its name.
     async fn next(mut self) -> &'static str {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "interrupt",
-            _ = self.hangup.recv() => "SIGHUP",
+            _ = hangup => "SIGHUP",
         }
     }
+}
+
+/// Whether this process takes no notice of a signal.
+fn is_ignored(number: libc::c_int) -> std::io::Result<bool> {
+    // SAFETY: all zeros are a valid `sigaction`, and it outlives the call, which changes nothing but it.
+    let (done, action) = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        (libc::sigaction(number, std::ptr::null(), &raw mut action), action)
+    };
+    if done == 0 { Ok(action.sa_sigaction == libc::SIG_IGN) } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// A flag that Ctrl-C, SIGTERM or SIGHUP sets, for verbs that go on until they are interrupted.
@@ -277,7 +294,21 @@ pub fn logging() {
 
 #[cfg(test)]
 mod tests {
-    use super::directives;
+    use super::{directives, is_ignored};
+
+    #[test]
+    fn a_signal_that_was_ignored_at_the_start_is_known() {
+        // Nothing else in these tests looks at it.
+        let handle = |how| {
+            // SAFETY: neither of the two is a function.
+            unsafe { libc::signal(libc::SIGURG, how) }
+        };
+        assert!(!is_ignored(libc::SIGURG).unwrap());
+        handle(libc::SIG_IGN);
+        assert!(is_ignored(libc::SIGURG).unwrap());
+        handle(libc::SIG_DFL);
+        assert!(!is_ignored(libc::SIGURG).unwrap());
+    }
 
     #[test]
     fn a_level_alone_is_ours_and_a_named_target_is_what_was_asked_for() {

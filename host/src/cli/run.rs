@@ -97,7 +97,7 @@ impl Run {
         let options = Options { state, instance: self.instance, dev: self.dev, compiler };
         let daemon = Arc::new(spawn_blocking(move || Daemon::open(plans, &options)).await??);
         let tokens = Tokens::open(daemon.directory.path(), global.token_file.as_deref())?;
-        let access = Access::new(tokens, bound.ip().is_loopback(), self.admin_host);
+        let access = Access::new(tokens, bound, self.admin_host);
         std::fs::write(daemon.directory.path().join("admin"), bound.to_string()).context("writing STATE/admin")?;
         tracing::info!(address = %bound, instance = daemon.directory.instance(), "the admin API listens");
         let (stop, stopped) = oneshot::channel::<()>();

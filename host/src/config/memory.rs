@@ -8,6 +8,11 @@ use super::unit::{MIB, show_size};
 const DAEMON: usize = 128 * MIB;
 /// What a worker takes besides what is counted in its memory: librdkafka's connections and buffers, one fetch, decompressed.
 const CLIENTS: usize = 32 * MIB;
+/// All confusion matrices of a feedback loop, which forgets some of them beyond it.
+pub const MATRICES: usize = 4 * MIB;
+/// The loop's figures: as they are kept, as they were published before, and as `status` and `/metrics` write them out.
+const FIGURES: usize = 8 * MATRICES;
+
 /// One part of the memory that a pipeline may take.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct Part {
@@ -25,7 +30,7 @@ pub fn parts(plan: &Plan) -> Vec<Part> {
     let mut parts = vec![part("daemon", 1, DAEMON), part("worker", plan.limits.workers, worker)];
     if plan.feedback.is_some() {
         // What waits for its label is in it: `[feedback] max_bytes`.
-        parts.push(part("feedback worker", 1, worker));
+        parts.push(part("feedback worker", 1, worker + FIGURES));
     }
     parts.push(part("replay, while one runs", 1, worker));
     parts
@@ -62,9 +67,9 @@ mod tests {
         let with = parts(&plan);
         assert_eq!(
             shown(&with),
-            "2304MiB = daemon 128MiB + 2 × worker 544MiB + feedback worker 544MiB + replay, while one runs 544MiB"
+            "2336MiB = daemon 128MiB + 2 × worker 544MiB + feedback worker 576MiB + replay, while one runs 544MiB"
         );
         plan.feedback = None;
-        assert_eq!(sum(&with) - sum(&parts(&plan)), 544 * MIB);
+        assert_eq!(sum(&with) - sum(&parts(&plan)), 576 * MIB);
     }
 }

@@ -260,9 +260,9 @@ impl<P: Send + 'static> Runner<P> {
                 }
             }
             Effect::Discard { of } => {
-                if let Some(staged) = self.staged.remove(&of) {
-                    // Instances take a while to go, and commands wait for nothing.
-                    std::thread::spawn(move || drop(staged));
+                // Instances take a while to go, and commands wait for nothing.
+                for (slot, process) in self.slots.iter().zip(self.staged.remove(&of).unwrap_or_default()) {
+                    slot.discard(process);
                 }
             }
             Effect::Hold => self.hold.hold(),

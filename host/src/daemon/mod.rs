@@ -14,11 +14,12 @@ mod replay_loop;
 pub mod running;
 mod supervisor;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use sandpiper_sandbox::{Compiler, Engine};
 
 use crate::config::plan::Plan;
@@ -30,6 +31,7 @@ use crate::replay::process::{self as replay, Progress, Replay, Request, Shared};
 use crate::stream::hold::Hold;
 use crate::stream::report::Publisher;
 use crate::stream::slot::Slot;
+use crate::stream::stop::Stop;
 use crate::stream::worker::Handles;
 use loop_spec::ClientNames;
 use running::{RunningFeedback, RunningPipeline};
@@ -191,16 +193,27 @@ impl Daemon {
         self.pipelines.iter().find(|pipeline| pipeline.name() == name)
     }
 
-    /// Replays dead letters in the background; `pipeline.replay` says how far it is. A dry run answers what would be.
+    /// Replays dead letters in the background; `pipeline.replay` says how far it is. A dry run answers what would be. It ends,
+    /// and so does the reading before a replay, when its caller has gone.
     ///
     /// # Errors
     /// When one runs already, the dead letters cannot be read, or one of them cannot go through this pipeline.
-    pub fn replay(&self, pipeline: &RunningPipeline, request: &Request, by: Option<By>) -> Result<Progress> {
+    pub fn replay(
+        &self,
+        pipeline: &RunningPipeline,
+        request: &Request,
+        by: Option<By>,
+        caller_has_gone: &Stop,
+    ) -> Result<Progress> {
         if !pipeline.replay.begin() {
             bail!("a replay of pipeline {}'s dead letters runs already", pipeline.name());
         }
         let noted = if request.dry_run { Ok(()) } else { pipeline.controller.note_replay(by).map(drop) };
-        let started = noted.map_err(Into::into).and_then(|()| self.start_replay(pipeline, request));
+        let start = || noted.map_err(Into::into).and_then(|()| self.start_replay(pipeline, request, caller_has_gone));
+        // One that runs for ever in the eyes of those after it would keep them all out.
+        let started = catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
+            Err(anyhow!("the replay panicked, which is a mistake of Sandpiper's own; the log says where"))
+        });
         match &started {
             Ok(progress) if progress.running => {}
             Ok(progress) => pipeline.replay.change(|shared| *shared = progress.clone()),
@@ -209,13 +222,13 @@ impl Daemon {
         started
     }
 
-    fn start_replay(&self, running: &RunningPipeline, request: &Request) -> Result<Progress> {
+    fn start_replay(&self, running: &RunningPipeline, request: &Request, caller_has_gone: &Stop) -> Result<Progress> {
         let mut plan = Plan::clone(&running.controller.plan);
         let mut pipeline = running.controller.open()?;
         let stop = self.supervisor.stop_of_one();
         let told = |progress: &Progress| {
             running.replay.change(|shared| *shared = Progress { running: true, ..progress.clone() });
-            !stop.is_set()
+            !stop.is_set() && !caller_has_gone.is_set()
         };
         if request.dry_run {
             return replay::rehearse(&mut pipeline, &plan, request, told);

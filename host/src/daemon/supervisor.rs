@@ -1,6 +1,8 @@
 //! Starts loops, starts them again after what passes, and stops them.
 
+use std::any::Any;
 use std::cmp::Ordering;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -93,7 +95,7 @@ impl Supervisor {
     pub fn start<P: Process>(&self, spec: LoopSpec<P>) -> Result<()> {
         let thread = std::thread::Builder::new().name(spec.name.clone());
         let counted = self.loops.begin();
-        self.keep(thread.spawn(move || supervise(spec, counted))?);
+        self.keep(thread.spawn(move || run(spec, counted))?);
         Ok(())
     }
 
@@ -130,12 +132,44 @@ impl Supervisor {
     }
 }
 
+/// One loop from its start to its end, which everybody is told of who reads its report or waits for it, also when it is a panic.
+fn run<P: Process>(mut spec: LoopSpec<P>, counted: Counted) {
+    let (name, handles, is_awaited) = (spec.name.clone(), spec.handles.clone(), spec.ends_when_denied);
+    let ended = std::mem::replace(&mut spec.ended, Box::new(|_| {}));
+    // What it shares is published whole, so a panic leaves none of it in halves.
+    let fault = catch_unwind(AssertUnwindSafe(|| supervise(spec))).unwrap_or_else(|panic| {
+        let why = panicked(&*panic);
+        tracing::error!(worker = name, why, "the worker stops");
+        handles.hold.runs(handles.worker, None);
+        handles.report.amend(|report| {
+            report.state = WorkerState::Failed;
+            report.partitions.clear();
+            report.last_error = Some(why.clone());
+        });
+        Some(Fault::Configuration(why))
+    });
+    ended(fault.as_ref());
+    // Who waits for it is told; the daemon has not failed with a replay that another took over.
+    counted.ended(fault.is_some() && !is_awaited);
+}
+
+/// What a panic is called where only its thread's name would tell it from others.
+fn panicked(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!(
+        "it panicked, which is a mistake of Sandpiper's own ({}); the log says where; start the daemon anew",
+        said.unwrap_or("it does not say why")
+    )
+}
+
 /// Keeps one worker running: connects, runs, and after a fault that the worker cannot mend tries again, unless only
-/// a person can help.
-fn supervise<P: Process>(mut spec: LoopSpec<P>, counted: Counted) {
+/// a person can help. Answers the fault that ended it; none where it was told to stop.
+fn supervise<P: Process>(mut spec: LoopSpec<P>) -> Option<Fault> {
     let (mut backoff, mut denied) = (BACKOFF, DENIED);
-    let (mut last, mut failed) = (None, false);
+    let mut last = None;
     while !spec.handles.stop.is_set() {
+        // Health looks at how long ago that was.
+        spec.handles.report.amend(|_| {});
         // Deployed while nothing ran here.
         spec.handles.slot.exchange(&mut spec.process);
         let began = Instant::now();
@@ -168,21 +202,17 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>, counted: Counted) {
         } else {
             tracing::warn!(worker = spec.name, %fault, "the worker cannot run; trying again");
         }
-        last = Some(fault);
         if is_final {
-            failed = true;
-            break;
+            return Some(fault);
         }
+        last = Some(fault);
         if !is_denied || began.elapsed() >= LASTED {
             denied.reset();
         }
         let time = if is_denied { denied.failed() } else { backoff.failed() };
         wait(time, || spec.handles.stop.is_set() || spec.handles.slot.is_waiting());
     }
-    let is_awaited = spec.ends_when_denied;
-    (spec.ended)(last.as_ref().filter(|_| failed));
-    // Who waits for it is told; the daemon has not failed with a replay that another took over.
-    counted.ended(failed && !is_awaited);
+    None
 }
 
 /// Producer first: when it is there, no transaction of an earlier holder of its id is open any more.
@@ -274,8 +304,20 @@ fn wait(time: Duration, wakes: impl Fn() -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use super::super::loop_spec::SourceSettings;
     use super::*;
-    use crate::record::Revision;
+    use crate::config::plan::Start;
+    use crate::control::staging::sink_topics;
+    use crate::kafka::sink::{PartitionCounts, SinkSettings};
+    use crate::record::output::Outputs;
+    use crate::record::{Batch, Revision, Topics};
+    use crate::stream::hold::{Hold, WorkerEvent};
+    use crate::stream::process::Forced;
+    use crate::stream::report::Publisher;
+    use crate::stream::slot::Slot;
+    use crate::stream::worker::Handles;
     use sandpiper_sandbox::Digest;
 
     fn deployed(number: u64, runs: Option<&str>) -> Deployed {
@@ -309,6 +351,65 @@ mod tests {
         }
         let some_unknown = [deployed(2, None), deployed(2, Some("a"))];
         assert_eq!(Standing::of(deployed(1, Some("a")), &some_unknown), Standing::Renumbered);
+    }
+
+    /// A process with a mistake that is met as soon as anything goes wrong.
+    struct Mistaken;
+
+    impl Process for Mistaken {
+        fn process(&mut self, _: &Batch, _: &Forced, _: i64, _: &mut Outputs) {}
+
+        fn revision(&self) -> Option<Revision> {
+            panic!("a mistake of ours")
+        }
+    }
+
+    #[test]
+    fn a_loop_that_panics_has_failed_says_so_and_tells_whoever_waits_for_it() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/iris.toml");
+        let mut plan = crate::config::load(&file, &sandpiper_sandbox::stock::names()).unwrap();
+        // Refused before a broker is looked for.
+        plan.kafka.0.insert("no.such.property".into(), "1".into());
+        let supervisor = Supervisor::default();
+        let (tell, events) = mpsc::channel();
+        let (tell_end, end) = mpsc::channel();
+        let handles = Handles {
+            worker: 0,
+            slot: Arc::new(Slot::new().unwrap()),
+            stop: supervisor.stop_of_one(),
+            hold: Arc::new(Hold::new(false, move |event| drop(tell.send(event)))),
+            report: Publisher::default(),
+        };
+        let report = handles.report.clone();
+        let topics = Topics::new(&plan.input.topics);
+        let properties = plan.kafka.clone();
+        let spec = LoopSpec {
+            name: "iris/0".into(),
+            source: SourceSettings { properties: properties.clone(), topics: topics.clone(), start: Start::Earliest },
+            sink: SinkSettings {
+                properties,
+                transactional_id: None,
+                exclusive: false,
+                topics: sink_topics(&plan),
+                inputs: topics,
+                group: "iris".into(),
+                counts: PartitionCounts::default(),
+            },
+            bounds: (&plan).into(),
+            plan: Arc::new(plan),
+            process: Mistaken,
+            handles,
+            ends_when_denied: false,
+            ended: Box::new(move |fault| drop(tell_end.send(fault.map(ToString::to_string)))),
+        };
+        supervisor.start(spec).unwrap();
+        let why = end.recv().unwrap().unwrap();
+        supervisor.join();
+        let report = report.latest();
+        assert_eq!((report.state, report.last_error.as_deref()), (WorkerState::Failed, Some(&*why)));
+        assert!(why.contains("panicked") && why.contains("a mistake of ours"), "{why}");
+        assert!(events.into_iter().all(|event| event == WorkerEvent::Runs { worker: 0, revision: None }));
+        assert!(supervisor.has_failed());
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Scene<'_> {
         view.say("pipeline  flowers are measured and classified; a botanist names them later");
         let failed = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            let traffic = scope.spawn(|| self.traffic.run().inspect_err(|_| failed.store(true, Ordering::Relaxed)));
+            let send = || self.traffic.run().inspect_err(|_| failed.store(true, Ordering::Relaxed));
+            let traffic = std::thread::Builder::new().spawn_scoped(scope, send).context("no thread for the traffic")?;
             let ended = self.follow(pipeline, view, &failed);
             self.traffic.stop.store(true, Ordering::Relaxed);
             // What the broker says of the records tells more than that their outcomes are missing.

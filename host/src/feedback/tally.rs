@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::classes::Classes;
 use super::join::{Joined, Kind};
+use crate::config::memory::MATRICES;
 use crate::record::Revision;
 use sandpiper_sandbox::wit::latest::Judgement;
 
@@ -15,8 +16,11 @@ use sandpiper_sandbox::wit::latest::Judgement;
 const REVISIONS: usize = 1_000;
 /// Releases, likewise.
 const RELEASES: usize = 100;
-/// Pairs of classes that are counted for a revision; further ones count in its sums alone.
-const CELLS: usize = 10_000;
+/// Of the memory that all confusion matrices have together, so much is one's, at most: 10,000 pairs of short names. Further pairs
+/// count in the revision's sums alone.
+const MATRIX: usize = MATRICES / 4;
+/// What a pair of classes takes beside their names, about.
+const CELL: usize = 80;
 /// Texts of unknown classes that are shown, and characters of each.
 const TEXTS: usize = 8;
 const TEXT: usize = 64;
@@ -36,6 +40,11 @@ pub struct Release {
     pub refused: u64,
     /// Truth → predicted → count.
     pub confusion: BTreeMap<String, BTreeMap<String, u64>>,
+    /// Whether outcomes are missing there, since there was no room for them.
+    pub is_partial: bool,
+    /// Memory of the matrix, about.
+    #[serde(skip)]
+    matrix_bytes: usize,
 }
 
 impl Release {
@@ -77,6 +86,7 @@ impl Release {
         self.loss_sum += other.loss_sum;
         self.weight_sum += other.weight_sum;
         self.refused += other.refused;
+        self.is_partial |= other.is_partial;
         for (truth, row) in &other.confusion {
             for (predicted, count) in row {
                 self.confuse(truth, predicted, *count);
@@ -87,19 +97,30 @@ impl Release {
     fn confuse(&mut self, truth: &str, predicted: &str, count: u64) {
         if let Some(known) = self.confusion.get_mut(truth).and_then(|row| row.get_mut(predicted)) {
             *known += count;
-        } else if self.confusion.values().map(BTreeMap::len).sum::<usize>() < CELLS {
-            self.confusion.entry(truth.to_owned()).or_default().insert(predicted.to_owned(), count);
+            return;
         }
+        let bytes = CELL + truth.len() + predicted.len();
+        if self.matrix_bytes + bytes > MATRIX {
+            self.is_partial = true;
+            return;
+        }
+        self.matrix_bytes += bytes;
+        self.confusion.entry(truth.to_owned()).or_default().insert(predicted.to_owned(), count);
+    }
+
+    fn forget_matrix(&mut self) {
+        self.confusion.clear();
+        (self.matrix_bytes, self.is_partial) = (0, true);
     }
 }
 
-/// What a feedback loop has seen.
+/// What a feedback loop has seen. Clones share what none of them changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally {
     pub labels: BTreeMap<Kind, u64>,
-    pub by_revision: BTreeMap<Revision, Release>,
+    pub by_revision: BTreeMap<Revision, Arc<Release>>,
     /// By the digest of what answered, whether or not its answer counted: two arms of a rollout are judged by the same labels.
-    pub by_release: BTreeMap<Arc<str>, Release>,
+    pub by_release: BTreeMap<Arc<str>, Arc<Release>>,
     /// Labels that judged both arms, by the revision of the rollout's step.
     pub pairs: BTreeMap<Revision, u64>,
     /// Ids that are kept.
@@ -208,13 +229,13 @@ impl Tally {
         self.count(if joined.early { Kind::Early } else { Kind::Matched });
         let prediction = &joined.prediction;
         let answer = (prediction.predicted, &prediction.scores[..], &prediction.classes);
-        self.by_revision.entry(prediction.revision).or_default().score(answer, joined.truth, judgement);
+        Arc::make_mut(self.by_revision.entry(prediction.revision).or_default()).score(answer, joined.truth, judgement);
         if let Some(release) = &prediction.release {
-            self.by_release.entry(release.clone()).or_default().score(answer, joined.truth, judgement);
+            Arc::make_mut(self.by_release.entry(release.clone()).or_default()).score(answer, joined.truth, judgement);
         }
         if let (Some((arm, truth)), Some(theirs)) = (joined.other(), other) {
             let answer = (arm.predicted, &arm.scores[..], &arm.classes);
-            self.by_release.entry(arm.release.clone()).or_default().score(answer, truth, theirs);
+            Arc::make_mut(self.by_release.entry(arm.release.clone()).or_default()).score(answer, truth, theirs);
             *self.pairs.entry(prediction.revision).or_default() += u64::from(judgement.accepted && theirs.accepted);
         }
     }
@@ -224,20 +245,23 @@ impl Tally {
             self.add_kind(*kind, *count);
         }
         for (revision, release) in &other.by_revision {
-            self.by_revision.entry(*revision).or_default().add(release);
+            Arc::make_mut(self.by_revision.entry(*revision).or_default()).add(release);
         }
+        // Never what was judged just now: a new release has the fewest outcomes.
         while self.by_revision.len() > REVISIONS {
-            let fewest =
-                self.by_revision.iter().min_by_key(|(_, release)| release.scored).map(|(revision, _)| *revision);
-            fewest.and_then(|revision| self.by_revision.remove(&revision));
+            let idle = self.by_revision.iter().filter(|(revision, _)| !other.by_revision.contains_key(revision));
+            let fewest = idle.min_by_key(|(_, release)| release.scored).map(|(revision, _)| *revision);
+            let Some(fewest) = fewest else { break };
+            self.by_revision.remove(&fewest);
         }
         for (digest, release) in &other.by_release {
-            self.by_release.entry(digest.clone()).or_default().add(release);
+            Arc::make_mut(self.by_release.entry(digest.clone()).or_default()).add(release);
         }
         while self.by_release.len() > RELEASES {
-            let fewest =
-                self.by_release.iter().min_by_key(|(_, release)| release.scored).map(|(digest, _)| digest.clone());
-            fewest.and_then(|digest| self.by_release.remove(&digest));
+            let idle = self.by_release.iter().filter(|(digest, _)| !other.by_release.contains_key(*digest));
+            let fewest = idle.min_by_key(|(_, release)| release.scored).map(|(digest, _)| digest.clone());
+            let Some(fewest) = fewest else { break };
+            self.by_release.remove(&fewest);
         }
         for (revision, pairs) in &other.pairs {
             *self.pairs.entry(*revision).or_default() += pairs;
@@ -245,7 +269,90 @@ impl Tally {
         while self.pairs.len() > REVISIONS {
             self.pairs.pop_first();
         }
+        self.forget_matrices(other);
         self.clocks.add(&other.clocks);
         self.unknown.add(&other.unknown);
+    }
+
+    /// Keeps all confusion matrices within their bound: those go that nothing was added to now, of the fewest outcomes first.
+    fn forget_matrices(&mut self, used: &Self) {
+        let kept = |tally: &Self| -> usize {
+            tally.by_revision.values().chain(tally.by_release.values()).map(|release| release.matrix_bytes).sum()
+        };
+        while kept(self) > MATRICES {
+            let of_revisions = (self.by_revision.iter_mut())
+                .map(|(revision, release)| (used.by_revision.contains_key(revision), release));
+            let of_releases =
+                self.by_release.iter_mut().map(|(digest, release)| (used.by_release.contains_key(digest), release));
+            let all = of_revisions.chain(of_releases).filter(|(_, release)| release.matrix_bytes > 0);
+            let Some((_, least)) = all.min_by_key(|(is_used, release)| (*is_used, release.scored)) else { return };
+            tracing::info!(scored = least.scored, "a confusion matrix is forgotten, to make room for others");
+            Arc::make_mut(least).forget_matrix();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(number: u64) -> Revision {
+        Revision::new(number).unwrap()
+    }
+
+    /// What came of one transaction: each of so many classes taken for each other once.
+    fn judged(number: u64, classes: usize) -> Tally {
+        let mut release = Release::default();
+        for truth in 0..classes {
+            for predicted in 0..classes {
+                release.confuse(&format!("class {truth}"), &format!("class {predicted}"), 1);
+                release.scored += 1;
+            }
+        }
+        Tally { by_revision: BTreeMap::from([(revision(number), Arc::new(release))]), ..Tally::default() }
+    }
+
+    fn cells(release: &Release) -> usize {
+        release.confusion.values().map(BTreeMap::len).sum()
+    }
+
+    #[test]
+    fn all_confusion_matrices_together_have_one_bound_and_those_that_are_not_used_go_first() {
+        let mut tally = Tally::default();
+        tally.add(&judged(1, 90));
+        tally.add(&judged(1, 90));
+        for number in 2..=200 {
+            tally.add(&judged(number, 90));
+            let bytes: usize = (tally.by_revision.values().flat_map(|release| &release.confusion))
+                .flat_map(|(truth, row)| row.keys().map(|predicted| CELL + truth.len() + predicted.len()))
+                .sum();
+            assert!(bytes <= MATRICES, "{bytes} bytes after {number} deployments");
+            let newest = &tally.by_revision[&revision(number)];
+            assert!(!newest.is_partial && cells(newest) == 8_100, "what is labelled now is whole");
+        }
+        let forgotten = &tally.by_revision[&revision(2)];
+        assert!(forgotten.is_partial && forgotten.confusion.is_empty(), "it says that something is missing");
+        assert_eq!(forgotten.scored, 8_100, "its sums stay");
+        assert!(!tally.by_revision[&revision(1)].is_partial, "it has the most outcomes");
+    }
+
+    #[test]
+    fn a_matrix_that_is_too_large_for_one_revision_says_that_it_is_partial() {
+        let tally = judged(1, 300);
+        let release = &tally.by_revision[&revision(1)];
+        assert!(release.is_partial && cells(release) < 20_000 && release.scored == 90_000, "{} cells", cells(release));
+    }
+
+    #[test]
+    fn what_is_published_shares_the_figures_that_do_not_change() {
+        let mut tally = Tally::default();
+        tally.add(&judged(1, 2));
+        tally.add(&judged(2, 2));
+        let published = tally.clone();
+        tally.add(&judged(2, 2));
+        let shares =
+            |number| Arc::ptr_eq(&tally.by_revision[&revision(number)], &published.by_revision[&revision(number)]);
+        assert!(shares(1) && !shares(2));
+        assert_eq!((published.by_revision[&revision(2)].scored, tally.by_revision[&revision(2)].scored), (4, 8));
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::record::output::Counts;
 use crate::record::{Comparison, Revision};
+use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::state::Progress;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,21 @@ pub enum WorkerState {
     /// It will not try again: `last_error` says why.
     Failed,
     Stopped,
+}
+
+impl WorkerState {
+    /// A pipeline is as well as its worst loop.
+    pub fn worst(all: impl Iterator<Item = Self>) -> Self {
+        let badness = |state: &Self| match state {
+            Self::Running => 0,
+            Self::Stopped => 1,
+            Self::Starting => 2,
+            Self::Paused => 3,
+            Self::Recovering => 4,
+            Self::Failed => 5,
+        };
+        all.max_by_key(badness).unwrap_or_default()
+    }
 }
 
 /// One worker at the end of its last transaction.
@@ -62,6 +78,13 @@ pub struct StepReport {
     pub records: u64,
     pub dead_letters: u64,
     pub comparison: Comparison,
+}
+
+impl WorkerReport {
+    /// How long ago it was published, whatever was done to the machine's clock since.
+    pub fn silence(&self) -> Duration {
+        self.published.map_or(Duration::ZERO, |published| published.elapsed())
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -121,10 +144,11 @@ impl Publisher {
         self.0.load_full()
     }
 
-    /// Changes the last report: for what happens while no worker runs.
+    /// Changes the last report, which is one of now then: for what happens while no worker runs.
     pub fn amend(&self, change: impl Fn(&mut WorkerReport)) {
+        let (at, published) = (SystemClock.unix_ms(), Some(SystemClock.now()));
         self.0.rcu(|report| {
-            let mut report = WorkerReport::clone(report);
+            let mut report = WorkerReport { at, published, ..WorkerReport::clone(report) };
             change(&mut report);
             report
         });

@@ -23,8 +23,15 @@ impl<P: Send + 'static> Slot<P> {
 
     /// Offers the next; one that was not taken yet is replaced.
     pub fn put(&self, next: P) {
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        let untaken = self.next.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
         self.waiting.store(true, Ordering::Release);
+        untaken.into_iter().for_each(|untaken| self.discard(untaken));
+    }
+
+    /// Has one that is not to run be dropped where old ones are: that takes a while.
+    pub fn discard(&self, process: P) {
+        // The receiver ends only with the slot; without it the process is dropped here.
+        let _ = self.old.send(process);
     }
 
     pub fn is_waiting(&self) -> bool {
@@ -43,8 +50,7 @@ impl<P: Send + 'static> Slot<P> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.store(false, Ordering::Release);
         let Some(next) = next.take() else { return false };
-        // The receiver ends only with the slot; without it the old one is dropped here.
-        let _ = self.old.send(std::mem::replace(running, next));
+        self.discard(std::mem::replace(running, next));
         true
     }
 }
@@ -116,6 +122,19 @@ mod tests {
         slot.put(Old(tell));
         assert!(slot.exchange(&mut running));
         assert_ne!(dropped.recv().unwrap(), thread::current().id());
+    }
+
+    #[test]
+    fn what_never_ran_is_dropped_on_that_thread_too() {
+        let (tell, dropped) = mpsc::channel();
+        let slot = Slot::new().unwrap();
+        slot.put(Old(tell.clone()));
+        slot.put(Old(tell.clone()));
+        slot.discard(Old(tell));
+        for _ in 0..2 {
+            assert_ne!(dropped.recv().unwrap(), thread::current().id());
+        }
+        assert!(dropped.try_recv().is_err(), "what was put last waits");
     }
 
     #[test]

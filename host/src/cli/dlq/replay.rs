@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::super::client::Client;
 use super::super::plain::one_line;
@@ -23,7 +24,7 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
     let mut progress = begin(&client, &path, request)?;
     let interrupted = interrupted()?;
     while progress.running && !interrupted.load(Ordering::Relaxed) {
-        std::thread::sleep(PROGRESS_INTERVAL);
+        thread::sleep(PROGRESS_INTERVAL);
         progress = client.get(&path)?;
     }
     if global.output == Output::Json {
@@ -40,8 +41,9 @@ pub(super) fn replay(global: &Global, pipeline: &str, request: &Request) -> Outc
 /// Asks for it. The daemon reads the whole topic before it answers; meanwhile stderr says how far it is.
 fn begin(client: &Client, path: &str, request: &Request) -> Result<Progress> {
     let (answered, answer) = mpsc::channel();
-    std::thread::scope(|threads| {
-        threads.spawn(move || drop(answered.send(client.post(path, request))));
+    thread::scope(|threads| {
+        let ask = move || drop(answered.send(client.post(path, request)));
+        thread::Builder::new().spawn_scoped(threads, ask).context("no thread to wait for the answer on")?;
         loop {
             match answer.recv_timeout(READING_INTERVAL) {
                 Ok(progress) => return progress,

@@ -156,15 +156,19 @@ fn releases(status: &PipelineStatus) -> String {
 fn confusion_matrix(release: &ReleaseStatus) -> String {
     let predicted = release.confusion.values().flat_map(BTreeMap::keys);
     let classes: BTreeSet<&String> = release.confusion.keys().chain(predicted).collect();
+    let revision = release.revision;
+    let missing = match release.confusion_is_partial {
+        true => {
+            format!("  revision {revision}: of its confusion matrix a part is missing, for which there was no room\n")
+        }
+        false => String::new(),
+    };
     if classes.is_empty() {
-        return String::new();
+        return missing;
     }
     if classes.len() > MAX_CLASSES {
-        return format!(
-            "  revision {}: {} classes; their confusion matrix is in -o json\n",
-            release.revision,
-            classes.len()
-        );
+        let count = classes.len();
+        return format!("  revision {revision}: {count} classes; their confusion matrix is in -o json\n{missing}");
     }
     let corner = String::from("truth \\ predicted");
     let header: Vec<&str> =
@@ -175,7 +179,7 @@ fn confusion_matrix(release: &ReleaseStatus) -> String {
         let cells = classes.iter().map(|predicted| grouped(count(predicted).unwrap_or_default()));
         table.row(std::iter::once((*truth).clone()).chain(cells));
     }
-    format!("  revision {}\n{}", release.revision, table.render("    "))
+    format!("  revision {revision}\n{}{missing}", table.render("    "))
 }
 
 fn workers(status: &PipelineStatus) -> String {

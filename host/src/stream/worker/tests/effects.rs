@@ -204,6 +204,7 @@ proptest! {
             let mut tally = (*figures.latest()).clone();
             // A sum of logarithms depends in its last digits on what the transactions put together.
             for release in tally.by_revision.values_mut() {
+                let release = std::sync::Arc::make_mut(release);
                 release.log_loss_sum = (release.log_loss_sum * 1e9).round();
             }
             (world.visible(Route::Output).len(), tally)
