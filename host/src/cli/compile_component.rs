@@ -15,9 +15,9 @@ use sandpiper_sandbox::compiler::{self, Bounds};
 pub struct Compilation {
     /// Memory of the process that compiles a plugin.
     #[arg(long, value_name = "SIZE", env = "SANDPIPER_COMPILE_MEMORY", default_value = "2GiB", value_parser = unit::size)]
-    compile_memory: usize,
+    pub(super) compile_memory: usize,
     /// Time for compiling a plugin.
-    #[arg(long, value_name = "TIME", env = "SANDPIPER_COMPILE_TIME", default_value = "60s", value_parser = unit::duration)]
+    #[arg(long, value_name = "TIME", env = "SANDPIPER_COMPILE_TIME", default_value = "120s", value_parser = unit::duration)]
     compile_time: Duration,
 }
 

@@ -50,7 +50,7 @@ pub fn shown(parts: &[Part]) -> String {
     format!("{} = {}", mebibytes(sum(parts)), each.collect::<Vec<_>>().join(" + "))
 }
 
-fn mebibytes(bytes: usize) -> String {
+pub fn mebibytes(bytes: usize) -> String {
     show_size(bytes.div_ceil(MIB).saturating_mul(MIB))
 }
 

@@ -61,12 +61,14 @@ struct Memory {
     pipeline: String,
     bytes: usize,
     parts: Vec<memory::Part>,
+    /// Bytes that each plugin takes besides while it is compiled, in a process of its own.
+    compiling: usize,
 }
 
 impl Memory {
-    fn of(plan: &Plan) -> Self {
-        let parts = memory::parts(plan);
-        Self { file: plan.file.clone(), pipeline: plan.name.clone(), bytes: memory::sum(&parts), parts }
+    fn of(plan: &Plan, compiling: usize) -> Self {
+        let (file, pipeline, parts) = (plan.file.clone(), plan.name.clone(), memory::parts(plan));
+        Self { file, pipeline, bytes: memory::sum(&parts), parts, compiling }
     }
 }
 
@@ -81,7 +83,8 @@ struct Problem {
 impl Check {
     pub fn run(self, global: &Global) -> Outcome {
         let (plans, mistakes) = read(&self.files, self.compilation.compiler())?;
-        let memory = plans.iter().map(Memory::of).collect();
+        let compiling = self.compilation.compile_memory;
+        let memory = plans.iter().map(|plan| Memory::of(plan, compiling)).collect();
         let mut findings = Findings { mistakes, memory, problems: None };
         if findings.mistakes.is_empty() && self.connect {
             findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
@@ -114,7 +117,11 @@ impl Check {
             {
                 super::print(&format!("{shown}: ok\n"))?;
                 if let Some(memory) = findings.memory.iter().find(|memory| memory.file == *file) {
-                    super::print(&format!("{shown}: may take {} of memory\n", memory::shown(&memory.parts)))?;
+                    super::print(&format!(
+                        "{shown}: may take {} of memory, and up to {} for each plugin while it is compiled\n",
+                        memory::shown(&memory.parts),
+                        memory::mebibytes(memory.compiling)
+                    ))?;
                 }
             }
         }
