@@ -26,21 +26,8 @@ use sandpiper_sandbox::Digest;
     file has [rollout] steps it runs beside what runs, and `sandpiper rollout` says how it does.")]
 pub struct Deploy {
     pipeline: String,
-    /// A stock name, or a component file.
-    #[arg(long, value_name = "PLUGIN")]
-    parse: Option<String>,
-    /// A stock name, or a component file.
-    #[arg(long, value_name = "PLUGIN")]
-    classify: Option<String>,
-    /// For a pipeline of transforms: the stage's number, from 0, and a stock name or a component file.
-    #[arg(long, value_name = "N=PLUGIN")]
-    transform: Vec<String>,
-    /// A model file for the classifier.
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// A configuration key of a stage: `parse.K=V`, V being JSON or a plain string; an empty V removes the key.
-    #[arg(long, value_name = "STAGE.K=V")]
-    config: Vec<String>,
+    #[command(flatten)]
+    stages: Stages,
     /// Refuse unless this revision runs.
     #[arg(long, value_name = "REVISION")]
     expect: Option<Revision>,
@@ -55,6 +42,26 @@ pub struct Deploy {
     reason: String,
 }
 
+/// What stages are to run, as it is typed.
+#[derive(Args)]
+pub(super) struct Stages {
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    pub parse: Option<String>,
+    /// A stock name, or a component file.
+    #[arg(long, value_name = "PLUGIN")]
+    pub classify: Option<String>,
+    /// For a pipeline of transforms: the stage's number, from 0, and a stock name or a component file.
+    #[arg(long, value_name = "N=PLUGIN")]
+    pub transform: Vec<String>,
+    /// A model file for the classifier.
+    #[arg(long, value_name = "FILE")]
+    pub model: Option<PathBuf>,
+    /// A configuration key of a stage: `parse.K=V`, V being JSON or a plain string; an empty V removes the key.
+    #[arg(long, value_name = "STAGE.K=V")]
+    pub config: Vec<String>,
+}
+
 impl Deploy {
     pub fn run(self, global: &Global) -> Outcome {
         let client = Client::new(global)?;
@@ -67,19 +74,19 @@ impl Deploy {
         };
         let mut unfit = Vec::new();
         let mut transforms = Vec::new();
-        for transform in &self.transform {
+        for transform in &self.stages.transform {
             let (at, plugin) = transform.split_once('=').context("--transform takes N=PLUGIN, such as 0=route")?;
             transforms.push((format!("transform[{at}]"), plugin));
         }
-        let parse = self.parse.iter().map(|plugin| ("parse".to_owned(), plugin.as_str()));
-        let classify = self.classify.iter().map(|plugin| ("classify".to_owned(), plugin.as_str()));
+        let parse = self.stages.parse.iter().map(|plugin| ("parse".to_owned(), plugin.as_str()));
+        let classify = self.stages.classify.iter().map(|plugin| ("classify".to_owned(), plugin.as_str()));
         for (stage, plugin) in transforms.into_iter().chain(parse).chain(classify) {
             match plugin_request(&client, plugin) {
                 Ok(plugin) => change.stages.entry(stage).or_default().plugin = Some(plugin),
                 Err(error) => unfit.push(format!("stage {stage}: {error:#}")),
             }
         }
-        if let Some(model) = &self.model {
+        if let Some(model) = &self.stages.model {
             match upload(&client, model) {
                 Ok(model) => change.stages.entry("classify".into()).or_default().model = Some(model),
                 Err(error) => unfit.push(format!("stage classify: {error:#}")),
@@ -88,7 +95,7 @@ impl Deploy {
         if !unfit.is_empty() {
             return Err(anyhow!(unfit.join("\n")).into());
         }
-        for setting in &self.config {
+        for setting in &self.stages.config {
             set(&mut change, setting)?;
         }
         let answered: Answered = client.post(&format!("/v1/pipelines/{}/deploy", self.pipeline), &change)?;

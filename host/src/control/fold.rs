@@ -1,7 +1,10 @@
 //! The control of one pipeline as a fold: a state, a command, and what follows from the two.
 //!
 //! `apply` is pure and total. It reads no clock, no file and no worker: whatever it must know stands in the state or in
-//! the command, and whatever is to be done stands in the effects, which the runner carries out in their order.
+//! the command, and whatever is to be done stands in the effects, which the runner carries out in their order. What concerns a
+//! rollout that is under way stands in `rollout`.
+
+mod rollout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +12,7 @@ use std::sync::Arc;
 use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outcome, Refused, StageChange, Steps};
 use super::deployment::{Deployment, Release, Releases};
 use super::history::{Call, CallKind, History};
-use super::rollout::{Next, Rollout, RolloutState, StepFigures};
-use crate::config::plan::{RolloutStep, Until};
+use super::rollout::{Rollout, RolloutState};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
@@ -238,52 +240,7 @@ impl Fold {
             self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
             return Ok(());
         };
-        let (runs, on_probation) = (current.releases.clone(), current.on_probation);
-        let is_model = is_one_challenger(&runs, &releases)?;
-        let waits_for_labels = |step: &RolloutStep| {
-            matches!(
-                step,
-                RolloutStep::Shadow { until: Until::Labels(_) } | RolloutStep::Canary { until: Until::Labels(_), .. }
-            )
-        };
-        if !is_model && steps.plan.steps.iter().any(waits_for_labels) {
-            return Err(Refused::LabelsOfTransform);
-        }
-        let mut deployment = self.successor(runs, String::new(), on_probation);
-        let rollout = Rollout {
-            id: deployment.revision,
-            candidate: releases,
-            allow_new_classes: steps.allow_new_classes,
-            plan: steps.plan.clone(),
-            step: 0,
-            since: self.now,
-            state: RolloutState::Running,
-            reason: reason.to_owned(),
-            by: self.by.clone(),
-            at: self.now,
-        };
-        let rollout = match steps.plan.steps.first() {
-            Some(RolloutStep::Pause) => {
-                Rollout { state: RolloutState::Held { why: "its first step waits for a person".into() }, ..rollout }
-            }
-            _ => rollout,
-        };
-        deployment.reason = format!("{reason} ({})", rollout.describe());
-        deployment.challenger = Some(rollout.challenger());
-        let rollout = RolloutThen::Is(Box::new(rollout));
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
-        Ok(())
-    }
-
-    /// While one is under way nothing else is deployed by people: it would not be known what the figures are of.
-    fn no_rollout(&self) -> Result<(), Refused> {
-        match &self.next.history.rollout {
-            None => Ok(()),
-            Some(Rollout { id, candidate, .. }) => {
-                let candidate = candidate.differing_from(&self.current()?.releases);
-                Err(Refused::RolloutUnderWay { pipeline: self.pipeline(), id: *id, candidate })
-            }
-        }
+        self.begin_rollout(releases, reason, steps)
     }
 
     fn undo(&mut self, reason: &str, to: Option<Revision>) -> Result<(), Refused> {
@@ -320,136 +277,6 @@ impl Fold {
                 Err(Refused::FailedRevision { pipeline, revision, why: why.clone() })
             }
             Some(deployment) => Ok(deployment.clone()),
-        }
-    }
-
-    fn rollout(&self) -> Result<Rollout, Refused> {
-        self.next.history.rollout.clone().ok_or_else(|| Refused::NoRollout { pipeline: self.pipeline() })
-    }
-
-    fn promote(&mut self, reason: &str) -> Result<(), Refused> {
-        is_short(reason)?;
-        let rollout = self.rollout()?;
-        self.next_step_gives_way();
-        self.has_room()?;
-        let against = self.next.history.revision();
-        let colon = if reason.trim().is_empty() { "" } else { ": " };
-        let reason = format!("rollout {} promoted{colon}{}", rollout.id, reason.trim());
-        let deployment = self.successor(rollout.candidate, reason, true);
-        let rollout = RolloutThen::Ends;
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
-        Ok(())
-    }
-
-    fn abort(&mut self, reason: &str) -> Result<(), Refused> {
-        is_short(reason)?;
-        let rollout = self.rollout()?;
-        self.next_step_gives_way();
-        self.has_room()?;
-        let current = self.current()?;
-        let (against, runs, on_probation) = (Some(current.revision), current.releases.clone(), current.on_probation);
-        let colon = if reason.trim().is_empty() { "" } else { ": " };
-        let reason = format!("rollout {} aborted{colon}{}", rollout.id, reason.trim());
-        let deployment = self.successor(runs, reason, on_probation);
-        let rollout = RolloutThen::Ends;
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
-        Ok(())
-    }
-
-    fn hold_rollout(&mut self, reason: &str) -> Result<(), Refused> {
-        is_short(reason)?;
-        let rollout = self.rollout()?;
-        let why = if reason.trim().is_empty() { "somebody asked for it" } else { reason };
-        let why = match rollout.state {
-            RolloutState::Running => why.to_owned(),
-            RolloutState::Held { why } => return Err(Refused::RolloutHeldAlready { pipeline: self.pipeline(), why }),
-            RolloutState::Passed => return Err(Refused::RolloutPassed { pipeline: self.pipeline() }),
-        };
-        self.next_step_gives_way();
-        self.note_call(CallKind::HoldRollout, reason);
-        self.turn_to(Rollout { state: RolloutState::Held { why }, ..rollout });
-        Ok(())
-    }
-
-    /// What a person or the file says comes before the step that would come next by itself: that is not staged any more.
-    fn next_step_gives_way(&mut self) {
-        let is_step = |staging: &Staging| matches!(&staging.rollout, RolloutThen::Is(rollout) if rollout.step > 0);
-        let steps: Vec<CommandId> =
-            self.next.staging.iter().filter(|(_, staging)| is_step(staging)).map(|(of, _)| *of).collect();
-        for of in steps {
-            self.next.staging.remove(&of);
-            self.effects.push(Effect::Discard { of });
-            if let Some(by) = self.next.history.revision() {
-                self.answer(of, Ok(Outcome::Superseded { by }));
-            }
-        }
-    }
-
-    fn continue_rollout(&mut self, reason: &str) -> Result<(), Refused> {
-        is_short(reason)?;
-        let rollout = self.rollout()?;
-        match rollout.state {
-            RolloutState::Running => return Err(Refused::RolloutGoesOn { pipeline: self.pipeline() }),
-            RolloutState::Passed => return Err(Refused::RolloutPassed { pipeline: self.pipeline() }),
-            RolloutState::Held { .. } => {}
-        }
-        if rollout.current_step() == Some(&RolloutStep::Pause) {
-            self.has_room()?;
-            self.note_call(CallKind::ContinueRollout, reason);
-            self.advance(&rollout);
-        } else {
-            self.note_call(CallKind::ContinueRollout, reason);
-            // What passed while it waited is no time in which the candidate proved itself.
-            self.turn_to(Rollout { state: RolloutState::Running, since: self.now, ..rollout });
-        }
-        Ok(())
-    }
-
-    /// The rollout is in another state; nothing else runs. Answers the command that is applied.
-    fn turn_to(&mut self, rollout: Rollout) {
-        self.history().rollout = Some(rollout.clone());
-        self.done(Outcome::Rollout { rollout: Box::new(rollout) });
-    }
-
-    /// Goes on to the next step: what it runs is staged, where that is something else.
-    fn advance(&mut self, rollout: &Rollout) {
-        let next = match rollout.next(self.now) {
-            Next::Step(next) => next,
-            Next::Waits(next) => {
-                if next.state == RolloutState::Passed {
-                    self.note_call(CallKind::PassedRollout, &format!("rollout {} waits to be promoted", next.id));
-                }
-                return self.turn_to(next);
-            }
-        };
-        let Some(current) = self.next.history.current().cloned() else { return self.done(Outcome::Noted) };
-        let reason = format!("{} ({})", next.reason, next.describe());
-        let mut deployment = self.successor(current.releases, reason, current.on_probation);
-        deployment.challenger = Some(next.challenger());
-        let (against, rollout) = (Some(current.revision), RolloutThen::Is(Box::new(next)));
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
-    }
-
-    /// Judges the running step: a guard that is broken ends the rollout, and one that has what it waits for goes on.
-    fn measured(&mut self, revision: Revision, figures: &StepFigures) {
-        // Before a worker runs it there is nothing to judge: a file that asks for something else comes first.
-        let is_run = self.next.workers.values().any(|runs| *runs == Some(revision));
-        let is_current = self.next.history.revision() == Some(revision) && is_run;
-        let under_way = self.next.history.rollout.clone().filter(|_| is_current && self.next.failed.is_none());
-        // What is being staged against this revision decides what comes next; while nothing is processed nothing is to be judged.
-        let is_changing = self.next.staging.values().any(|staging| staging.against == Some(revision));
-        let Some(rollout) = under_way.filter(|_| !is_changing && self.next.history.paused.is_none()) else {
-            return self.done(Outcome::Noted);
-        };
-        if let Some(why) = rollout.broken_guard(figures) {
-            // Only a lack of room refuses it, and then it is tried again with the next figures.
-            if self.abort(&why).is_err() {
-                self.done(Outcome::Noted);
-            }
-        } else if rollout.is_step_over(figures, self.now) && self.has_room().is_ok() {
-            self.advance(&rollout);
-        } else {
-            self.done(Outcome::Noted);
         }
     }
 
@@ -537,19 +364,6 @@ impl Fold {
                 self.stage(Staging { deployment, against: Some(revision), applies: None, replaces, rollout });
             }
         }
-    }
-
-    /// What runs fails while a challenger's answers may count: the challenger goes first, and the champion takes the same records
-    /// alone. If it fails, too, that is its own failure.
-    fn abort_failing(&mut self, current: &Deployment, why: &str) {
-        let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
-        self.next_step_gives_way();
-        self.next.failed = Some(current.revision);
-        self.effects.push(Effect::Hold);
-        let reason = format!("rollout {id} aborted: revision {} failed: {why}", current.revision);
-        let deployment = self.successor(current.releases.clone(), reason, current.on_probation);
-        let (against, replaces) = (Some(current.revision), Some(why.to_owned()));
-        self.stage(Staging { deployment, against, applies: None, replaces, rollout: RolloutThen::Ends });
     }
 
     /// A worker has paused the pipeline. While a challenger's answers count that is the challenger's doing until it is known better.
@@ -733,19 +547,6 @@ impl Fold {
             self.end_handover(self.not_yet_taken());
         }
         self.done(Outcome::Noted);
-    }
-}
-
-/// A challenger stands in one place of a record's path: whether it is that of parser and classifier.
-fn is_one_challenger(runs: &Releases, candidate: &Releases) -> Result<bool, Refused> {
-    let changed: Vec<String> = (candidate.iter())
-        .filter(|(stage, release)| runs.get(stage).is_none_or(|runs| runs.digest() != release.digest()))
-        .map(|(stage, _)| stage)
-        .collect();
-    let is_model = changed.iter().all(|stage| stage == "parse" || stage == "classify");
-    match is_model || changed.len() == 1 {
-        true => Ok(is_model),
-        false => Err(Refused::ManyStages { stages: changed.join(", ") }),
     }
 }
 

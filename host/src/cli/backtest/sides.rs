@@ -2,14 +2,13 @@
 //! temporary directory, since a daemon holds its own.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use super::super::compile_component::Compilation;
-use super::super::deploy::configured;
+use super::super::deploy::{Stages, configured};
 use super::super::{Failure, Global, plugin};
 use crate::config::plan::Plan;
 use crate::config::secret;
@@ -27,21 +26,8 @@ use sandpiper_sandbox::Engine;
 /// What the candidate is, as `deploy` would be told.
 #[derive(Args)]
 pub struct Candidate {
-    /// A stock name, or a component file.
-    #[arg(long, value_name = "PLUGIN")]
-    parse: Option<String>,
-    /// A stock name, or a component file.
-    #[arg(long, value_name = "PLUGIN")]
-    classify: Option<String>,
-    /// For a pipeline of transforms: the stage's number, from 0, and a stock name or a component file.
-    #[arg(long, value_name = "N=PLUGIN")]
-    transform: Vec<String>,
-    /// A model file for the classifier.
-    #[arg(long, value_name = "FILE")]
-    model: Option<PathBuf>,
-    /// A configuration key of a stage: `parse.K=V`, V being JSON or a plain string; an empty V removes the key.
-    #[arg(long, value_name = "STAGE.K=V")]
-    config: Vec<String>,
+    #[command(flatten)]
+    stages: Stages,
     /// What that revision ran.
     #[arg(long, value_name = "REVISION", conflicts_with_all = ["parse", "classify", "transform", "model", "config"])]
     revision: Option<Revision>,
@@ -65,10 +51,9 @@ impl Chosen {
         Side { revision: self.revision, releases }
     }
 
-    /// What names it in what is published: the classifier's release, or those of all transforms.
+    /// What names it in what is published, as it would in the pipeline's own predictions.
     pub fn release(&self) -> String {
-        let labels = || self.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join("+");
-        self.releases.classify.as_ref().map_or_else(labels, |release| release.label())
+        self.releases.digest().short()
     }
 }
 
@@ -160,24 +145,24 @@ impl Candidate {
             changes.entry(stage.to_owned()).or_default().plugin = Some(NamedPlugin { name, digest });
             Ok(())
         };
-        if let Some(parse) = &self.parse {
+        if let Some(parse) = &self.stages.parse {
             plugin("parse", parse)?;
         }
-        if let Some(classify) = &self.classify {
+        if let Some(classify) = &self.stages.classify {
             plugin("classify", classify)?;
         }
-        for transform in &self.transform {
+        for transform in &self.stages.transform {
             let Some((at, component)) = transform.split_once('=') else {
                 bail!("--transform takes N=PLUGIN, such as 0=route, and not {transform:?}");
             };
             plugin(&format!("transform[{at}]"), component)?;
         }
-        if let Some(model) = &self.model {
+        if let Some(model) = &self.stages.model {
             let bytes =
                 std::fs::read(model).with_context(|| format!("the model {} cannot be read", model.display()))?;
             changes.entry("classify".into()).or_default().model = Some(state.keep_artifact(&bytes)?);
         }
-        for setting in &self.config {
+        for setting in &self.stages.config {
             let (stage, key, value) = configured(setting)?;
             changes.entry(stage).or_default().config.insert(key, value);
         }

@@ -9,7 +9,7 @@ use sandpiper_sandbox::Digest;
 use serde_json::json;
 
 use super::*;
-use crate::config::plan::Until;
+use crate::config::plan::{RolloutStep, Until};
 use crate::control::command::NamedPlugin;
 use crate::control::history::Line;
 

@@ -1,7 +1,8 @@
 //! What follows from a rollout's steps, its figures and what people say about it.
 
 use super::*;
-use crate::config::plan::{self, Guard, Guards, Until};
+use crate::config::plan::{self, Guard, Guards, RolloutStep, Until};
+use crate::control::rollout::StepFigures;
 use crate::record::Comparison;
 
 fn canary(share: f32, until: Until) -> RolloutStep {
