@@ -34,7 +34,7 @@ pub fn spawn(mut command: Command) -> io::Result<Child> {
 fn die_with_us(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
-    // SAFETY: between fork and exec the closure only makes two system calls, both async-signal-safe.
+    // SAFETY: between fork and exec the closure only makes system calls, all async-signal-safe.
     unsafe {
         command.pre_exec(move || {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
@@ -44,6 +44,8 @@ fn die_with_us(command: &mut Command) {
             if libc::getppid().cast_unsigned() != parent {
                 return Err(io::Error::from(io::ErrorKind::Other));
             }
+            // Whoever runs the tests may ignore it, as `nohup` does, and children inherit that.
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
             Ok(())
         });
     }

@@ -77,11 +77,15 @@ impl Scene<'_> {
     /// Waits until the pipeline has committed everything that `in` holds now.
     pub fn until_done(&self, daemons: &mut [&mut Daemon]) -> Result<()> {
         let ends = topic::ends(&self.bootstrap(), &self.topic("in"))?;
-        let mut commits = Vec::new();
+        let mut commits = Ok(Vec::new());
         let done = until_true(&format!("{} has committed the offsets {ends:?} of its input", self.name), || {
             daemons.iter_mut().try_for_each(|daemon| daemon.check_alive())?;
-            commits = self.commits()?;
-            Ok(commits.iter().zip(&ends).all(|(commit, end)| commit.offset.max(0) >= *end))
+            // A broker that has just come back may not answer at once.
+            commits = self.commits();
+            let committed = commits.as_deref().unwrap_or_default();
+            let whole =
+                |committed: &[Commit]| committed.iter().zip(&ends).all(|(commit, end)| commit.offset.max(0) >= *end);
+            Ok(commits.is_ok() && whole(committed))
         });
         done.with_context(|| format!("committed: {commits:?}"))
     }
