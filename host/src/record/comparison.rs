@@ -24,13 +24,6 @@ impl Role {
             Self::Challenger => "challenger",
         }
     }
-
-    pub fn other(self) -> Self {
-        match self {
-            Self::Champion => Self::Challenger,
-            Self::Challenger => Self::Champion,
-        }
-    }
 }
 
 /// Counts of one stage's records. Each sampled record is in exactly one of the counts from `agreed` to `skipped`.
