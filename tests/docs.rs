@@ -159,6 +159,16 @@ fn every_configuration_key_is_documented() {
         "fetch_queue",
         "producer_queue",
         "worker_memory",
+        "pipelines",
+        "instance",
+        "state",
+        "listen",
+        "certificate",
+        "key",
+        "hosts",
+        "token_file",
+        "time",
+        "memory",
     ];
     for key in keys {
         assert!(

@@ -40,7 +40,7 @@ mod join_api {
     pub use sandpiper::record::{Revision, Role};
 }
 
-/// A pipeline file.
+/// A pipeline file, or a daemon's.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     // A secret's file would be read from this machine, and may be one that never ends.
@@ -49,7 +49,8 @@ pub fn config(data: &[u8]) {
     }
     let env = |name: &str| (name == "SET").then(|| "value".to_owned());
     let read = sandpiper::config::parse(Path::new("pipeline.toml"), text, &sandpiper_sandbox::stock::names(), &env);
-    if let Err(mistakes) = read {
+    let as_daemon = sandpiper::config::daemon::parse(Path::new("daemon.toml"), text, &env);
+    for mistakes in read.err().into_iter().chain(as_daemon.err()) {
         assert!(!mistakes.is_empty(), "refused without a reason");
         for mistake in mistakes {
             assert!(mistake.line >= 1 && mistake.column >= 1, "{mistake}");

@@ -49,9 +49,9 @@ impl Client {
     /// # Errors
     /// When the address, the token's file or the certificates are unusable.
     pub fn new(global: &Global) -> Result<Self> {
-        let base = match global.admin.split_once("://") {
-            Some(_) => global.admin.clone(),
-            None => format!("http://{}", global.admin),
+        let base = match global.admin().split_once("://") {
+            Some(_) => global.admin().to_owned(),
+            None => format!("http://{}", global.admin()),
         };
         let uri: Uri =
             base.parse().map_err(|_| anyhow!("--admin {base:?} is no URL, such as http://127.0.0.1:8642"))?;
@@ -206,7 +206,7 @@ fn trust(global: &Global) -> Result<TlsConfig> {
     let Some(file) = &global.ca_file else {
         bail!(
             "{} needs --ca-file FILE: the PEM certificate of the daemon or of its issuer, or the system's bundle",
-            global.admin
+            global.admin()
         )
     };
     let pem = std::fs::read(file).with_context(|| format!("--ca-file {} cannot be read", file.display()))?;
@@ -260,7 +260,7 @@ mod tests {
             heard
         });
         let global = Global {
-            admin: format!("http://localhost:{port}"),
+            admin: Some(format!("http://localhost:{port}")),
             state: Some(state.path().to_owned()),
             token_file: None,
             ca_file: None,

@@ -16,6 +16,7 @@ mod dlq;
 mod history;
 mod model;
 mod pause;
+mod pipelines;
 mod plain;
 mod plugin;
 mod rollout;
@@ -47,9 +48,9 @@ struct Cli {
 /// Options of every verb.
 #[derive(Args, Clone)]
 pub struct Global {
-    /// The daemon's admin API: `run` serves it there, the other verbs look for it there.
-    #[arg(long, global = true, value_name = "URL", env = "SANDPIPER_ADMIN", default_value = "http://127.0.0.1:8642")]
-    pub admin: String,
+    /// The daemon's admin API: `run` serves it there, the other verbs look for it there. [default: http://127.0.0.1:8642]
+    #[arg(long, global = true, value_name = "URL", env = "SANDPIPER_ADMIN")]
+    admin: Option<String>,
     /// The daemon's directory for deployments, their files, compiled code and the admin API's tokens; one daemon at a time.
     /// [default: $STATE_DIRECTORY, $XDG_STATE_HOME/sandpiper or ~/.local/state/sandpiper]
     #[arg(long, global = true, value_name = "DIR")]
@@ -65,10 +66,23 @@ pub struct Global {
     pub output: Output,
 }
 
+/// Where the admin API is unless it is said otherwise.
+const ADMIN: &str = "http://127.0.0.1:8642";
+
 impl Global {
+    pub fn admin(&self) -> &str {
+        self.admin.as_deref().unwrap_or(ADMIN)
+    }
+
     /// The state directory: what is named, else systemd's, else the user's.
     pub fn state(&self) -> PathBuf {
-        if let Some(directory) = self.state.clone().or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from)) {
+        self.state_or(None)
+    }
+
+    /// As `state`, where a daemon's file may name one: the flag comes before it.
+    fn state_or(&self, file: Option<PathBuf>) -> PathBuf {
+        let named = self.state.clone().or(file);
+        if let Some(directory) = named.or_else(|| std::env::var_os("STATE_DIRECTORY").map(PathBuf::from)) {
             return directory;
         }
         let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);

@@ -69,7 +69,7 @@ enum Place {
 
 impl Tap {
     pub fn run(self, global: &Global) -> Outcome {
-        let plans = super::run::load(std::slice::from_ref(&self.file))?;
+        let plans = super::pipelines::load(std::slice::from_ref(&self.file))?;
         let plan = plans.first().context("the file holds no pipeline")?;
         let topics = topics(plan, self.at).map_err(Failure::Usage)?;
         let interrupted = super::interrupted()?;

@@ -1,11 +1,13 @@
-//! Conflicts between pipelines of one daemon: each is valid alone, and two of them must not run together.
+//! Conflicts between pipelines of one daemon, and between them and the daemon's own file: each is valid alone, and they must
+//! not run together.
 //!
 //! A plan no longer knows lines, so these mistakes are reported at line 1 of the later pipeline's file.
 
 use std::collections::BTreeSet;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, Properties};
 
+use super::daemon::{self, Daemon};
 use super::mistake::Mistake;
 
 /// Clashing names, groups and topics, and loops from a pipeline back to its own input.
@@ -16,12 +18,30 @@ pub fn check_together(plans: &[Plan]) -> Vec<Mistake> {
         for other in earlier {
             check_names(other, plan, &mut mistakes);
         }
-        for other in earlier.iter().filter(|other| share_brokers(other, plan)) {
+        for other in earlier.iter().filter(|other| share_brokers(&other.kafka, &plan.kafka)) {
             check_groups(other, plan, &mut mistakes);
             check_predictions(other, plan, &mut mistakes);
             check_dead_letters(other, plan, &mut mistakes);
         }
         check_loop(earlier, plan, &mut mistakes);
+    }
+    mistakes
+}
+
+/// Topics through which the daemon is controlled, and which a pipeline of it reads or writes; at the daemon's file.
+pub fn check_control(daemon: &Daemon, plans: &[Plan]) -> Vec<Mistake> {
+    let Some(control) = &daemon.control else { return Vec::new() };
+    let topics = [control.commands(), control.deployments(), control.artifacts()];
+    let mut mistakes = Vec::new();
+    for plan in plans.iter().filter(|plan| share_brokers(&control.kafka, &plan.kafka)) {
+        for (key, topic) in read(plan).chain(written(plan)).filter(|(_, topic)| topics.iter().any(|own| own == topic)) {
+            let file = plan.file.display();
+            let message = format!(
+                "{topic:?} is {key} of {file} too, on the same brokers: choose other topics here, as topics = \"sandpiper.control\", \
+                 or there"
+            );
+            mistakes.push(daemon.mistake(daemon::CONTROL_TOPICS, message));
+        }
     }
     mistakes
 }
@@ -50,7 +70,7 @@ fn check_groups(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
 fn check_predictions(earlier: &Plan, plan: &Plan, mistakes: &mut Vec<Mistake>) {
     for (reader, writer) in [(earlier, plan), (plan, earlier)] {
         let topic = reader.output.topic.as_str();
-        if reader.feedback.is_some() && written(writer).any(|other| other == topic) {
+        if reader.feedback.is_some() && written(writer).any(|(_, other)| other == topic) {
             let (reader, writer) = (reader.file.display(), writer.file.display());
             let message =
                 format!("{topic:?} is written by {writer}, and [feedback] of {reader} reads its own predictions there");
@@ -83,7 +103,8 @@ fn check_loop(earlier: &[Plan], plan: &Plan, mistakes: &mut Vec<Mistake>) {
     loop {
         let reads = |other: &Plan| other.input.topics.iter().any(|topic| reached.contains(topic.as_str()));
         let is_visited = |other: &Plan| through.iter().any(|visited| std::ptr::eq(*visited, other));
-        let Some(next) = earlier.iter().find(|other| share_brokers(other, plan) && reads(other) && !is_visited(other))
+        let Some(next) =
+            earlier.iter().find(|other| share_brokers(&other.kafka, &plan.kafka) && reads(other) && !is_visited(other))
         else {
             break;
         };
@@ -118,14 +139,21 @@ fn results(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
     transforms.chain([("[output] topic", plan.output.topic.as_str())]).chain(scores)
 }
 
-fn written(plan: &Plan) -> impl Iterator<Item = &str> {
-    results(plan).map(|(_, topic)| topic).chain([plan.errors.dead_letters.as_str()])
+/// Everything that is written, and where that is asked for.
+fn written(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
+    results(plan).chain([("[errors] dead_letters", plan.errors.dead_letters.as_str())])
+}
+
+/// Everything that is read, and where that is asked for.
+fn read(plan: &Plan) -> impl Iterator<Item = (&'static str, &str)> {
+    let labels = plan.feedback.as_ref().map(|feedback| ("[feedback] labels", feedback.labels.as_str()));
+    plan.input.topics.iter().map(|topic| ("[input] topics", topic.as_str())).chain(labels)
 }
 
 /// Whether both name the same broker. Two lists without a common broker may still be one cluster: that is not found here.
-fn share_brokers(one: &Plan, other: &Plan) -> bool {
-    let servers = |plan: &Plan| -> BTreeSet<String> {
-        let servers = plan.kafka.0.get("bootstrap.servers").map_or("", String::as_str);
+fn share_brokers(one: &Properties, other: &Properties) -> bool {
+    let servers = |properties: &Properties| -> BTreeSet<String> {
+        let servers = properties.0.get("bootstrap.servers").map_or("", String::as_str);
         servers.split(',').map(|server| server.trim().to_ascii_lowercase()).collect()
     };
     !servers(one).is_disjoint(&servers(other))

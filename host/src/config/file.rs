@@ -1,4 +1,4 @@
-//! The pipeline file that is being read: its text, its environment, and every mistake found so far.
+//! The file that is being read, a pipeline's or a daemon's: its text, its environment, and every mistake found so far.
 //!
 //! Mistakes are collected behind a `RefCell`, so that readers of different sections share one `&File`.
 
@@ -76,6 +76,11 @@ impl<'a> File<'a> {
         self.position(at.start).0
     }
 
+    /// Line and column, from 1.
+    pub fn place(&self, at: &Range<usize>) -> (usize, usize) {
+        self.position(at.start)
+    }
+
     pub fn sources(&self) -> Sources<'_> {
         Sources { folder: self.path.parent().unwrap_or(Path::new("")), env: self.env }
     }
@@ -83,6 +88,19 @@ impl<'a> File<'a> {
     /// A path in the file is relative to the file's folder.
     pub fn resolve(&self, path: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// The path of a file that exists.
+    pub fn existing(&self, path: &str) -> Result<PathBuf, String> {
+        let resolved = self.resolve(path);
+        let folder = self.resolve("");
+        let folder = if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() };
+        let explained = |what: String| format!("{what} (a relative path starts at this file's folder, {folder})");
+        match std::fs::metadata(&resolved) {
+            Ok(found) if found.is_file() => Ok(resolved),
+            Ok(_) => Err(explained("is no file".to_owned())),
+            Err(error) => Err(explained(format!("cannot be found: {error}"))),
+        }
     }
 
     fn push(&self, at: usize, key: String, message: String) {

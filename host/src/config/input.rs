@@ -3,11 +3,9 @@
 use crate::config::plan::{Input, Start, Tombstones};
 use crate::record::RecordId;
 
-use toml::de::DeValue;
-
 use super::name;
 use super::section::Section;
-use super::value::{self, Field, Setting, kind};
+use super::value::{Field, Setting};
 
 pub(super) struct InputSettings {
     pub topics: Vec<Setting<String>>,
@@ -52,21 +50,13 @@ pub(super) fn read(section: &Section<'_>, pipeline: &str, has_feedback: bool) ->
 }
 
 fn topics(section: &Section<'_>) -> Option<Vec<Setting<String>>> {
-    let key = section.key("topics");
-    let Some(value) = section.get("topics") else {
-        section.file.absent(&section.at, key, "missing: write topics = [\"iris.measurements\"]");
-        return None;
-    };
-    let DeValue::Array(items) = value.get_ref() else {
-        let message = format!("found {}: expected a list, as [\"iris.measurements\"]", kind(value));
-        section.file.mistake(&value.span(), key, message);
-        return None;
-    };
-    if items.is_empty() {
-        section.file.mistake(&value.span(), key, "is empty: name at least one topic");
+    let found = section.list("topics", "[\"iris.measurements\"]", name::topic);
+    let topics = section.required("topics", found, "write topics = [\"iris.measurements\"]")?;
+    if let Some(at) = topics.at.as_ref().filter(|_| topics.value.is_empty()) {
+        section.file.mistake(at, section.key("topics"), "is empty: name at least one topic");
         return None;
     }
-    super::all(items.iter().map(|item| value::text(section.file, item, &key, name::topic).valid()).collect())
+    Some(topics.value)
 }
 
 /// With feedback there is no default: keys repeat in most topics, and a label must find exactly its prediction.

@@ -1,4 +1,5 @@
-//! `[kafka]`: librdkafka's own properties, passed on as they are, except for those that delivery sets itself.
+//! `[kafka]` of a pipeline and `[control.kafka]` of a daemon: librdkafka's own properties, passed on as they are, except for
+//! those that Sandpiper sets itself.
 //!
 //! A dotted key is a nested table in TOML: here it becomes one name again. A message never shows what a `${…}` stands for.
 
@@ -29,9 +30,12 @@ const NATIVE_CODE: &str = "it loads native code into the daemon";
 const FILES: &[&str] =
     &["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location", "ssl.crl.location"];
 
+/// Names, and why they cannot be set.
+type Refusals = &'static [(&'static [&'static str], &'static str)];
+
+/// What Sandpiper sets itself, and what of a pipeline's file says how.
 #[rustfmt::skip]
-const REFUSED: &[(&[&str], &str)] = &[
-    (&["metadata.broker.list"], "write bootstrap.servers, its other name"),
+const OURS: Refusals = &[
     (&["group.id"], "every loop has its own group: set [input] group and [feedback] group"),
     (&["group.instance.id"], "each worker is a member of its own, and one id for all would fence them: leave it out"),
     (&["group.protocol.type", "group.remote.assignor", "partition.assignment.strategy"],
@@ -57,6 +61,13 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["allow.auto.create.topics", "auto.create.topics.enable"],
         "topics are never created silently: `sandpiper check --connect` prints the commands that create them"),
     (&["topic.blacklist"], "name the topics to read under [input] topics"),
+    (&["max.poll.records"], "it is a name of Java's client: set [limits] batch_records"),
+];
+
+/// What nobody sets, whoever the client is.
+#[rustfmt::skip]
+const REFUSED: Refusals = &[
+    (&["metadata.broker.list"], "write bootstrap.servers, its other name"),
     (&["interceptors", "ssl.engine.location", "ssl.engine.id", "ssl_engine_callback_data"],
         NATIVE_CODE),
     (&["opaque", "default_topic_conf", "internal.termination.signal", "log.queue", "builtin.features", "consume.callback.max.messages"],
@@ -64,20 +75,41 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["ssl_key", "ssl_certificate", "ssl_ca"], "it takes a value in memory: write ssl.key.pem, ssl.certificate.pem or ssl.ca.pem"),
     (&["test.mock.num.brokers", "test.mock.broker.rtt"], "librdkafka's mock broker keeps no data: `sandpiper demo` has one for looking"),
     // Names of Java's client, which people paste.
-    (&["max.poll.records"], "it is a name of Java's client: set [limits] batch_records"),
     (&["sasl.jaas.config"], "it is a name of Java's client: write sasl.username and sasl.password"),
     (&["ssl.truststore.location", "ssl.truststore.password", "ssl.truststore.type"], "it is a name of Java's client: write ssl.ca.location, a PEM file"),
     (&["key.serializer", "value.serializer", "key.deserializer", "value.deserializer"], "records are bytes here: a plugin reads them"),
     (&["auto.register.schemas", "schema.registry.url"], "records are bytes here: a plugin reads them"),
 ];
 
-pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::DeliverySettings>) -> Option<Properties> {
+/// Whose client the properties are for.
+#[derive(Clone, Copy, PartialEq)]
+enum Client {
+    Pipeline,
+    /// It has no pipeline's sections that a reason could lead to.
+    Control,
+}
+
+pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::DeliverySettings>) -> Properties {
+    let found = found(section, Client::Pipeline);
+    if let Some(delivery) = delivery {
+        check_times(section, &found, delivery);
+    }
+    properties(found)
+}
+
+/// As `read`, for a client that belongs to no pipeline.
+pub(super) fn read_for_control(section: &Section<'_>) -> Properties {
+    properties(found(section, Client::Control))
+}
+
+/// What is given, every mistake in it noted.
+fn found(section: &Section<'_>, client: Client) -> Flattened {
     let mut found = Flattened::new();
     for (name, value) in section.entries() {
         flatten(section, name.get_ref(), value, &mut found);
     }
     for (name, (value, at)) in &found {
-        if let Some(reason) = refusal(name, value) {
+        if let Some(reason) = refusal(name, value, client) {
             section.file.mistake(at, section.key(name), format!("cannot be set here: {reason}"));
         } else if value != UNREAD
             && let Some(why) = invalid(name, value)
@@ -86,11 +118,11 @@ pub(super) fn read(section: &Section<'_>, delivery: Option<&delivery::DeliverySe
         }
     }
     check_servers(section, &found);
-    if let Some(delivery) = delivery {
-        check_times(section, &found, delivery);
-    }
-    let properties = found.into_iter().map(|(name, (value, _))| (name, value));
-    Some(Properties(properties.collect()))
+    found
+}
+
+fn properties(found: Flattened) -> Properties {
+    Properties(found.into_iter().map(|(name, (value, _))| (name, value)).collect())
 }
 
 fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Flattened) {
@@ -123,7 +155,7 @@ fn flatten(section: &Section<'_>, name: &str, value: &Value<'_>, found: &mut Fla
     }
 }
 
-fn refusal(name: &str, value: &str) -> Option<&'static str> {
+fn refusal(name: &str, value: &str, client: Client) -> Option<&'static str> {
     if name == "group.protocol" {
         let reason =
             "librdkafka before 2.15 does not do transactions safely under the protocol \"consumer\": only \"classic\"";
@@ -135,7 +167,15 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
     if name.starts_with("plugin.") {
         return Some(NATIVE_CODE);
     }
-    REFUSED.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason)
+    let reason =
+        |refusals: Refusals| refusals.iter().find(|(names, _)| names.contains(&name)).map(|(_, reason)| *reason);
+    match (reason(OURS), client) {
+        (Some(_), Client::Control) => {
+            Some("Sandpiper sets it itself where it reads and writes control topics: leave it out")
+        }
+        (Some(reason), Client::Pipeline) => Some(reason),
+        (None, _) => reason(REFUSED),
+    }
 }
 
 /// What librdkafka has against a property by itself. Its message is ours without the value, which may be a secret's.

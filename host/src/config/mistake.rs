@@ -1,4 +1,4 @@
-//! One mistake in a pipeline file, reported so that it can be corrected without the documentation.
+//! One mistake in a pipeline's or a daemon's file, reported so that it can be corrected without the documentation.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,10 @@
-//! A pipeline's TOML file, read into a [`Plan`] or into every mistake in it at once.
+//! A pipeline's TOML file, read into a [`Plan`] or into every mistake in it at once; likewise a daemon's, in `daemon`.
 //!
 //! It opens the file, the secrets' files and nothing else: that plugins and models exist is looked up, what is in them
 //! is not, and no broker is asked. Each section has a module that reads it, through the typed reader in `section`.
 
 mod conflicts;
+pub mod daemon;
 mod delivery;
 mod feedback;
 mod file;
@@ -37,22 +38,26 @@ use crate::config::plan::Plan;
 use file::File;
 use section::Section;
 
-pub use conflicts::check_together;
+pub use conflicts::{check_control, check_together};
 pub use mistake::Mistake;
 
 /// Reads a pipeline file. `stock` are the names of the built-in plugins. A file that cannot be read is a mistake too.
 pub fn load(path: &Path, stock: &[&str]) -> Result<Plan, Vec<Mistake>> {
     let env = |name: &str| std::env::var(name).ok();
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(path, &text, stock, &env),
-        Err(error) => Err(vec![Mistake {
+    parse(path, &read_text(path, "the pipeline file")?, stock, &env)
+}
+
+/// What stands in a file, or that it cannot be read. `what` is what it is called.
+fn read_text(path: &Path, what: &str) -> Result<String, Vec<Mistake>> {
+    std::fs::read_to_string(path).map_err(|error| {
+        vec![Mistake {
             file: path.to_path_buf(),
             line: 1,
             column: 1,
             key: String::new(),
-            message: format!("the pipeline file cannot be read: {error}"),
-        }]),
-    }
+            message: format!("{what} cannot be read: {error}"),
+        }]
+    })
 }
 
 /// Reads a pipeline file's text. Relative paths in it are relative to the folder of `path`.
@@ -62,13 +67,17 @@ pub fn parse(
     stock: &[&str],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Plan, Vec<Mistake>> {
-    let file = File::new(path, text, stock, env);
-    let (table, errors) = DeTable::parse_recoverable(text);
+    parse_with(File::new(path, text, stock, env), pipeline)
+}
+
+/// What `read` makes of a file without a mistake, or every mistake in it.
+fn parse_with<T>(file: File<'_>, read: impl Fn(&Section<'_>) -> Option<T>) -> Result<T, Vec<Mistake>> {
+    let (table, errors) = DeTable::parse_recoverable(file.text);
     file.syntax_errors(errors);
-    let plan = pipeline(&Section::top(&file, table.get_ref()));
+    let made = read(&Section::top(&file, table.get_ref()));
     let mistakes = file.into_mistakes();
-    match plan {
-        Some(plan) if mistakes.is_empty() => Ok(plan),
+    match made {
+        Some(made) if mistakes.is_empty() => Ok(made),
         _ => Err(mistakes),
     }
 }
@@ -100,7 +109,7 @@ fn pipeline(top: &Section<'_>) -> Option<Plan> {
     check_stages(top, transforms.as_deref(), parse.as_ref(), classify.as_ref());
 
     let delivery = delivery.map(|section| delivery::read(&section));
-    let kafka = kafka.and_then(|section| kafka::read(&section, delivery.as_ref()));
+    let kafka = kafka.map(|section| kafka::read(&section, delivery.as_ref()));
     let input = input.and_then(|section| input::read(&section, pipeline, has_feedback));
     let transforms = transforms.and_then(|sections| all(sections.iter().map(stage::transform).collect()));
     let parse = parse.and_then(|section| optional(&section, stage::parser));

@@ -2,10 +2,13 @@
 //!
 //! An error completes a sentence that begins with the value as found, and so does not repeat it.
 
+use super::daemon::control;
 use crate::record::{Pointer, RecordId};
 
-/// Topics of the control plane: a pipeline neither reads nor writes them.
+/// The control topics of a daemon whose file does not name others: a pipeline neither reads nor writes them.
 const CONTROL_TOPICS: [&str; 3] = ["sandpiper.commands", "sandpiper.deployments", "sandpiper.artifacts"];
+/// The longest name that Kafka gives a topic, bytes.
+const LONGEST_TOPIC: usize = 249;
 
 fn is_plain(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
@@ -32,10 +35,39 @@ pub(super) fn topic(text: &str) -> Result<String, String> {
     if matches!(text, "__consumer_offsets" | "__transaction_state" | "__cluster_metadata" | "__share_group_state") {
         return Err("belongs to Kafka itself".into());
     }
-    if (1..=249).contains(&text.len()) && text.chars().all(is_plain) && text != "." && text != ".." {
+    if (1..=LONGEST_TOPIC).contains(&text.len()) && text.chars().all(is_plain) && text != "." && text != ".." {
         return Ok(text.to_owned());
     }
     Err("is no topic name: 1 to 249 letters, digits, '.', '_' and '-', and not \".\" or \"..\"".into())
+}
+
+/// What the names of the control topics begin with.
+pub(super) fn control_topics(text: &str) -> Result<String, String> {
+    // The longest of the three ends with it.
+    let longest = LONGEST_TOPIC - control::DEPLOYMENTS.len();
+    if (1..=longest).contains(&text.len()) && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "is nothing that a topic's name begins with: 1 to {longest} letters, digits, '.', '_' and '-', as \"sandpiper\" for \
+         sandpiper.commands, sandpiper.deployments and sandpiper.artifacts"
+    ))
+}
+
+/// A daemon's name, which is part of transactional ids.
+pub(super) fn instance(text: &str) -> Result<String, String> {
+    if (1..=100).contains(&text.len()) && text.chars().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("is no name of a daemon: 1 to 100 letters, digits, '.', '_' and '-'".into())
+}
+
+/// A name that a URL has for a machine.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    if (1..=253).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-')) {
+        return Ok(text.to_owned());
+    }
+    Err("is no host's name: write it without scheme, port and path, as \"sandpiper.example.com\"".into())
 }
 
 pub(super) fn group(text: &str) -> Result<String, String> {
@@ -96,6 +128,25 @@ mod tests {
         assert!(pipeline(&"x".repeat(100)).is_ok());
         for wrong in ["", "a b", "ä", "a/b", &"x".repeat(101)] {
             assert!(pipeline(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_control_topics_are_topics_names_with_their_ends() {
+        for right in ["sandpiper", "eu.1", &"x".repeat(237)] {
+            let prefix = control_topics(right).unwrap();
+            assert!(topic(&format!("{prefix}{}", control::DEPLOYMENTS)).is_ok() || right == "sandpiper", "{right}");
+        }
+        for wrong in ["", "a b", "^eu", "é", &"x".repeat(238)] {
+            assert!(control_topics(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_named_without_scheme_port_and_path() {
+        assert!(host("sandpiper.example.com").is_ok());
+        for wrong in ["", "https://a", "a:8642", "a/b", "a b"] {
+            assert!(host(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::section::Section;
-use super::value::{self, Field, Setting};
+use super::value::{self, Field, Setting, kind};
 use super::{spelling, unit};
 
 impl Section<'_> {
@@ -17,6 +17,26 @@ impl Section<'_> {
 
     pub fn number<T>(&self, key: &'static str, make: impl Fn(&str) -> Result<T, String>) -> Field<T> {
         self.get(key).map_or(Field::Absent, |value| value::number(self.file, value, &self.key(key), make))
+    }
+
+    /// A list of strings, each made into a `T` as by `text`.
+    pub fn list<T>(
+        &self,
+        key: &'static str,
+        example: &str,
+        make: impl Fn(&str) -> Result<T, String>,
+    ) -> Field<Vec<Setting<T>>> {
+        let Some(value) = self.get(key) else { return Field::Absent };
+        let (at, key) = (value.span(), self.key(key));
+        let DeValue::Array(items) = value.get_ref() else {
+            self.file.mistake(&at, key, format!("found {}: expected a list, as {example}", kind(value)));
+            return Field::Invalid;
+        };
+        let read = items.iter().map(|item| value::text(self.file, item, &key, &make).valid()).collect();
+        match super::all(read) {
+            Some(value) => Field::Valid(Setting { value, shown: self.file.shown(&at), at: Some(at) }),
+            None => Field::Invalid,
+        }
     }
 
     /// `true`, which may as well be left out where it is not so.

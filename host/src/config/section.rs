@@ -42,11 +42,11 @@ impl<'a> Section<'a> {
 
     /// The section of that name, empty when the file has none; `None` when it is no table.
     pub fn section(&self, name: &'static str, example: &str) -> Option<Section<'a>> {
-        let title = format!("[{name}]");
+        let title = format!("[{}]", self.full(name));
         let Some(value) = self.get(name) else {
             return Some(Self::new(self.file, title, String::new(), None, 0..0));
         };
-        let table = self.table_of(value, &title, &format!("write [{name}], and below it {example}"))?;
+        let table = self.table_of(value, &title, &format!("write {title}, and below it {example}"))?;
         Some(Self::new(self.file, title, String::new(), Some(table), value.span()))
     }
 
@@ -55,9 +55,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.get(name) else {
             return Some(Vec::new());
         };
-        // Of a section within another: `[[rollout.step]]`.
-        let outer = self.title.strip_prefix('[').and_then(|title| title.strip_suffix(']'));
-        let full = outer.map_or_else(|| name.to_owned(), |outer| format!("{outer}.{name}"));
+        let full = self.full(name);
         let title = format!("[[{full}]]");
         let advice = format!("write [[{full}]], once for each");
         let DeValue::Array(items) = value.get_ref() else {
@@ -71,6 +69,12 @@ impl<'a> Section<'a> {
             sections.push(Self::new(self.file, title, String::new(), Some(table), item.span()));
         }
         Some(sections)
+    }
+
+    /// The name of a section within this one, as its header has it: `rollout.step`.
+    fn full(&self, name: &str) -> String {
+        let outer = self.title.strip_prefix('[').and_then(|title| title.strip_suffix(']'));
+        outer.map_or_else(|| name.to_owned(), |outer| format!("{outer}.{name}"))
     }
 
     /// A table under a key of this section: `Some(None)` when absent, `None` when it is no table.

@@ -2,7 +2,6 @@
 //! files exist is looked up; what is in them is not.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde_json::{Map, Value as Json};
 
@@ -59,10 +58,7 @@ pub(super) fn parser(section: &Section<'_>) -> Option<Stage> {
 }
 
 pub(super) fn classifier(section: &Section<'_>) -> Option<Stage> {
-    let model = match section.text("model", |text| existing_file(section, text)) {
-        Field::Absent => Some(None),
-        found => found.valid().map(|model| Some(model.value)),
-    };
+    let model = section.text("model", |text| section.file.existing(text)).optional();
     let stage = stage(section, None);
     section.finish();
     Some(Stage { model: model?, ..stage? })
@@ -109,7 +105,7 @@ fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
             .into());
     }
     if text.contains('/') || text.ends_with(".wasm") {
-        return existing_file(section, text).map(PluginRef::Path);
+        return section.file.existing(text).map(PluginRef::Path);
     }
     let stock = section.file.stock;
     if stock.contains(&text) {
@@ -120,20 +116,6 @@ fn plugin(section: &Section<'_>, text: &str) -> Result<PluginRef, String> {
     Err(format!(
         "is no stock plugin{hint} There are: {stock}; a component file is written with its path, as \"./mine.wasm\""
     ))
-}
-
-/// The path of a file that exists, relative to the pipeline file's folder.
-fn existing_file(section: &Section<'_>, text: &str) -> Result<PathBuf, String> {
-    let path = section.file.resolve(text);
-    let folder = section.file.resolve("");
-    let folder = if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() };
-    match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => Ok(path),
-        Ok(_) => Err(format!("is no file (a relative path starts at the pipeline file's folder, {folder})")),
-        Err(error) => {
-            Err(format!("cannot be found: {error} (a relative path starts at the pipeline file's folder, {folder})"))
-        }
-    }
 }
 
 fn outputs(section: &Section<'_>) -> Option<Vec<(String, String, Setting<String>)>> {

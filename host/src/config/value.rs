@@ -38,6 +38,15 @@ impl<T> Field<T> {
         }
     }
 
+    /// `Some(None)` where the key is absent, `None` where it is invalid.
+    pub fn optional(self) -> Option<Option<T>> {
+        match self {
+            Field::Absent => Some(None),
+            Field::Invalid => None,
+            Field::Valid(written) => Some(Some(written.value)),
+        }
+    }
+
     pub fn valid(self) -> Option<Setting<T>> {
         match self {
             Field::Valid(written) => Some(written),

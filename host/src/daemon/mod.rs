@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Result, anyhow, bail};
 use sandpiper_sandbox::{Compiler, Engine};
 
+use crate::config::daemon::Control;
 use crate::config::plan::Plan;
 use crate::control::command::{By, Refused};
 use crate::control::staging::Stager;
@@ -47,6 +48,8 @@ pub struct Options {
     pub dev: bool,
     /// How plugins are compiled.
     pub compiler: Compiler,
+    /// Where the daemon is controlled through Kafka; only a daemon's own file can ask for it.
+    pub control: Option<Control>,
 }
 
 /// Running pipelines.

@@ -87,7 +87,7 @@ pub fn run(settings: &Settings, view: &mut View, stop: &AtomicBool) -> Result<Su
     }
     let measurements = plan.input.topics.first().cloned().unwrap_or_default();
     let labels = plan.feedback.as_ref().map(|feedback| feedback.labels.clone()).unwrap_or_default();
-    let options = Options { state, instance: None, dev: false, compiler };
+    let options = Options { state, instance: None, dev: false, compiler, control: None };
     let daemon = Daemon::open(vec![plan], &options)?;
     let running = daemon.start();
     let traffic = Traffic {

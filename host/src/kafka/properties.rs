@@ -110,6 +110,14 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     Client::new(Kind::Producer, &producer(plan), 0).map(drop)
 }
 
+/// As `check`, of properties that belong to no pipeline.
+///
+/// # Errors
+/// What librdkafka has against them.
+pub fn check_alone(properties: &Properties) -> Result<(), Fault> {
+    Client::new(Kind::Producer, &common(properties), 0).map(drop)
+}
+
 /// For a client that only asks the cluster.
 pub fn client(plan: &Plan) -> Properties {
     common(&plan.kafka)

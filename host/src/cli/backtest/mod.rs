@@ -60,7 +60,7 @@ pub struct Backtest {
 
 impl Backtest {
     pub fn run(self, global: &Global) -> Outcome {
-        let plans = super::run::load(std::slice::from_ref(&self.file))?;
+        let plans = super::pipelines::load(std::slice::from_ref(&self.file))?;
         let plan = backtest::as_compared(plans.first().context("the file holds no pipeline")?);
         let parts = backtest::parts(&plan.input.topics, &self.from, &self.to).map_err(Failure::Usage)?;
         // From here on a signal ends the comparison, and what came of it so far is told.

@@ -1,8 +1,9 @@
-//! `check`: everything that can be wrong with pipeline files, reported before anything runs. Nothing is changed or deployed.
+//! `check`: everything that can be wrong with pipeline files and a daemon's own, reported before anything runs. Nothing is changed or deployed.
 //!
 //! Three rounds: the files themselves; their plugins and models, each release opened as a daemon would; and with
 //! `--connect` the cluster. A file reaches a round only when it passed the one before.
 
+mod daemon_file;
 mod meeting;
 mod position;
 mod releases;
@@ -16,25 +17,29 @@ use serde::Serialize;
 
 use super::compile_component::Compilation;
 use super::{Failure, Global, Outcome, Output};
+use crate::cli::pipelines::Files;
 use crate::config::plan::Plan;
-use crate::config::{self, Mistake, memory};
+use crate::config::{Mistake, memory};
 use crate::control::StateDirectory;
 use crate::control::staging::Stager;
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::{members, topics};
-use sandpiper_sandbox::stock;
 use sandpiper_sandbox::{Compiler, Engine};
 
 /// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  sandpiper check data/iris.toml\n  sandpiper check pipelines/*.toml --connect -o json\n\n\
+    after_help = "Examples:\n  sandpiper check data/iris.toml\n  sandpiper check pipelines/*.toml --connect -o json\n  \
+    sandpiper check --daemon /etc/sandpiper/daemon.toml\n\n\
     The exit code is 2 for a mistake in a file, a plugin or a model, and 1 for what the cluster lacks."
 )]
 pub struct Check {
     /// Pipeline files, as one daemon would run them.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present = "daemon", value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// A daemon's own file, and the pipelines that it names.
+    #[arg(long, value_name = "FILE")]
+    daemon: Option<PathBuf>,
     /// Ask the brokers too: whether they answer, which topics are missing, whether partition counts fit, and whether the last
     /// labels stand on the partitions of their predictions.
     #[arg(long)]
@@ -82,71 +87,67 @@ struct Problem {
 
 impl Check {
     pub fn run(self, global: &Global) -> Outcome {
-        let (plans, mistakes) = read(&self.files, self.compilation.compiler())?;
-        let compiling = self.compilation.compile_memory;
+        let mut files = Files::read(self.daemon.as_deref(), &self.files);
+        let compilation = match &files.daemon {
+            Some(daemon) => {
+                files.mistakes.extend(daemon_file::mistakes(daemon));
+                self.compilation.or(&daemon.compile)
+            }
+            None => self.compilation.clone(),
+        };
+        files.mistakes.extend(release_mistakes(&files.plans, compilation.compiler())?);
+        let compiling = compilation.bounds().memory;
+        let Files { pipelines, plans, mistakes, .. } = files;
         let memory = plans.iter().map(|plan| Memory::of(plan, compiling)).collect();
         let mut findings = Findings { mistakes, memory, problems: None };
         if findings.mistakes.is_empty() && self.connect {
             findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
         }
-        self.print(global, &findings)?;
+        print(global, self.daemon.iter().chain(&pipelines), &findings)?;
         match findings {
             Findings { mistakes, .. } if !mistakes.is_empty() => Err(Failure::Reported(2)),
             Findings { problems: Some(problems), .. } if !problems.is_empty() => Err(Failure::Reported(1)),
             _ => Ok(()),
         }
     }
-
-    /// JSON goes to stdout. As text, mistakes and problems go to stderr, as `run` prints them, and the files without any to
-    /// stdout.
-    fn print(&self, global: &Global, findings: &Findings) -> Result<()> {
-        if global.output == Output::Json {
-            return super::print_json(findings).map(drop);
-        }
-        for mistake in &findings.mistakes {
-            super::say(&mistake.to_string());
-        }
-        let problems = findings.problems.as_deref().unwrap_or_default();
-        for problem in problems {
-            super::say(&format!("{}: {}", problem.file, problem.message));
-        }
-        for file in &self.files {
-            let shown = file.display().to_string();
-            if findings.mistakes.iter().all(|mistake| mistake.file != *file)
-                && problems.iter().all(|problem| problem.file != shown)
-            {
-                super::print(&format!("{shown}: ok\n"))?;
-                if let Some(memory) = findings.memory.iter().find(|memory| memory.file == *file) {
-                    super::print(&format!(
-                        "{shown}: may take {} of memory, and up to {} for each plugin while it is compiled\n",
-                        memory::shown(&memory.parts),
-                        memory::mebibytes(memory.compiling)
-                    ))?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The plans of the files that have no mistake of their own, and every mistake in files, plugins and models.
-fn read(files: &[PathBuf], compiler: Compiler) -> Result<(Vec<Plan>, Vec<Mistake>)> {
-    let stock = stock::names();
-    let (mut plans, mut mistakes) = (Vec::new(), Vec::new());
+/// JSON goes to stdout. As text, mistakes and problems go to stderr, as `run` prints them, and the files without any to stdout.
+fn print<'a>(global: &Global, files: impl Iterator<Item = &'a PathBuf>, findings: &Findings) -> Result<()> {
+    if global.output == Output::Json {
+        return super::print_json(findings).map(drop);
+    }
+    for mistake in &findings.mistakes {
+        super::say(&mistake.to_string());
+    }
+    let problems = findings.problems.as_deref().unwrap_or_default();
+    for problem in problems {
+        super::say(&format!("{}: {}", problem.file, problem.message));
+    }
     for file in files {
-        match config::load(file, &stock) {
-            Ok(plan) => plans.push(plan),
-            Err(found) => mistakes.extend(found),
+        let shown = file.display().to_string();
+        if findings.mistakes.iter().all(|mistake| mistake.file != *file)
+            && problems.iter().all(|problem| problem.file != shown)
+        {
+            super::print(&format!("{shown}: ok\n"))?;
+            if let Some(memory) = findings.memory.iter().find(|memory| memory.file == *file) {
+                super::print(&format!(
+                    "{shown}: may take {} of memory, and up to {} for each plugin while it is compiled\n",
+                    memory::shown(&memory.parts),
+                    memory::mebibytes(memory.compiling)
+                ))?;
+            }
         }
     }
-    mistakes.extend(config::check_together(&plans));
+    Ok(())
+}
+
+/// Every mistake in plugins and models.
+fn release_mistakes(plans: &[Plan], compiler: Compiler) -> Result<Vec<Mistake>> {
     let directory = tempfile::tempdir().context("a temporary directory is needed")?;
     let state = Arc::new(StateDirectory::open(directory.path(), None)?);
     let stager = Stager::new(Engine::new(None, compiler)?, state);
-    for plan in &plans {
-        mistakes.extend(releases::mistakes(&stager, plan));
-    }
-    Ok((plans, mistakes))
+    Ok(plans.iter().flat_map(|plan| releases::mistakes(&stager, plan)).collect())
 }
 
 fn cluster_problems(plan: &Plan) -> Vec<Problem> {
@@ -184,7 +185,8 @@ mod tests {
         let file = directory.path().join("iris.toml");
         let models = format!("\"{}/", data.join("models").display());
         std::fs::write(&file, text.replace(from, to).replace("\"models/", &models)).unwrap();
-        let (_, mistakes) = read(std::slice::from_ref(&file), Compiler::InProcess).unwrap();
+        let Files { plans, mut mistakes, .. } = Files::read(None, std::slice::from_ref(&file));
+        mistakes.extend(release_mistakes(&plans, Compiler::InProcess).unwrap());
         let prefix = format!("{}/", directory.path().display());
         mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
     }

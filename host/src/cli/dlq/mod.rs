@@ -123,7 +123,7 @@ impl Dlq {
 }
 
 fn plan(file: PathBuf) -> Result<Plan, Failure> {
-    let plans = super::run::load(&[file])?;
+    let plans = super::pipelines::load(&[file])?;
     Ok(plans.into_iter().next().context("the file holds no pipeline")?)
 }
 

@@ -1,6 +1,7 @@
 //! Pipeline files with and without mistakes. `IRIS` is a whole pipeline; a test changes one thing in it.
 
 mod conflicts;
+mod daemon;
 mod delivery;
 mod kafka;
 mod rollout;
