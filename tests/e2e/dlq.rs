@@ -6,7 +6,7 @@ use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 crate::tests![
     letters_are_counted_and_shown_as_they_came,
@@ -80,9 +80,10 @@ fn letters_are_counted_and_shown_as_they_came(scene: &Scene) -> Result<()> {
 }
 
 fn a_replay_takes_each_letter_once_through_what_runs_now(scene: &Scene) -> Result<()> {
-    let (mut daemon, _) = run(scene)?;
+    let (mut daemon, file) = run(scene)?;
     let before = predicted(scene)?.len();
-    daemon.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
+    let bad = daemon.pipeline(&scene.name)?["revision"].as_u64().context("no revision")?;
+    let good = daemon.deploy(&scene.name, &["--config", "parse.delimiter=\";\""])?;
 
     let rehearsed = replay(scene, &mut daemon, &["--dry-run"])?;
     assert_eq!((&rehearsed["selected"], &rehearsed["emitted"]), (&DEAD.into(), &DEAD.into()));
@@ -104,7 +105,24 @@ fn a_replay_takes_each_letter_once_through_what_runs_now(scene: &Scene) -> Resul
     assert_eq!(came, expected, "every record once, under its own key and origin");
     assert_eq!(scene.read("in")?.len(), 60, "nothing is written back into the input");
     assert_eq!(daemon.pipeline(&scene.name)?["state"], "running");
+    // Both revisions have processed what was replayed, and it takes nothing from the first one's range.
+    let range = |partition: i32, first: i32, last: i32| (partition, first, last);
+    assert_eq!(affected(&mut daemon, &file, bad)?, [range(0, 0, 29), range(1, 0, 29)]);
+    let letters = (0..60).filter(|at| at % 3 == 0).map(|at| range(at % 2, at / 2, at / 2));
+    let mut letters: Vec<(i32, i32, i32)> = letters.collect();
+    letters.sort_unstable();
+    assert_eq!(affected(&mut daemon, &file, good)?, letters);
     Ok(())
+}
+
+/// Partition, first and last offset of what a revision processed.
+fn affected(daemon: &mut Daemon, file: &Path, revision: u64) -> Result<Vec<(i32, i32, i32)>> {
+    let (file, revision) = (file.to_string_lossy(), revision.to_string());
+    let affected = daemon.cli(&["history", &file, "--affected", &revision, "-o", "json"])?.json()?;
+    let number =
+        |range: &Value, name: &str| i32::try_from(range[name].as_i64().context("no number")?).context("too large");
+    let range = |range: &Value| Ok((number(range, "partition")?, number(range, "first")?, number(range, "last")?));
+    affected["ranges"].as_array().context("no ranges")?.iter().map(range).collect()
 }
 
 fn a_letter_that_fails_again_counts_its_attempts_and_is_left_alone_at_the_last(scene: &Scene) -> Result<()> {

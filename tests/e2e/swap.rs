@@ -62,6 +62,13 @@ fn a_deployed_model_serves_the_next_records(scene: &Scene) -> Result<()> {
     for commit in scene.commits()? {
         assert!(commit.metadata.starts_with(&format!("r{second}")), "{commit:?} does not name revision {second}");
     }
+    let file = scene.directory.join(format!("{}.toml", scene.name)).to_string_lossy().into_owned();
+    for (revision, offset) in [(first, 0), (second, 1)] {
+        let range = |partition| serde_json::json!({ "topic": scene.topic("in"), "partition": partition, "first": offset, "last": offset });
+        let affected = daemon.cli(&["history", &file, "--affected", &revision.to_string(), "-o", "json"])?.json()?;
+        assert_eq!(affected["ranges"], serde_json::json!([range(0), range(1)]), "{affected}");
+        assert_eq!(affected["unstamped"], 0);
+    }
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! `history`: what a pipeline ran, since when and why. The daemon keeps it; this only prints it.
 
+mod affected;
+
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -11,17 +13,25 @@ use super::{Global, Outcome, Output};
 use crate::control::command::By;
 use crate::control::deployment::Deployment;
 use crate::control::history::Line;
+use crate::record::Revision;
 
 /// What a pipeline ran and what was done to it: when, by whom and why. The last revision is the current one.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  sandpiper history iris\n  sandpiper history iris -o json")]
+#[command(after_help = "Examples:\n  sandpiper history iris\n  sandpiper history iris -o json\n  \
+    sandpiper history data/iris.toml --affected 17")]
 pub struct History {
-    /// Its name.
+    /// Its name; with --affected its file.
     pipeline: String,
+    /// Instead, the offsets of the input that this revision processed, by what the outputs and dead letters say that are still there.
+    #[arg(long, value_name = "REVISION")]
+    affected: Option<Revision>,
 }
 
 impl History {
     pub fn run(self, global: &Global) -> Outcome {
+        if let Some(revision) = self.affected {
+            return affected::affected(global, &self.pipeline, revision);
+        }
         let answer: serde_json::Value =
             Client::new(global)?.get(&format!("/v1/pipelines/{}/history", self.pipeline))?;
         match global.output {
@@ -89,7 +99,6 @@ mod tests {
     use super::*;
     use crate::control::deployment::{Release, Releases};
     use crate::control::history::{Call, CallKind};
-    use crate::record::Revision;
     use sandpiper_sandbox::Digest;
 
     #[test]

@@ -1,5 +1,7 @@
-//! Records read back: dead letters parsed, selected and replayed; a range of the input through a candidate.
+//! Records read back: dead letters parsed, selected and replayed; a range of the input through a candidate;
+//! what a revision processed.
 
+pub mod affected;
 pub mod backtest;
 mod letter;
 mod places;

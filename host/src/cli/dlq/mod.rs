@@ -128,12 +128,12 @@ fn plan(file: PathBuf) -> Result<Plan, Failure> {
 }
 
 /// Says on stderr what a command waits for.
-fn announce(wait: &str) {
+pub(super) fn announce(wait: &str) {
     say(wait);
 }
 
 /// Says on stderr now and then how far a long scan is; it never ends one.
-fn reading() -> impl FnMut(Progress) -> bool {
+pub(super) fn reading() -> impl FnMut(Progress) -> bool {
     let mut last = Instant::now();
     move |progress| {
         if last.elapsed() >= PROGRESS_INTERVAL {
