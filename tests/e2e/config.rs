@@ -1,6 +1,6 @@
 //! `check`: mistakes are reported all at once, by file, line and key, before anything runs.
 
-use crate::support::daemon::{Printed, sandpiper};
+use crate::support::daemon::{Daemon, Printed, sandpiper};
 use crate::support::scene::Scene;
 use anyhow::{Context, Result};
 use std::path::Path;
@@ -9,6 +9,7 @@ crate::tests![
     a_right_pipeline_passes_the_check,
     every_mistake_is_named_at_once,
     a_daemon_refuses_a_wrong_pipeline_as_the_check_does,
+    a_daemon_runs_the_pipelines_of_its_own_file,
     a_missing_topic_is_named_with_the_command_that_creates_it,
     unequal_partition_counts_are_named,
 ];
@@ -84,6 +85,21 @@ fn a_daemon_refuses_a_wrong_pipeline_as_the_check_does(scene: &Scene) -> Result<
     )?;
     assert_eq!(printed.code, Some(2), "{printed:?}");
     assert_names_all(&printed);
+    Ok(())
+}
+
+fn a_daemon_runs_the_pipelines_of_its_own_file(scene: &Scene) -> Result<()> {
+    scene.create_usual(2)?;
+    scene.flower_pipeline("", &scene.model_of("setosa")?, "")?;
+    let pipeline = format!("{}.toml", scene.name);
+    let file = scene.file("daemon.toml", format!("pipelines = [{pipeline:?}]\ninstance = \"own\"\n"))?;
+    let file = file.to_string_lossy();
+    let printed = Printed::of(sandpiper().args(["check", "--daemon", &file]))?;
+    assert!(printed.code == Some(0) && printed.out.contains("daemon.toml: ok"), "{printed:?}");
+    let mut daemon = Daemon::spawn(&scene.directory, "a", &[], &["--daemon", &file])?;
+    daemon.until_ready()?;
+    assert_eq!(daemon.status()?["instance"], "own");
+    assert_eq!(daemon.pipeline(&scene.name)?["state"], "running");
     Ok(())
 }
 
