@@ -17,7 +17,7 @@ use sandpiper::control::StateDirectory;
 use sandpiper::control::deployment::Deployment;
 use sandpiper::control::staging::{Stager, sink_topics};
 use sandpiper::kafka::properties::{self, Assignor};
-use sandpiper::kafka::sink::SinkSettings;
+use sandpiper::kafka::sink::{Holder, SinkSettings};
 use sandpiper::kafka::source::{BatchLimits, HeaderLimits};
 use sandpiper::kafka::{KafkaSink, KafkaSource};
 use sandpiper::pipeline::{Pipeline, Settings};
@@ -272,7 +272,7 @@ impl Running {
 fn work(plan: &Plan, bounds: Bounds, watched: Watched, handles: Handles<Watched>) -> Result<()> {
     let topics = Topics::new(&plan.input.topics);
     let sink = KafkaSink::new(SinkSettings {
-        exclusive: false,
+        holder: Holder::Worker,
         counts: Default::default(),
         properties: properties::producer(plan),
         transactional_id: Some(plan.name.clone()),

@@ -18,6 +18,8 @@ use sandpiper::api::tokens::{self, Role, Tokens};
 use sandpiper::control::command::{Action, Command, CommandId, MAX_REASON};
 use sandpiper::control::controller::{Change, PluginRequest};
 use sandpiper::control::fold;
+use sandpiper::control::journal::kafka::commands;
+use sandpiper::control::journal::kafka::records::{self, View};
 use sandpiper::feedback::classes::ClassLists;
 use sandpiper::feedback::message;
 use sandpiper::record::dead_letter::{DeadLetter, DeadLetterWriter, Form, Reason};
@@ -228,8 +230,8 @@ fn command(body: &[u8]) {
         why.ok().map(|why| Action::Pause { reason: why.reason }),
     ];
     for action in actions.into_iter().flatten() {
-        let command = Command { id: CommandId(1), by: None, against: None, action };
-        let Ok((next, _)) = fold::apply(&control, &command, 0) else { continue };
+        let command = Command { id: CommandId(1), from: String::new(), by: None, against: None, action };
+        let Ok(fold::Applied { next, .. }) = fold::apply(&control, &command, 0) else { continue };
         let said = next
             .history
             .paused
@@ -240,6 +242,29 @@ fn command(body: &[u8]) {
             assert!(text.len() <= MAX_REASON, "{} bytes are remembered", text.len());
         }
     }
+}
+
+/// A record of the control topics: a line that says which part of a pipeline's control it is, and its value; and the value as a
+/// command. What was read can be written, and is the same when it is read again.
+pub fn control(data: &[u8]) {
+    let (part, value) = split_first_line(data);
+    if let Err(refused) = commands::read(Some(value)) {
+        assert!(!refused.to_string().is_empty(), "refused without a reason");
+    }
+    let mut view = View::default();
+    if view.take(part, Some(value)).is_err() {
+        return;
+    }
+    let control = view.control("iris");
+    let Ok(changes) = view.changes("iris", &control, view.decided(), &[], true) else { return };
+    let mut again = View::default();
+    for (key, value) in changes {
+        let (_, part) = records::split(key.as_bytes()).expect("a key that was just written");
+        if again.take(part, value.as_deref()).is_err() {
+            return;
+        }
+    }
+    assert_eq!(again.control("iris"), control);
 }
 
 fn split_first_line(data: &[u8]) -> (&str, &[u8]) {

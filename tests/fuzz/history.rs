@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use sandpiper::control::StateDirectory;
 use sandpiper::control::command::{Action, By, Command, CommandId};
 use sandpiper::control::deployment::{Deployment, Release, Releases};
-use sandpiper::control::fold::{Control, Effect, apply};
+use sandpiper::control::fold::{Control, apply};
 use sandpiper::control::history::{Call, CallKind, History};
 use sandpiper::control::journal::{Entry, Journal as _, Kept};
 use sandpiper::record::Revision;
@@ -69,7 +69,8 @@ fn read(state: &State, bytes: &[u8]) -> Option<Kept> {
 }
 
 fn keep(directory: &StateDirectory, kept: &Kept) {
-    let command = Command { id: kept.last.expect("a command"), by: None, against: None, action: Action::Resume };
+    let CommandId(id) = kept.last.expect("a command");
+    let command = command(id, Action::Resume);
     directory.keep(PIPELINE, &Entry { command, at: 0 }, &kept.history).expect("room for it");
 }
 
@@ -80,28 +81,28 @@ fn go_on(history: History) {
     let runs = control.history.current().map(|current| current.releases.clone()).unwrap_or_default();
     let applied = control.history.applied == Some(runs.digest());
     let wish = Action::Wish { releases: Box::new(runs), reason: "file".into() };
-    let (staging, effects) = apply(&control, &command(1, wish), 1).expect("a wish is never refused");
+    let staging = apply(&control, &command(1, wish), 1).expect("a wish is never refused").next;
     if applied && revision.is_some() {
-        let stands = |effect: &Effect| matches!(effect, Effect::Stage { deployment, .. } if Some(deployment.revision) == revision);
-        assert!(effects.iter().any(stands), "{effects:?}");
+        let stands = staging.staging.values().any(|staging| Some(staging.deployment.revision) == revision);
+        assert!(stands, "{staging:?}");
     }
-    let (mut now, _) = apply(&staging, &command(2, Action::Staged { of: CommandId(1) }), 2).expect("it was staged");
+    let mut now = apply(&staging, &command(2, staged(1)), 2).expect("it was staged").next;
     let current = now.history.revision().expect("a deployment");
     let actions = [
         Action::Pause { reason: "p".into() },
         Action::Failed { revision: current, why: "f".into() },
-        Action::Staged { of: CommandId(4) },
+        staged(4),
         Action::Resume,
         Action::Undo { reason: "u".into(), to: None },
-        Action::Staged { of: CommandId(7) },
+        staged(7),
         Action::Passed { revision: current },
-        Action::Outrun { revision: current },
-        Action::Staged { of: CommandId(10) },
+        Action::Outrun { revision: current, releases: None },
+        staged(10),
     ];
     for (id, action) in (3..).zip(actions) {
-        if let Ok((next, _)) = apply(&now, &command(id, action), 3) {
-            assert!(next.history.revision() >= now.history.revision(), "a revision went back");
-            now = next;
+        if let Ok(applied) = apply(&now, &command(id, action), 3) {
+            assert!(applied.next.history.revision() >= now.history.revision(), "a revision went back");
+            now = applied.next;
         }
         let revisions = now.history.deployments.iter().map(|deployment| deployment.revision);
         assert!(revisions.is_sorted_by(|one, next| one < next), "{:?}", now.history);
@@ -110,7 +111,11 @@ fn go_on(history: History) {
 }
 
 fn command(id: u64, action: Action) -> Command {
-    Command { id: CommandId(id), by: None, against: None, action }
+    Command { id: CommandId(id), from: String::new(), by: None, against: None, action }
+}
+
+fn staged(of: u64) -> Action {
+    Action::Staged { of: CommandId(of), owns: true }
 }
 
 /// Three deployments, one of which failed, and a call.

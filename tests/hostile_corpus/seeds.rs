@@ -33,6 +33,7 @@ pub fn run() -> Result<String> {
             "component" => entries::component,
             "answer" => entries::answer,
             "history" => entries::history,
+            "control" => entries::control,
             _ => bail!("no fuzz target is called {name}"),
         };
         let files: Vec<_> = std::fs::read_dir(target.path())?.collect::<Result<_, _>>()?;

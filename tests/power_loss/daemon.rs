@@ -69,10 +69,11 @@ pub fn live(path: &Path, start: Start) -> Result<()> {
                 file.set_modified(SystemTime::now() - Duration::from_secs(7_200))?;
             }
             let command = Command {
+                from: String::new(),
                 id: CommandId(number as u64),
                 by: None,
                 against: None,
-                action: Action::Staged { of: CommandId(0) },
+                action: Action::Staged { of: CommandId(0), owns: true },
             };
             state.keep(PIPELINE, &Entry { command, at: 0 }, &history(number))?;
             say(&format!("kept {number}"))?;

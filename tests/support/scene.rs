@@ -157,6 +157,18 @@ impl Scene<'_> {
         Ok(daemon)
     }
 
+    /// Starts a daemon that shares this scene's control topics with others, and does not wait until it is ready.
+    #[allow(dead_code, reason = "for the end-to-end tests and the fault matrix")]
+    pub fn shared_daemon(&self, name: &str, pipeline: &Path) -> Result<Daemon> {
+        let text = format!(
+            "instance = {name:?}\n[control]\ntopics = {:?}\n[control.kafka]\nbootstrap.servers = {:?}\n",
+            self.topic("control"),
+            self.bootstrap()
+        );
+        let file = self.file(&format!("{name}.daemon.toml"), text)?;
+        Daemon::spawn(&self.directory, name, &[pipeline], &["--daemon", &file.to_string_lossy()])
+    }
+
     /// Starts a daemon and does not wait until it is ready.
     pub fn unready_daemon(&self, name: &str, pipeline: &Path) -> Result<Daemon> {
         Daemon::spawn(&self.directory, name, &[pipeline], &["--instance", name])

@@ -290,6 +290,7 @@ async fn answered(
         let status = match refused {
             // What the caller looked at runs no more: to look again and ask again may well do.
             Refused::Stale { .. } => StatusCode::CONFLICT,
+            Refused::Undecided { .. } => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Refusal::new(status, refused.to_string())

@@ -21,7 +21,38 @@ use crate::stream::report::{Durations, PartitionReport, WorkerReport, WorkerStat
 pub struct Status {
     pub version: String,
     pub instance: String,
+    /// Where one daemon decides for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlStatus>,
     pub pipelines: Vec<PipelineStatus>,
+}
+
+/// How a daemon stands with the others that share its control topics.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ControlStatus {
+    /// What the names of the topics begin with.
+    pub topics: String,
+    /// Whether this daemon decides for all at the moment.
+    pub decides: bool,
+    /// Whether it has heard what was decided before it started.
+    pub has_caught_up: bool,
+    /// Why what is decided cannot be read, or why this daemon could not decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+impl ControlStatus {
+    fn of(daemon: &Daemon) -> Option<Self> {
+        let fleet = daemon.fleet.as_ref()?;
+        let report = daemon.controller.latest();
+        let loops = report.last_error.clone().filter(|_| report.state != WorkerState::Running);
+        Some(Self {
+            topics: fleet.control.topics.clone(),
+            decides: fleet.standing.decides_here(),
+            has_caught_up: fleet.standing.has_caught_up(),
+            trouble: fleet.standing.trouble().map(|why| why.to_string()).or(loops),
+        })
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,6 +81,12 @@ pub struct PipelineStatus {
     pub paused: Option<PauseStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// What the pipeline's file asks for and does not run, since something else was deployed or what it asks for failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_asks_for: Option<String>,
+    /// What the workers of each daemon run, where one decides for several; none for one that runs nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub daemons: BTreeMap<String, BTreeMap<usize, Option<Revision>>>,
 }
 
 /// A rollout that is under way.
@@ -221,6 +258,7 @@ impl Status {
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance: daemon.directory.instance().to_owned(),
+            control: ControlStatus::of(daemon),
             pipelines: daemon.pipelines.iter().map(|pipeline| PipelineStatus::of(pipeline)).collect(),
         }
     }
@@ -228,7 +266,8 @@ impl Status {
 
 impl PipelineStatus {
     pub fn of(pipeline: &RunningPipeline) -> Self {
-        let (plan, history) = (&pipeline.controller.plan, pipeline.controller.history());
+        let (plan, control) = (&pipeline.controller.plan, pipeline.controller.snapshot());
+        let history = control.history.clone();
         let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
@@ -254,6 +293,11 @@ impl PipelineStatus {
             lag: workers.iter().flat_map(|worker| &worker.partitions).filter_map(|partition| partition.lag).sum(),
             releases: releases(&history, &by_revision, feedback.as_ref().map(|(_, tally)| &**tally)),
             rollout: RolloutStatus::of(pipeline, &history, feedback.as_ref().map(|(_, tally)| &**tally)),
+            file_asks_for: pipeline.controller.file_asks_for(),
+            daemons: (control.members.iter())
+                .filter(|(name, _)| !name.is_empty())
+                .map(|(name, member)| (name.clone(), member.workers.clone()))
+                .collect(),
             paused: history.paused.clone().map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
             last_error: all()
                 .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))

@@ -10,12 +10,11 @@ use anyhow::{Context as _, Result, bail};
 use sandpiper_sandbox::{Digest, Hasher};
 use tempfile::NamedTempFile;
 
-use super::deployment::Releases;
 use super::directory::StateDirectory;
 use super::journal;
 
 /// An artifact that no deployment needs may be on its way into one: it is sent first, and named afterwards.
-const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
+pub(super) const ON_ITS_WAY: Duration = Duration::from_secs(3_600);
 
 /// An artifact whose bytes are still coming: none of them stays when this is dropped.
 pub struct Incoming<'a> {
@@ -176,15 +175,7 @@ impl StateDirectory {
             let file = entry?.path();
             let read = || journal::read(&fs::read(&file)?);
             let history = read().with_context(|| format!("{} cannot be read", file.display()))?.history;
-            let ran = history.deployments.iter().map(|deployment| &deployment.releases);
-            // What is rolled out is no deployment's own until it is promoted, and is opened again at each start.
-            let challengers = history.deployments.iter().filter_map(|deployment| deployment.challenger.as_ref());
-            let candidates = challengers.map(|challenger| &challenger.releases);
-            let candidates = candidates.chain(history.rollout.iter().map(|rollout| &rollout.candidate));
-            for (_, release) in ran.chain(candidates).flat_map(Releases::iter) {
-                needed.insert(release.plugin.hex());
-                needed.extend(release.model.map(|model| model.hex()));
-            }
+            needed.extend(history.artifacts().map(|digest| digest.hex()));
         }
         Ok(needed)
     }

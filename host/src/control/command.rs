@@ -7,13 +7,15 @@ use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::deployment::{Deployment, Releases};
+use super::fold::Artifact;
+use super::history::History;
 use super::rollout::{Rollout, StepFigures};
 use crate::config::plan;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
 
 /// Names a command of one pipeline; grows with each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CommandId(pub u64);
 
@@ -41,7 +43,11 @@ impl fmt::Display for By {
 /// One thing that is asked of a pipeline's control, or reported to it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Command {
+    #[serde(default)]
     pub id: CommandId,
+    /// The daemon that it comes through; empty where there is no other.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
     /// Who asked for it; nobody where the daemon itself did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
@@ -95,17 +101,32 @@ pub enum Action {
     /// A worker: the group runs the same releases under that number, which is higher than ours.
     Adopt { revision: Revision, releases: Digest },
     /// A worker: the group has committed by that revision, which ran something else, and none of its members runs it.
-    Outrun { revision: Revision },
+    Outrun {
+        revision: Revision,
+        /// What that ran, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        releases: Option<Digest>,
+    },
     /// A worker runs that revision now; none while it is connecting, recovering or held.
     Runs { worker: usize, revision: Option<Revision> },
-    /// The runner: what that command wants deployed is opened for every worker.
-    Staged { of: CommandId },
-    /// The runner: it cannot be.
+    /// A daemon: what that command wants deployed is opened for every worker; whether some of them own partitions.
+    Staged { of: CommandId, owns: bool },
+    /// A daemon: it cannot be.
     Unfit { of: CommandId, why: String },
-    /// The runner: the workers have had their time to take what that command deployed.
+    /// What that command wants has had its time: to be taken by the workers, or to be staged by the daemons.
     Overdue { of: CommandId },
-    /// The runner: what the running step of a rollout, which is that revision, has come to.
+    /// A daemon: what the running step of a rollout, which is that revision, has come to there.
     Measured { revision: Revision, figures: Box<StepFigures> },
+    /// A daemon: the journal has less than it remembers.
+    Restore { history: Box<History> },
+    /// A daemon: that plugin or model can be had there.
+    Shared { digest: Digest, artifact: Artifact },
+    /// A daemon: it cannot be had there.
+    Lacks { digest: Digest },
+    /// A daemon: parts of what was decided are gone, and it cannot give them.
+    Incomplete,
+    /// A daemon stops.
+    Leaves,
 }
 
 /// How a deployment is rolled out.
@@ -146,7 +167,7 @@ pub enum Outcome {
         deployment: Deployment,
         /// Running workers that had not taken it within 10 s; empty as a rule.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        not_yet_taken_by: Vec<usize>,
+        not_yet_taken_by: Vec<String>,
     },
     /// The deployment failed, and this one, which runs what ran before, is current.
     RolledBack {
@@ -239,6 +260,23 @@ pub enum Refused {
     /// It cannot be staged or remembered.
     #[error("{why}")]
     Unfit { why: String },
+    #[error(
+        "the change has {bytes} bytes, and a record of the control topics {most} at most: give a large configuration to the plugin \
+         as its model"
+    )]
+    LargeCommand { bytes: usize, most: usize },
+    #[error(
+        "a command of version {version} stands in the control topic, and this program knows {known}: start a newer one of every \
+         daemon"
+    )]
+    LaterCommand { version: u64, known: u64 },
+    #[error("no daemon has written that command, and it is not carried out: {why}")]
+    ForeignCommand { why: String },
+    #[error(
+        "nobody has decided about it within {seconds} s: `sandpiper status` says whether a daemon does; once one does it may still be \
+         carried out, so look at the history first"
+    )]
+    Undecided { seconds: u64 },
     #[error("the daemon stops")]
     Stopping,
 }

@@ -2,18 +2,23 @@
 //! anything but the answer to their own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange, Steps};
+use super::deployment::{Deployment, Releases};
 use super::directory::StateDirectory;
+use super::fleet::Fleet;
 use super::fold::Control;
 use super::history::History;
-use super::runner::{Answer, Inbox, Measure, Runner};
+use super::journal::Link;
+use super::journal::kafka::follower::Subscriber;
+use super::runner::{Answer, Inbox, Observed, Runner};
 use super::staging::Stager;
 use crate::config::plan::{self, Plan, PluginRef};
 use crate::config::secret;
@@ -21,6 +26,9 @@ use crate::pipeline::Pipeline;
 use crate::record::Revision;
 use crate::stream::hold::Hold;
 use crate::stream::slot::Slot;
+
+/// Between two looks whether there is something to run at a start.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A change of what a pipeline runs, as it is asked for.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -78,7 +86,11 @@ pub struct Controller {
     pub hold: Arc<Hold>,
     stager: Arc<Stager>,
     directory: Arc<StateDirectory>,
+    /// Where one decides for several daemons.
+    fleet: Option<Arc<Fleet>>,
     inbox: Inbox<Pipeline>,
+    /// What the pipeline's file asks for, once it is read.
+    asked: OnceLock<Releases>,
 }
 
 impl Controller {
@@ -90,15 +102,23 @@ impl Controller {
         plan: Arc<Plan>,
         stager: Arc<Stager>,
         directory: Arc<StateDirectory>,
+        fleet: Option<Arc<Fleet>>,
         slots: Vec<Arc<Slot<Pipeline>>>,
-        measure: Box<Measure>,
+        observed: Box<dyn Observed>,
         develops: bool,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
-        let stage =
-            Arc::new(move |deployment: &_, probation| opener.stage(&staging_plan, deployment, probation, workers));
-        let (inbox, hold, thread) = Runner::start(&plan.name, develops, directory.clone(), stage, measure, slots)?;
-        Ok((Self { plan, hold, stager, directory, inbox }, thread))
+        let (taking, kept) = (fleet.clone(), directory.clone());
+        let stage = Arc::new(move |deployment: &Deployment, probation| {
+            if let Some(fleet) = &taking {
+                fleet.take(&staging_plan.name, deployment.artifacts(), &kept)?;
+            }
+            opener.stage(&staging_plan, deployment, probation, workers)
+        });
+        let link = fleet.as_ref().map(|fleet| fleet.link.clone() as Arc<dyn Link>);
+        let (inbox, hold, thread) =
+            Runner::start(&plan.name, develops, directory.clone(), link, stage, observed, slots)?;
+        Ok((Self { plan, hold, stager, directory, fleet, inbox, asked: OnceLock::new() }, thread))
     }
 
     /// Settles what the pipeline runs — the file's wish when it changed since it was last applied, else the last
@@ -108,9 +128,54 @@ impl Controller {
     /// When the deployment cannot be staged or remembered, with every stage's problem, or `end` came first.
     pub fn settle(&self) -> Result<(), Refused> {
         let releases = self.stager.releases(&self.plan).map_err(|unfit| Refused::Unfit { why: unfit.to_string() })?;
+        // Read once, at the start.
+        let _ = self.asked.set(releases.clone());
         let reason = format!("applied from {}", self.plan.file.display());
-        self.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason })?;
-        Ok(())
+        let Some(fleet) = &self.fleet else {
+            self.inbox.ask(None, Action::Wish { releases: Box::new(releases), reason })?;
+            return Ok(());
+        };
+        self.inbox.until_heard()?;
+        loop {
+            let wish = Action::Wish { releases: Box::new(releases.clone()), reason: reason.clone() };
+            let asked = || {
+                // What the others have already applied is theirs, too.
+                if self.history().applied != Some(releases.digest()) {
+                    fleet.share(&self.plan.name, releases.artifacts(), &self.inbox)?;
+                }
+                self.inbox.ask(None, wish)
+            };
+            match asked() {
+                Err(Refused::Stopping) => return Err(Refused::Stopping),
+                // The others run on, and so does this one with them, if there is something to run.
+                Err(refused) if self.history().current().is_some() => {
+                    tracing::error!(pipeline = self.plan.name, %refused, "what the file asks for is not applied");
+                }
+                outcome => drop(outcome?),
+            }
+            // Another daemon may have asked for the same, and come to nothing: then it is this one's turn.
+            while !self.inbox.is_ready_within(LOOK)? {
+                let control = self.snapshot();
+                if control.history.current().is_none() && control.staging.is_empty() {
+                    break;
+                }
+            }
+            if self.inbox.is_ready_within(Duration::ZERO)? || self.history().current().is_some() {
+                return self.inbox.until_ready();
+            }
+        }
+    }
+
+    /// The releases that the pipeline's file asks for and that do not run, where there are some.
+    pub fn file_asks_for(&self) -> Option<String> {
+        let (asked, history) = (self.asked.get()?, self.history());
+        let differs = asked.differing_from(&history.current()?.releases);
+        (!differs.is_empty()).then_some(differs)
+    }
+
+    /// Where what is decided for all daemons is heard.
+    pub fn news(&self) -> Subscriber {
+        self.inbox.news()
     }
 
     /// What is known at the moment.
@@ -136,6 +201,11 @@ impl Controller {
         }
         if !unfit.is_empty() {
             return Err(Refused::Unfit { why: unfit.join("\n") });
+        }
+        if let Some(fleet) = &self.fleet {
+            let named =
+                stages.values().flat_map(|change| change.plugin.iter().map(|plugin| plugin.digest).chain(change.model));
+            fleet.share(&self.plan.name, named, &self.inbox)?;
         }
         let steps = self.plan.rollout.clone().filter(|_| !change.now);
         let rollout = steps.map(|plan| Box::new(Steps { plan, allow_new_classes: change.allow_new_classes }));

@@ -51,6 +51,11 @@ impl Releases {
         transforms.chain(parse).chain(classify)
     }
 
+    /// The plugins and models that they need.
+    pub fn artifacts(&self) -> impl Iterator<Item = Digest> {
+        self.iter().flat_map(|(_, release)| std::iter::once(release.plugin).chain(release.model))
+    }
+
     /// The release of a stage, named as `iter` names it.
     pub fn get(&self, stage: &str) -> Option<&Release> {
         self.iter().find(|(name, _)| name == stage).map(|(_, release)| release)
@@ -141,6 +146,12 @@ impl Deployment {
             failed: None,
             challenger: None,
         }
+    }
+
+    /// The plugins and models that it needs.
+    pub fn artifacts(&self) -> impl Iterator<Item = Digest> {
+        let challenger = self.challenger.iter().flat_map(|challenger| challenger.releases.artifacts());
+        self.releases.artifacts().chain(challenger)
     }
 
     /// Of all that decides what a record's outputs are.

@@ -1,18 +1,22 @@
 //! The control of one pipeline as a fold: a state, a command, and what follows from the two.
 //!
 //! `apply` is pure and total. It reads no clock, no file and no worker: whatever it must know stands in the state or in
-//! the command, and whatever is to be done stands in the effects, which the runner carries out in their order. What concerns a
-//! rollout that is under way stands in `rollout`.
+//! the command. Whatever is to be done follows from the next state: `reconcile` has a daemon's workers follow it. The state may
+//! be of one daemon or of many; what differs by daemon stands under its name. What concerns a rollout that is under way stands in
+//! `rollout`, what concerns several daemons in `members`.
 
+mod members;
 mod rollout;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::command::{Action, By, Command, CommandId, MAX_NAME, MAX_REASON, Outcome, Refused, StageChange, Steps};
 use super::deployment::{Deployment, Release, Releases};
 use super::history::{Call, CallKind, History};
-use super::rollout::{Rollout, RolloutState};
+use super::rollout::{Rollout, RolloutState, StepFigures};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
@@ -24,7 +28,7 @@ const STAGED_AT_ONCE: usize = 8;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Control {
     pub pipeline: String,
-    /// What the journal keeps; the rest is forgotten with the process.
+    /// What a journal keeps.
     pub history: Arc<History>,
     /// What is being staged, by the command that wants it.
     pub staging: BTreeMap<CommandId, Staging>,
@@ -34,77 +38,129 @@ pub struct Control {
     pub failed: Option<Revision>,
     /// Its plugins are being developed: no deployment is on probation, for what fails is what is to be looked at.
     pub develops: bool,
-    /// What each worker runs, as last reported.
+    /// It is decided for several daemons, each of which follows.
+    pub is_shared: bool,
+    /// The daemons that run the pipeline, by their names; one without a name where there is no other.
+    pub members: BTreeMap<String, Member>,
+    /// Where the plugins and models stand that daemons give each other, by digest.
+    pub artifacts: BTreeMap<sandpiper_sandbox::Digest, Artifact>,
+}
+
+/// A plugin or a model in the artifacts' topic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Artifact {
+    /// What its chunks' keys begin with.
+    pub upload: String,
+    /// The offset of the first.
+    pub offset: i64,
+    pub chunks: u32,
+    pub bytes: u64,
+    /// When it was given, milliseconds since the Unix epoch.
+    pub at: i64,
+}
+
+/// What one daemon has told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Member {
+    /// What each of its workers runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub workers: BTreeMap<usize, Option<Revision>>,
+    /// Digest of the releases that its file asked for last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<sandpiper_sandbox::Digest>,
+    /// What a step of a rollout, which is that revision, has come to at its workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<(Revision, StepFigures)>,
 }
 
 /// A deployment that is compiled, opened and checked beside what runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Staging {
     pub deployment: Deployment,
     /// It becomes current only while this one is.
     against: Option<Revision>,
     /// What the pipeline's file asks for, when it is the file's wish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     applies: Option<sandpiper_sandbox::Digest>,
     /// When it takes over from a revision that failed: why that one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     replaces: Option<String>,
     /// What becomes of the rollout that is under way.
     rollout: RolloutThen,
+    /// What came of it at each daemon.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    came: BTreeMap<String, Came>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 enum RolloutThen {
     Stays,
     Is(Box<Rollout>),
     Ends,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What came of staging at one daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Came {
+    /// It is opened for every worker; whether some of them own partitions.
+    Staged {
+        owns: bool,
+    },
+    Unfit {
+        why: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Handover {
     pub of: CommandId,
     pub revision: Revision,
 }
 
-/// What the runner has to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Keep command and history in the journal, before anything else is done or anybody sees the new state.
-    Remember,
-    /// Compile, open and check for every worker; report `Staged` or `Unfit`.
-    Stage {
-        of: CommandId,
-        deployment: Deployment,
-        probation: Probation,
-    },
-    /// Put what was staged into the workers' slots.
-    HandOver {
-        of: CommandId,
-    },
-    /// Drop what was staged.
-    Discard {
-        of: CommandId,
-    },
-    /// Nothing is processed from now on.
-    Hold,
-    /// The workers go on, with what waits in their slots.
-    Release,
-    /// Report `Overdue` when the workers have had their time.
-    Remind {
-        of: CommandId,
-    },
-    Answer {
-        to: CommandId,
-        outcome: Result<Outcome, Refused>,
-    },
+impl Control {
+    /// Whether nothing is to be processed.
+    pub fn is_held(&self) -> bool {
+        self.history.paused.is_some() || self.failed.is_some()
+    }
+
+    /// How much a deployment is trusted that is to be opened.
+    pub fn probation(&self, deployment: &Deployment) -> Probation {
+        match (deployment.on_probation, self.history.other_than(&deployment.releases)) {
+            _ if self.develops => Probation::Developing,
+            (false, _) => Probation::Passed,
+            (true, None) => Probation::First,
+            (true, Some(_)) => Probation::Replaceable,
+        }
+    }
+
+    /// What the running step of a rollout, which is that revision, has come to at all daemons.
+    pub fn measured(&self, revision: Revision) -> StepFigures {
+        let mut sum = StepFigures::default();
+        for (_, figures) in
+            self.members.values().filter_map(|member| member.measured.as_ref()).filter(|(of, _)| *of == revision)
+        {
+            sum.add(figures);
+        }
+        sum
+    }
 }
 
-/// What follows from a command. Every command has one answer: the error here, or one `Answer`, now or later.
+/// What came of a command, and of those that waited for what it brought.
+#[derive(Debug)]
+pub struct Applied {
+    pub next: Control,
+    pub answers: Vec<(CommandId, Result<Outcome, Refused>)>,
+}
+
+/// What follows from a command. Every command has one answer: the error here, or one in `Applied`, now or later.
 ///
 /// # Errors
 /// When it is refused: then nothing has changed.
-pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control, Vec<Effect>), Refused> {
-    let (id, by) = (command.id, command.by.clone());
-    let mut fold = Fold { next: control.clone(), id, by, now, effects: Vec::new() };
+pub fn apply(control: &Control, command: &Command, now: i64) -> Result<Applied, Refused> {
+    let (id, from, by) = (command.id, command.from.clone(), command.by.clone());
+    let mut fold = Fold { next: control.clone(), id, from, by, now, answers: Vec::new() };
     if let (Some(against), Some(current)) = (command.against, control.history.revision())
         && against != current
     {
@@ -125,26 +181,44 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<(Control,
         Action::Passed { revision } => fold.passed(*revision),
         Action::Paused { pause } => fold.paused(pause),
         Action::Adopt { revision, releases } => fold.adopt(*revision, *releases),
-        Action::Outrun { revision } => fold.outrun(*revision),
+        Action::Outrun { revision, releases } => fold.outrun(*revision, *releases),
         Action::Runs { worker, revision } => fold.runs(*worker, *revision),
-        Action::Staged { of } => fold.staged(*of),
-        Action::Unfit { of, why } => fold.unfit(*of, why),
+        Action::Staged { of, owns } => fold.came(*of, Came::Staged { owns: *owns }),
+        Action::Unfit { of, why } => fold.came(*of, Came::Unfit { why: why.clone() }),
         Action::Overdue { of } => fold.overdue(*of),
         Action::Measured { revision, figures } => fold.measured(*revision, figures),
+        Action::Restore { history } => fold.restore(history),
+        Action::Shared { digest, artifact } => fold.shared(*digest, artifact),
+        Action::Lacks { digest } => fold.lacks(*digest),
+        Action::Leaves => fold.leaves(),
+        Action::Incomplete => fold.done(Outcome::Noted),
     }
-    if !Arc::ptr_eq(&fold.next.history, &control.history) && fold.next.history != control.history {
-        fold.effects.insert(0, Effect::Remember);
-    }
-    Ok((fold.next, fold.effects))
+    Ok(Applied { next: fold.next, answers: fold.answers })
+}
+
+/// The state in which the history says what somebody asked for in vain; none for what a daemon reports.
+pub fn note_refusal(control: &Control, command: &Command, refused: &Refused, now: i64) -> Option<Control> {
+    let by = Some(command.by.clone()?);
+    let mut next = control.clone();
+    Arc::make_mut(&mut next.history).note(Call { call: CallKind::Refused, by, reason: shortened(refused), at: now });
+    Some(next)
+}
+
+/// As much of it as is remembered of a reason.
+fn shortened(refused: &Refused) -> String {
+    let mut text = refused.to_string();
+    text.truncate(text.floor_char_boundary(MAX_REASON));
+    text
 }
 
 /// One command on its way to the next state.
 struct Fold {
     next: Control,
     id: CommandId,
+    from: String,
     by: Option<By>,
     now: i64,
-    effects: Vec<Effect>,
+    answers: Vec<(CommandId, Result<Outcome, Refused>)>,
 }
 
 impl Fold {
@@ -161,7 +235,7 @@ impl Fold {
     }
 
     fn answer(&mut self, to: CommandId, outcome: Result<Outcome, Refused>) {
-        self.effects.push(Effect::Answer { to, outcome });
+        self.answers.push((to, outcome));
     }
 
     /// Answers the command that is applied.
@@ -175,14 +249,6 @@ impl Fold {
     }
 
     fn stage_of(&mut self, of: CommandId, staging: Staging) {
-        let previous = self.next.history.other_than(&staging.deployment.releases);
-        let probation = match (staging.deployment.on_probation, previous) {
-            _ if self.next.develops => Probation::Developing,
-            (false, _) => Probation::Passed,
-            (true, None) => Probation::First,
-            (true, Some(_)) => Probation::Replaceable,
-        };
-        self.effects.push(Effect::Stage { of, deployment: staging.deployment.clone(), probation });
         self.next.staging.insert(of, staging);
     }
 
@@ -195,6 +261,11 @@ impl Fold {
 
     fn wish(&mut self, releases: &Releases, reason: &str) {
         let wanted = releases.digest();
+        // Daemons that start at once ask for the same.
+        let is_asked = |staging: &Staging| staging.applies == Some(wanted);
+        if self.next.is_shared && (!self.is_new_wish(wanted) || self.next.staging.values().any(is_asked)) {
+            return self.done(Outcome::Noted);
+        }
         let deployment = match self.next.history.current() {
             Some(current) if self.next.history.applied == Some(wanted) => {
                 Deployment { on_probation: current.on_probation && !self.next.develops, ..current.clone() }
@@ -207,7 +278,7 @@ impl Fold {
             self.next_step_gives_way();
         }
         let rollout = if is_new { RolloutThen::Ends } else { RolloutThen::Stays };
-        self.stage(Staging { deployment, against, applies: Some(wanted), replaces: None, rollout });
+        self.stage(Staging { applies: Some(wanted), ..Staging::of(deployment, against, rollout) });
     }
 
     fn deploy(
@@ -236,8 +307,7 @@ impl Fold {
         self.has_room()?;
         let Some(steps) = steps else {
             let deployment = self.successor(releases, reason.to_owned(), true);
-            let rollout = RolloutThen::Stays;
-            self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+            self.stage(Staging::of(deployment, against, RolloutThen::Stays));
             return Ok(());
         };
         self.begin_rollout(releases, reason, steps)
@@ -263,8 +333,7 @@ impl Fold {
         self.has_room()?;
         let reason = format!("{words} (back to what revision {} ran)", goal.revision);
         let deployment = self.successor(goal.releases, reason, false);
-        let (against, rollout) = (Some(current.revision), RolloutThen::Ends);
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, Some(current.revision), RolloutThen::Ends));
         Ok(())
     }
 
@@ -302,7 +371,6 @@ impl Fold {
     /// Pauses, and answers with the pause that is in force: the first one keeps its reason.
     fn hold(&mut self, pause: Pause, to: CommandId) {
         let pause = self.history().paused.get_or_insert(pause).clone();
-        self.effects.push(Effect::Hold);
         self.answer(to, Ok(Outcome::Paused { pause }));
     }
 
@@ -312,7 +380,6 @@ impl Fold {
         };
         self.history().paused = None;
         self.note_call(CallKind::Resume, "");
-        self.release();
         self.done(Outcome::Resumed { pause });
         Ok(())
     }
@@ -328,18 +395,10 @@ impl Fold {
         self.done(Outcome::Noted);
     }
 
-    /// Lets the workers go on, unless something else holds them.
-    fn release(&mut self) {
-        if self.next.history.paused.is_none() && self.next.failed.is_none() {
-            self.effects.push(Effect::Release);
-        }
-    }
-
     fn failed(&mut self, revision: Revision, why: &str) {
         let Some(current) = self.next.history.current().cloned() else { return self.done(Outcome::Noted) };
         if current.revision != revision {
             // It was replaced in the meantime: what runs next waits in the slots.
-            self.release();
             return self.done(Outcome::Superseded { by: current.revision });
         }
         if self.next.failed == Some(revision) {
@@ -357,11 +416,10 @@ impl Fold {
             }
             Some(previous) => {
                 self.next.failed = Some(revision);
-                self.effects.push(Effect::Hold);
                 let reason = format!("{failed}; back to what revision {} ran", previous.revision);
                 let deployment = self.successor(previous.releases, reason, false);
-                let (replaces, rollout) = (Some(why.to_owned()), RolloutThen::Ends);
-                self.stage(Staging { deployment, against: Some(revision), applies: None, replaces, rollout });
+                let staging = Staging::of(deployment, Some(revision), RolloutThen::Ends);
+                self.stage(Staging { replaces: Some(why.to_owned()), ..staging });
             }
         }
     }
@@ -402,8 +460,12 @@ impl Fold {
     }
 
     /// Nobody could take a partition from this daemon without waiting: it goes above what was committed.
-    fn outrun(&mut self, outrun: Revision) {
+    fn outrun(&mut self, outrun: Revision, releases: Option<sandpiper_sandbox::Digest>) {
         match self.next.history.current().cloned() {
+            // A daemon that has not heard of it yet.
+            Some(current) if current.revision == outrun && releases == Some(current.digest()) => {
+                self.done(Outcome::Noted)
+            }
             Some(current) if current.revision <= outrun => {
                 let reason = format!("the group ran something else as revision {outrun}, and none of its members does");
                 self.renumber(current, outrun.next(), reason);
@@ -420,27 +482,10 @@ impl Fold {
         }
         let against = Some(current.revision);
         let deployment = Deployment { revision, reason, at: self.now, ..current };
-        let rollout = RolloutThen::Stays;
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, against, RolloutThen::Stays));
     }
 
-    fn runs(&mut self, worker: usize, revision: Option<Revision>) {
-        self.next.workers.insert(worker, revision);
-        if self.not_yet_taken().is_empty() {
-            self.end_handover(Vec::new());
-        }
-        self.done(Outcome::Noted);
-    }
-
-    /// Workers that run something older than what is current. Those that run nothing take it when they start.
-    fn not_yet_taken(&self) -> Vec<usize> {
-        let Some(current) = self.next.history.revision() else { return Vec::new() };
-        let older =
-            self.next.workers.iter().filter(|(_, revision)| revision.is_some_and(|revision| revision < current));
-        older.map(|(worker, _)| *worker).collect()
-    }
-
-    fn end_handover(&mut self, not_yet_taken_by: Vec<usize>) {
+    fn end_handover(&mut self, not_yet_taken_by: Vec<String>) {
         if let Some(handover) = self.next.handover.take()
             && let Some(deployment) = self.next.history.current().cloned()
         {
@@ -448,24 +493,9 @@ impl Fold {
         }
     }
 
-    fn staged(&mut self, of: CommandId) {
-        let Some(staging) = self.next.staging.remove(&of) else {
-            self.effects.push(Effect::Discard { of });
-            return self.done(Outcome::Noted);
-        };
-        match self.next.history.revision() {
-            Some(by) if staging.against != Some(by) => {
-                self.effects.push(Effect::Discard { of });
-                self.answer(of, Ok(Outcome::Superseded { by }));
-            }
-            _ => self.activate(of, staging),
-        }
-        self.done(Outcome::Noted);
-    }
-
     /// What was staged is current from now on.
     fn activate(&mut self, of: CommandId, staging: Staging) {
-        let Staging { deployment, against, applies, replaces, rollout } = staging;
+        let Staging { deployment, against, applies, replaces, rollout, .. } = staging;
         let revision = deployment.revision;
         let is_new = against != Some(revision);
         if let Some(handover) = self.next.handover.take() {
@@ -488,10 +518,8 @@ impl Fold {
             RolloutThen::Is(rollout) => history.rollout = Some(Rollout { since: now, ..*rollout }),
             RolloutThen::Ends => history.rollout = None,
         }
-        self.effects.push(Effect::HandOver { of });
-        if self.next.failed.take().is_some() {
-            self.release();
-        }
+        self.next.failed = None;
+        self.drop_artifacts();
         match (replaces, against) {
             (Some(_), Some(failed)) => self.answer(of, Ok(Outcome::RolledBack { deployment, failed_revision: failed })),
             _ => {
@@ -499,26 +527,27 @@ impl Fold {
                 // Nobody processes anything while the pipeline is paused: it is taken at `resume`.
                 if self.next.history.paused.is_some() || self.not_yet_taken().is_empty() {
                     self.end_handover(Vec::new());
-                } else {
-                    self.effects.push(Effect::Remind { of });
                 }
             }
         }
     }
 
-    fn unfit(&mut self, of: CommandId, why: &str) {
-        let Some(staging) = self.next.staging.remove(&of) else { return self.done(Outcome::Noted) };
-        self.effects.push(Effect::Discard { of });
+    /// No daemon can run it.
+    fn unfit(&mut self, of: CommandId, staging: Staging, why: &str) {
         let runs_on = self.next.history.current().filter(|current| current.challenger.is_some()).cloned();
         if let (Some(applies), RolloutThen::Stays, Some(current)) = (staging.applies, &staging.rollout, runs_on) {
             // At a start: what runs must not stay down for what only ran beside it.
             let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
             let reason = format!("rollout {id} aborted: at the start it could not be staged: {why}");
             let deployment = self.successor(current.releases, reason, current.on_probation);
-            let against = Some(current.revision);
-            let (applies, rollout) = (Some(applies), RolloutThen::Ends);
-            self.stage_of(of, Staging { deployment, against, applies, replaces: None, rollout });
-            return self.done(Outcome::Noted);
+            let staging = Staging::of(deployment, Some(current.revision), RolloutThen::Ends);
+            return self.stage_of(of, Staging { applies: Some(applies), ..staging });
+        }
+        if staging.applies.is_some() {
+            // It may be asked for again: what was in the way may be mended.
+            for member in self.next.members.values_mut().filter(|member| member.wish == staging.applies) {
+                member.wish = None;
+            }
         }
         let staged = match &staging.rollout {
             RolloutThen::Is(rollout) => Some(rollout.id),
@@ -531,7 +560,14 @@ impl Fold {
             self.history().rollout = Some(Rollout { state: RolloutState::Held { why }, ..rollout });
         }
         match (staging.replaces, self.next.history.revision()) {
-            (None, _) => self.answer(of, Err(Refused::Unfit { why: why.to_owned() })),
+            (None, _) => {
+                let refused = Refused::Unfit { why: why.to_owned() };
+                if let Some(by) = staging.deployment.by {
+                    let (by, reason, at) = (Some(by), shortened(&refused), self.now);
+                    self.history().note(Call { call: CallKind::Refused, by, reason, at });
+                }
+                self.answer(of, Err(refused));
+            }
             (Some(_), Some(by)) if staging.against != Some(by) => self.answer(of, Ok(Outcome::Superseded { by })),
             (Some(_), _) => {
                 self.next.failed = None;
@@ -539,14 +575,13 @@ impl Fold {
                 self.hold(Pause { at: self.now, cause: Cause::Release, why, reasons: BTreeMap::new() }, of);
             }
         }
-        self.done(Outcome::Noted);
     }
+}
 
-    fn overdue(&mut self, of: CommandId) {
-        if self.next.handover.is_some_and(|handover| handover.of == of) {
-            self.end_handover(self.not_yet_taken());
-        }
-        self.done(Outcome::Noted);
+impl Staging {
+    /// Nobody has said yet what came of it.
+    fn of(deployment: Deployment, against: Option<Revision>, rollout: RolloutThen) -> Self {
+        Self { deployment, against, applies: None, replaces: None, rollout, came: BTreeMap::new() }
     }
 }
 

@@ -34,6 +34,8 @@ pub enum CallKind {
     ContinueRollout,
     /// A rollout has passed its last step.
     PassedRollout,
+    /// Something was asked for that could not be done: the reason says why.
+    Refused,
 }
 
 impl CallKind {
@@ -45,6 +47,7 @@ impl CallKind {
             Self::HoldRollout => "rollout pause",
             Self::ContinueRollout => "rollout resume",
             Self::PassedRollout => "rollout passed",
+            Self::Refused => "refused",
         }
     }
 }
@@ -98,6 +101,19 @@ impl History {
 
     pub fn deployment(&self, revision: Revision) -> Option<&Deployment> {
         self.deployments.iter().find(|deployment| deployment.revision == revision)
+    }
+
+    /// Plugins and models that some deployment needs. What is rolled out is no deployment's own until it is promoted, and is opened
+    /// again at each start.
+    pub fn artifacts(&self) -> impl Iterator<Item = Digest> {
+        let candidate = self.rollout.iter().flat_map(|rollout| rollout.candidate.artifacts());
+        self.deployments.iter().flat_map(Deployment::artifacts).chain(candidate)
+    }
+
+    /// As `artifacts`, of what runs and what is rolled out.
+    pub fn current_artifacts(&self) -> Vec<Digest> {
+        let candidate = self.rollout.iter().flat_map(|rollout| rollout.candidate.artifacts());
+        self.current().into_iter().flat_map(Deployment::artifacts).chain(candidate).collect()
     }
 
     /// Adds what is current from now on; the oldest goes beyond 200.

@@ -6,6 +6,8 @@
 //! - `runner`: carries the effects out, one thread a pipeline; readers have a snapshot
 //! - `controller`: a pipeline's control as people and the rest of the daemon reach it
 //! - `history`, `deployment`: what is remembered of what ran
+//! - `reconcile`: has the workers follow the state
+//! - `fleet`: a daemon's part where one decides for several
 //! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
 //! - `remembered`: the same for a verb that runs beside the daemon
 //! - `staging`: from releases to opened pipelines; `compiler`: this program, started anew to compile a plugin
@@ -16,9 +18,11 @@ pub mod compiler;
 pub mod controller;
 pub mod deployment;
 pub mod directory;
+pub mod fleet;
 pub mod fold;
 pub mod history;
 pub mod journal;
+mod reconcile;
 pub mod remembered;
 pub mod rollout;
 pub mod runner;

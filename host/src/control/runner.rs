@@ -1,8 +1,11 @@
-//! Carries out what the fold says: one thread a pipeline, the only place where its control changes.
+//! Has one pipeline follow its control: one thread, the only place from which its workers are told what to run.
 //!
-//! Nothing is staged here, and nothing is waited for: staging has a thread of its own each time, and reports back by a
-//! command as everybody else does. So a command is decided at once, whatever is compiled meanwhile, and readers have a
-//! snapshot that nobody locks.
+//! Commands are decided here where this daemon decides alone; else they go to whoever decides for all, and what was decided comes
+//! back as news. Either way the workers follow the state (`reconcile`). Nothing is staged here, and nothing is waited for: staging
+//! has a thread of its own each time, and reports back by a command as everybody else does. So a command is decided at once,
+//! whatever is compiled meanwhile, and readers have a snapshot that nobody locks.
+
+mod elsewhere;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +19,9 @@ use arc_swap::ArcSwap;
 
 use super::command::{Action, By, Command, CommandId, Outcome, Refused};
 use super::deployment::Deployment;
-use super::fold::{Control, Effect, apply};
-use super::journal::{Entry, Journal};
+use super::fold::{Control, apply, note_refusal};
+use super::journal::{Entry, Journal, Link, News};
+use super::reconcile::{Key, Opening, Reconciler};
 use super::rollout::StepFigures;
 use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
@@ -25,23 +29,37 @@ use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
 use crate::stream::slot::Slot;
+use elsewhere::{DECIDED, Elsewhere, Sent};
 
 /// How long a deployment waits to be taken by every running worker before its command is answered.
 const TAKEN: Duration = Duration::from_secs(10);
+/// How long several daemons have to say what came of staging. Compiling alone may take two minutes.
+const STAGED: Duration = Duration::from_secs(300);
+
+/// How much later a daemon says that something is overdue that does not decide.
+const LATER: Duration = Duration::from_secs(5);
 
 /// Messages that wait for the runner. Beyond them whoever sends waits: the runner waits for nobody, so that ends soon.
 const WAITING: usize = 256;
 
-/// How often the running step of a rollout is judged.
+/// How often the running step of a rollout is judged where this daemon decides.
 const JUDGED: Duration = Duration::from_millis(500);
+/// How often a daemon tells those who decide what the running step has come to, and how often it does so where that is the same.
+const TOLD: Duration = Duration::from_secs(1);
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 pub type Answer = Result<Outcome, Refused>;
 
 /// Opens a deployment: one process for each worker.
 pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sync;
 
-/// What the step of a rollout that is that revision has come to.
-pub type Measure = dyn Fn(Revision) -> StepFigures + Send + Sync;
+/// What this daemon's loops have come to.
+pub trait Observed: Send {
+    /// The step of a rollout that is that revision.
+    fn measured(&self, revision: Revision) -> StepFigures;
+    /// Whether a worker owns a partition.
+    fn owns_partitions(&self) -> bool;
+}
 
 /// Where commands go, and where what is known is read.
 pub struct Inbox<P> {
@@ -56,12 +74,37 @@ impl<P> Clone for Inbox<P> {
 }
 
 enum Message<P> {
-    Command { by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>> },
-    Opened { of: CommandId, opened: Result<Vec<P>> },
+    Command {
+        by: Option<By>,
+        against: Option<Revision>,
+        action: Action,
+        asker: Option<Sender<Answer>>,
+    },
+    Opened {
+        key: Key,
+        opened: Result<Vec<P>>,
+    },
+    /// A command that was sent to whoever decides has a number, or could not be sent.
+    Sent {
+        request: u64,
+        sent: Result<i64, String>,
+    },
+    News(Box<News>),
+    /// Somebody waits for that.
+    Await(Awaited, Sender<Result<(), Refused>>),
     End,
 }
 
-impl<P> Inbox<P> {
+/// What may be waited for at a start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Awaited {
+    /// What was decided so far has been heard.
+    News,
+    /// The workers have something to run.
+    Process,
+}
+
+impl<P: Send + 'static> Inbox<P> {
     /// Waits for what comes of a command that the daemon itself has.
     ///
     /// # Errors
@@ -81,6 +124,48 @@ impl<P> Inbox<P> {
         answer.recv().unwrap_or(Err(Refused::Stopping))
     }
 
+    /// Waits until the workers have something to run.
+    ///
+    /// # Errors
+    /// When the daemon stops first.
+    pub fn until_ready(&self) -> Result<(), Refused> {
+        self.wait(Awaited::Process)
+    }
+
+    /// As `until_ready`, for so long; whether they have.
+    ///
+    /// # Errors
+    /// As `until_ready`.
+    pub fn is_ready_within(&self, wait: Duration) -> Result<bool, Refused> {
+        let (asker, answer) = channel();
+        self.messages.send(Message::Await(Awaited::Process, asker)).map_err(|_| Refused::Stopping)?;
+        match answer.recv_timeout(wait) {
+            Ok(ready) => ready.map(|()| true),
+            Err(RecvTimeoutError::Timeout) => Ok(false),
+            Err(RecvTimeoutError::Disconnected) => Err(Refused::Stopping),
+        }
+    }
+
+    /// Waits until this daemon has heard what was decided so far.
+    ///
+    /// # Errors
+    /// As `until_ready`.
+    pub fn until_heard(&self) -> Result<(), Refused> {
+        self.wait(Awaited::News)
+    }
+
+    fn wait(&self, what: Awaited) -> Result<(), Refused> {
+        let (asker, answer) = channel();
+        self.messages.send(Message::Await(what, asker)).map_err(|_| Refused::Stopping)?;
+        answer.recv().unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Where whoever follows the journal tells what was decided.
+    pub fn news(&self) -> Box<dyn Fn(News) + Send> {
+        let messages = self.messages.clone();
+        Box::new(move |news| drop(messages.send(Message::News(Box::new(news)))))
+    }
+
     /// Reports what nobody waits for. Once the daemon stops nobody hears it.
     pub fn report(&self, event: WorkerEvent) {
         let action = match event {
@@ -91,7 +176,7 @@ impl<P> Inbox<P> {
             WorkerEvent::Passed { revision } => Action::Passed { revision },
             WorkerEvent::Paused(pause) => Action::Paused { pause },
             WorkerEvent::Adopt { revision, releases } => Action::Adopt { revision, releases },
-            WorkerEvent::Outrun { revision } => Action::Outrun { revision },
+            WorkerEvent::Outrun { revision, releases } => Action::Outrun { revision, releases },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
         };
         let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });
@@ -108,28 +193,36 @@ impl<P> Inbox<P> {
     }
 }
 
+/// Who decides about commands.
+enum Decides {
+    /// This daemon alone; `last` is its last command.
+    Here { last: CommandId },
+    /// One for all daemons.
+    Elsewhere(Box<Elsewhere>),
+}
+
 /// What one pipeline's runner works on.
 pub struct Runner<P> {
     journal: Arc<dyn Journal>,
     stage: Arc<Stage<P>>,
-    measure: Box<Measure>,
+    observed: Box<dyn Observed>,
+    decides: Decides,
     /// When the running step is judged next.
     judged: Instant,
     hold: Arc<Hold>,
-    slots: Vec<Arc<Slot<P>>>,
+    reconciler: Reconciler<P>,
     inbox: Inbox<P>,
     messages: Receiver<Message<P>>,
     control: Control,
-    last: CommandId,
-    /// What was opened and is not handed over yet.
-    staged: HashMap<CommandId, Vec<P>>,
     askers: HashMap<CommandId, Sender<Answer>>,
-    /// When a command is reported overdue, the next one first: all wait for the same time.
-    reminders: Vec<(Instant, CommandId)>,
+    awaiting: Vec<(Awaited, Sender<Result<(), Refused>>)>,
+    /// When what has its time is reported overdue.
+    reminders: HashMap<CommandId, Instant>,
 }
 
 impl<P: Send + 'static> Runner<P> {
-    /// Goes on from what the journal has of the pipeline; `develops` as in `Control`. A pipeline that was paused is held from the start.
+    /// Goes on from what the journal has of the pipeline; `develops` as in `Control`. A pipeline that was paused is held from the
+    /// start. With a link somebody decides for several daemons, and the journal keeps a copy.
     ///
     /// # Errors
     /// When the journal cannot be read, or there is no thread.
@@ -137,31 +230,37 @@ impl<P: Send + 'static> Runner<P> {
         pipeline: &str,
         develops: bool,
         journal: Arc<dyn Journal>,
+        link: Option<Arc<dyn Link>>,
         stage: Arc<Stage<P>>,
-        measure: Box<Measure>,
+        observed: Box<dyn Observed>,
         slots: Vec<Arc<Slot<P>>>,
     ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
         let kept = journal.read(pipeline)?;
         let history = Arc::new(kept.history);
-        let control = Control { pipeline: pipeline.to_owned(), develops, history, ..Control::default() };
+        let is_shared = link.is_some();
+        let control = Control { pipeline: pipeline.to_owned(), develops, is_shared, history, ..Control::default() };
         let (send, messages) = sync_channel(WAITING);
         let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
         let events = inbox.clone();
-        let hold = Arc::new(Hold::new(control.history.paused.is_some(), move |event| events.report(event)));
+        let hold = Arc::new(Hold::new(control.is_held(), move |event| events.report(event)));
+        let decides = match link {
+            None => Decides::Here { last: kept.last.unwrap_or(CommandId(0)) },
+            Some(link) => Decides::Elsewhere(Box::new(Elsewhere::new(link))),
+        };
         let runner = Self {
             journal,
             stage,
-            measure,
+            observed,
+            decides,
             judged: Instant::now() + JUDGED,
+            reconciler: Reconciler::new(slots, hold.clone(), is_shared),
             hold: hold.clone(),
-            slots,
             inbox: inbox.clone(),
             messages,
             control,
-            last: kept.last.unwrap_or(CommandId(0)),
-            staged: HashMap::new(),
             askers: HashMap::new(),
-            reminders: Vec::new(),
+            awaiting: Vec::new(),
+            reminders: HashMap::new(),
         };
         let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
         Ok((inbox, hold, thread.spawn(move || runner.run()).context("starting the control thread")?))
@@ -170,42 +269,82 @@ impl<P: Send + 'static> Runner<P> {
     fn run(mut self) {
         loop {
             let now = Instant::now();
-            if self.control.history.rollout.is_some() && self.judged <= now {
-                self.judged = now + JUDGED;
-                self.judge();
-            }
-            let judged = self.control.history.rollout.is_some().then_some(self.judged);
-            let reminder = self.reminders.first().map(|(at, _)| *at);
-            let message = match judged.into_iter().chain(reminder).min() {
+            self.do_what_is_due(now);
+            let message = match self.next_due() {
                 Some(at) => self.messages.recv_timeout(at.saturating_duration_since(now)),
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
                 Ok(Message::Command { by, against, action, asker }) => self.command(by, against, action, asker),
-                Ok(Message::Opened { of, opened: Ok(opened) }) => {
-                    self.staged.insert(of, opened);
-                    self.report(Action::Staged { of });
+                Ok(Message::Opened { key, opened }) => self.opened(key, opened),
+                Ok(Message::Sent { request, sent }) => self.sent(request, sent),
+                Ok(Message::News(news)) => self.heard(news),
+                Ok(Message::Await(what, asker)) => {
+                    self.awaiting.push((what, asker));
+                    self.tell_ready();
                 }
-                Ok(Message::Opened { of, opened: Err(error) }) => {
-                    self.report(Action::Unfit { of, why: format!("{error:#}") });
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    if self.reminders.first().is_some_and(|(at, _)| *at <= Instant::now()) {
-                        let (_, of) = self.reminders.remove(0);
-                        self.report(Action::Overdue { of });
-                    }
-                }
-                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return self.say_goodbye(),
             }
         }
     }
 
-    /// Has the fold look at what the running step has come to.
-    fn judge(&mut self) {
-        if let Some(revision) = self.control.history.revision() {
-            let figures = Box::new((self.measure)(revision));
-            self.report(Action::Measured { revision, figures });
+    fn next_due(&self) -> Option<Instant> {
+        let judged = self.control.history.rollout.is_some().then_some(self.judged);
+        let again = match &self.decides {
+            Decides::Elsewhere(elsewhere) => elsewhere.again_at.into_iter().chain(elsewhere.gives_up()).min(),
+            Decides::Here { .. } => None,
+        };
+        let reminder = self.reminders.values().min().copied();
+        judged.into_iter().chain(reminder).chain(again).chain(self.reconciler.due()).min()
+    }
+
+    fn do_what_is_due(&mut self, now: Instant) {
+        if self.control.history.rollout.is_some() && self.judged <= now {
+            self.judge(now);
         }
+        let overdue: Vec<CommandId> = self.reminders.iter().filter(|(_, at)| **at <= now).map(|(of, _)| *of).collect();
+        for of in overdue {
+            self.reminders.remove(&of);
+            self.report(Action::Overdue { of });
+        }
+        self.remind();
+        if let Decides::Elsewhere(elsewhere) = &mut self.decides {
+            elsewhere.give_up(now);
+            elsewhere.due_again(now).into_iter().for_each(|action| self.report(action));
+        }
+        if self.reconciler.due().is_some_and(|at| at <= now) {
+            self.reconcile();
+        }
+    }
+
+    /// Whether this daemon decides, for itself or for all.
+    fn decides_here(&self) -> bool {
+        match &self.decides {
+            Decides::Here { .. } => true,
+            Decides::Elsewhere(elsewhere) => elsewhere.link.decides_here(),
+        }
+    }
+
+    /// Has the fold look at what the running step has come to.
+    fn judge(&mut self, now: Instant) {
+        let Some(revision) = self.control.history.revision() else { return };
+        let figures = self.observed.measured(revision);
+        match &mut self.decides {
+            Decides::Here { .. } => self.judged = now + JUDGED,
+            Decides::Elsewhere(elsewhere) => {
+                self.judged = now + TOLD;
+                let is_same = |(of, told, at): &(Revision, StepFigures, Instant)| {
+                    *of == revision && *told == figures && now.saturating_duration_since(*at) < TOLD_AGAIN
+                };
+                // Whoever decides looks at it once a second: a step may be over by its time alone.
+                if elsewhere.told.as_ref().is_some_and(is_same) && !elsewhere.link.decides_here() {
+                    return;
+                }
+                elsewhere.told = Some((revision, figures.clone(), now));
+            }
+        }
+        self.report(Action::Measured { revision, figures: Box::new(figures) });
     }
 
     /// Takes a command of the runner's own.
@@ -214,15 +353,51 @@ impl<P: Send + 'static> Runner<P> {
     }
 
     fn command(&mut self, by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
-        self.last = CommandId(self.last.0 + 1);
-        let command = Command { id: self.last, by, against, action };
-        self.askers.extend(asker.map(|asker| (command.id, asker)));
+        let holds = matches!(action, Action::Failed { .. } | Action::Paused { .. });
+        match &mut self.decides {
+            Decides::Here { last } => {
+                *last = CommandId(last.0 + 1);
+                let command = Command { id: *last, from: String::new(), by, against, action };
+                self.askers.extend(asker.map(|asker| (command.id, asker)));
+                self.decide(command);
+                if holds {
+                    self.hold.decided();
+                }
+            }
+            Decides::Elsewhere(elsewhere) => {
+                elsewhere.requests += 1;
+                let request = elsewhere.requests;
+                if let Action::Runs { worker, revision } = &action {
+                    elsewhere.runs.insert(*worker, *revision);
+                }
+                // What is told again by itself, or means nothing later, is not sent again.
+                let passes =
+                    matches!(action, Action::Measured { .. } | Action::Overdue { .. } | Action::Restore { .. });
+                let report = (asker.is_none() && !passes).then(|| action.clone());
+                let (until, base) = (Instant::now() + DECIDED, None);
+                elsewhere.unsent.insert(request, Sent { until, base, asker, report, holds });
+                let from = elsewhere.link.daemon().to_owned();
+                let command = Command { id: CommandId(0), from, by, against, action };
+                let messages = self.inbox.messages.clone();
+                let sent = Box::new(move |sent| drop(messages.send(Message::Sent { request, sent })));
+                elsewhere.link.send(&self.control.pipeline, &command, sent);
+            }
+        }
+    }
+
+    /// Decides about a command here.
+    fn decide(&mut self, command: Command) {
         let at = SystemClock.unix_ms();
-        let (next, effects) = match apply(&self.control, &command, at) {
+        let applied = match apply(&self.control, &command, at) {
             Ok(applied) => applied,
-            Err(refused) => return self.answer(command.id, Err(refused)),
+            Err(refused) => {
+                self.note_refusal(&command, &refused, at);
+                return self.answer(command.id, Err(refused));
+            }
         };
-        if effects.contains(&Effect::Remember)
+        let (next, answers) = (applied.next, applied.answers);
+        let is_changed = !Arc::ptr_eq(&next.history, &self.control.history) && next.history != self.control.history;
+        if is_changed
             && let Err(error) =
                 self.journal.keep(&next.pipeline, &Entry { command: command.clone(), at }, &next.history)
         {
@@ -230,7 +405,7 @@ impl<P: Send + 'static> Runner<P> {
             tracing::error!(pipeline = next.pipeline, why, "what changed cannot be remembered");
             match command.action {
                 // What cannot be remembered is not deployed: after a restart another revision would run.
-                Action::Staged { of } => return self.report(Action::Unfit { of, why }),
+                Action::Staged { of, .. } => return self.report(Action::Unfit { of, why }),
                 Action::Pause { .. }
                 | Action::Resume
                 | Action::Replay
@@ -242,73 +417,131 @@ impl<P: Send + 'static> Runner<P> {
                 _ => {}
             }
         }
+        self.follow(next);
+        for (to, outcome) in answers {
+            self.answer(to, outcome);
+        }
+    }
+
+    /// The history says what was asked for in vain, as long as that can be remembered.
+    fn note_refusal(&mut self, command: &Command, refused: &Refused, at: i64) {
+        let Some(next) = note_refusal(&self.control, command, refused, at) else { return };
+        match self.journal.keep(&next.pipeline, &Entry { command: command.clone(), at }, &next.history) {
+            Ok(()) => self.follow(next),
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::warn!(pipeline = next.pipeline, why, "that something was refused cannot be remembered");
+            }
+        }
+    }
+
+    /// The state is another: readers see it, and the workers follow it.
+    fn follow(&mut self, next: Control) {
         self.control = next;
         self.inbox.snapshot.store(Arc::new(self.control.clone()));
-        for effect in effects {
-            self.carry_out(effect);
+        self.reconcile();
+        self.remind();
+    }
+
+    fn reconcile(&mut self) {
+        for opening in self.reconciler.reconcile(&self.control, Instant::now()) {
+            self.stage(opening);
+        }
+        self.tell_ready();
+        self.tell_staged();
+    }
+
+    fn tell_ready(&mut self) {
+        let has_heard = match &self.decides {
+            Decides::Here { .. } => true,
+            Decides::Elsewhere(elsewhere) => elsewhere.news.is_some(),
+        };
+        let is_there = |what: Awaited| match what {
+            Awaited::News => has_heard,
+            Awaited::Process => self.reconciler.has_handed_over(),
+        };
+        for (_, asker) in self.awaiting.extract_if(.., |(what, _)| is_there(*what)) {
+            let _ = asker.send(Ok(()));
         }
     }
 
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            // Done before the state was anybody's to see.
-            Effect::Remember => {}
-            Effect::Stage { of, deployment, probation } => self.stage(of, deployment, probation),
-            Effect::HandOver { of } => {
-                for (slot, process) in self.slots.iter().zip(self.staged.remove(&of).unwrap_or_default()) {
-                    slot.put(process);
-                }
-            }
-            Effect::Discard { of } => {
-                // Instances take a while to go, and commands wait for nothing.
-                for (slot, process) in self.slots.iter().zip(self.staged.remove(&of).unwrap_or_default()) {
-                    slot.discard(process);
-                }
-            }
-            Effect::Hold => self.hold.hold(),
-            Effect::Release => self.hold.release(),
-            Effect::Remind { of } => self.reminders.push((Instant::now() + TAKEN, of)),
-            Effect::Answer { to, outcome } => self.answer(to, outcome),
+    /// What waits for workers or daemons has its time, and one daemon says when it is over.
+    fn remind(&mut self) {
+        let handover = self.control.handover.map(|handover| (handover.of, TAKEN));
+        let staging = self.control.staging.keys().filter(|_| self.control.is_shared).map(|of| (*of, STAGED));
+        let waits: HashMap<CommandId, Duration> = staging.chain(handover).collect();
+        self.reminders.retain(|of, _| waits.contains_key(of));
+        let now = Instant::now();
+        // The daemon that decides may not run this pipeline: then another one says it, a little later.
+        let later = if self.decides_here() { Duration::ZERO } else { LATER };
+        for (of, wait) in waits.into_iter().map(|(of, wait)| (of, wait + later)) {
+            // One that has been staged waits anew.
+            let at = self.reminders.entry(of).or_insert(now + wait);
+            *at = (*at).min(now + wait);
         }
     }
 
-    fn stage(&mut self, of: CommandId, deployment: Deployment, probation: Probation) {
+    fn stage(&mut self, Opening { key, deployment, probation }: Opening) {
         let (stage, messages) = (self.stage.clone(), self.inbox.messages.clone());
         let open = move || {
             // The stack of a panic is logged by its hook; the command must have its answer all the same.
             let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, probation)))
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("staging panicked; the log says where")));
-            let _ = messages.send(Message::Opened { of, opened });
+            let _ = messages.send(Message::Opened { key, opened });
         };
         let thread = std::thread::Builder::new().name(format!("{}/stage", self.control.pipeline)).spawn(open);
         if let Err(error) = thread {
-            let error = anyhow::Error::from(error).context("no thread to stage on");
             // Not by the inbox, which may be full: only this thread empties it.
-            self.report(Action::Unfit { of, why: format!("{error:#}") });
+            self.opened(key, Err(anyhow::Error::from(error).context("no thread to stage on")));
         }
     }
 
-    fn answer(&mut self, to: CommandId, outcome: Answer) {
-        let pipeline = &self.control.pipeline;
-        match &outcome {
-            Ok(Outcome::Activated { deployment, .. }) => {
-                tracing::info!(pipeline, revision = %deployment.revision, reason = deployment.reason, "deployed");
+    fn opened(&mut self, key: Key, opened: Result<Vec<P>>) {
+        let opened = opened.map_err(|error| format!("{error:#}"));
+        let why = opened.as_ref().err().cloned();
+        self.reconciler.opened(key, opened, Instant::now());
+        match (key.of, why) {
+            (Some(of), Some(why)) => self.report(Action::Unfit { of, why }),
+            (Some(of), None) if matches!(self.decides, Decides::Here { .. }) => {
+                self.report(Action::Staged { of, owns: true });
             }
-            Ok(Outcome::RolledBack { deployment, .. }) => {
-                tracing::error!(pipeline, revision = %deployment.revision, "{}", deployment.reason);
+            (None, Some(why)) => {
+                tracing::error!(
+                    pipeline = self.control.pipeline,
+                    why,
+                    "this daemon cannot run what is current; trying again"
+                );
             }
-            Ok(Outcome::Paused { pause }) => tracing::warn!(pipeline, "paused: {}", pause.why),
-            Ok(Outcome::Resumed { .. }) => tracing::info!(pipeline, "resumed"),
-            Ok(Outcome::Rollout { rollout }) => {
-                tracing::info!(pipeline, "{}: {:?}", rollout.describe(), rollout.state);
-            }
-            Err(refused) if !self.askers.contains_key(&to) => tracing::warn!(pipeline, "{refused}"),
-            Ok(Outcome::Superseded { .. } | Outcome::Noted) | Err(_) => {}
+            _ => {}
         }
-        if let Some(asker) = self.askers.remove(&to) {
+        self.reconcile();
+    }
+
+    fn answer(&mut self, to: CommandId, outcome: Answer) {
+        let asker = self.askers.remove(&to);
+        log(&self.control.pipeline, &outcome, asker.is_some());
+        if let Some(asker) = asker {
             // Somebody who has gone away needs no answer.
             let _ = asker.send(outcome);
         }
+    }
+}
+
+fn log(pipeline: &str, outcome: &Answer, is_awaited: bool) {
+    match outcome {
+        Ok(Outcome::Activated { deployment, .. }) => {
+            tracing::info!(pipeline, revision = %deployment.revision, reason = deployment.reason, "deployed");
+        }
+        Ok(Outcome::RolledBack { deployment, .. }) => {
+            tracing::error!(pipeline, revision = %deployment.revision, "{}", deployment.reason);
+        }
+        Ok(Outcome::Paused { pause }) => tracing::warn!(pipeline, "paused: {}", pause.why),
+        Ok(Outcome::Resumed { .. }) => tracing::info!(pipeline, "resumed"),
+        Ok(Outcome::Rollout { rollout }) => {
+            tracing::info!(pipeline, "{}: {:?}", rollout.describe(), rollout.state);
+        }
+        Err(refused) if !is_awaited => tracing::warn!(pipeline, "{refused}"),
+        Ok(Outcome::Superseded { .. } | Outcome::Noted) | Err(_) => {}
     }
 }
 

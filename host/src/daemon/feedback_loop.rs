@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use sandpiper_sandbox::stage::WasmScorer;
 
-use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use super::loop_spec::{ClientNames, LoopSpec, SourceSettings, lacks};
 use super::running::RunningFeedback;
 use crate::config::plan::{self, Plan, Start};
 use crate::feedback::{Feedback, Settings};
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings, SinkTopic};
+use crate::kafka::sink::{Holder, PartitionCounts, Placement, SinkSettings, SinkTopic};
 use crate::record::{Routes, Topics};
 use crate::stream::state::Empty;
 use crate::stream::transaction::Bounds;
@@ -39,7 +39,7 @@ pub fn spec(
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "feedback", 0),
-            exclusive: false,
+            holder: Holder::Worker,
             topics: Routes {
                 output: SinkTopic { name: feedback.scores.clone(), placement: Placement::Input },
                 dead_letters: SinkTopic { name: plan.errors.dead_letters.clone(), placement: Placement::Folded },
@@ -51,11 +51,13 @@ pub fn spec(
         },
         // Nobody could resume it, and what is wrong with labels is counted by kind.
         bounds: Bounds { pause_above: 1.0, ..(&**plan).into() },
-        plan: plan.clone(),
+        batch: (&plan.limits).into(),
+        lacks: lacks(plan),
         process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), running.figures.clone())
             .replaceable_by(running.next_scorer.clone()),
         handles,
         ends_when_denied: false,
+        persists: false,
         ended: Box::new(|_| {}),
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::config::plan::{Guarantee, Plan, Properties, Start};
-use crate::kafka::members;
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::sink::SinkSettings;
+use crate::kafka::source::BatchLimits;
+use crate::kafka::{members, topics};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
 use crate::stream::transaction::Bounds;
@@ -15,8 +16,10 @@ use crate::stream::worker::Handles;
 pub struct LoopSpec<P> {
     /// `iris/0`: its thread's name, and its name in the log.
     pub name: String,
-    /// Of its pipeline, whose topics must be there before it starts.
-    pub plan: Arc<Plan>,
+    /// What the cluster lacks for it, which is asked before each start.
+    pub lacks: Lacks,
+    /// Of one read of its source.
+    pub batch: BatchLimits,
     pub source: SourceSettings,
     pub sink: SinkSettings,
     /// Of its transactions.
@@ -27,8 +30,19 @@ pub struct LoopSpec<P> {
     pub handles: Handles<P>,
     /// Whether it is over when the cluster denies it something: for one whose end somebody waits for.
     pub ends_when_denied: bool,
+    /// Whether it tries again whatever it meets: what it needs it makes itself.
+    pub persists: bool,
     /// Called when it runs no more.
     pub ended: Ended,
+}
+
+/// Everything that must be there before a loop starts and is not, each with its fix.
+pub type Lacks = Box<dyn Fn() -> Result<Vec<String>, Fault> + Send>;
+
+/// Whether a pipeline's topics are there.
+pub fn lacks(plan: &Arc<Plan>) -> Lacks {
+    let plan = plan.clone();
+    Box::new(move || topics::problems(&plan))
 }
 
 /// Is given the fault that only a person can mend, if that ended the loop.

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
-use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use super::loop_spec::{ClientNames, LoopSpec, SourceSettings, lacks};
 use crate::config::plan::Plan;
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{PartitionCounts, SinkSettings};
+use crate::kafka::sink::{Holder, PartitionCounts, SinkSettings};
 use crate::pipeline::Pipeline;
 use crate::record::Topics;
 use crate::stream::worker::Handles;
@@ -31,17 +31,19 @@ pub fn spec(plan: &Arc<Plan>, names: &ClientNames, handles: Handles<Pipeline>) -
         sink: SinkSettings {
             properties: names.producer(plan),
             transactional_id: names.transactional_id(plan, "main", handles.worker),
-            exclusive: false,
+            holder: Holder::Worker,
             topics: sink_topics(plan),
             inputs: topics,
             group: plan.input.group.clone(),
             counts: PartitionCounts::default(),
         },
         bounds: (&**plan).into(),
-        plan: plan.clone(),
+        batch: (&plan.limits).into(),
+        lacks: lacks(plan),
         process,
         handles,
         ends_when_denied: false,
+        persists: false,
         ended: Box::new(|_| {}),
     })
 }

@@ -3,10 +3,12 @@
 //! # Layout
 //! - `loop_spec`: one description of a loop; `supervisor`: runs any of them
 //! - `main_loop`, `feedback_loop`, `replay_loop`: a plan turned into that description
+//! - `controller_loop`: the one that decides for several daemons
 //! - `running`: a pipeline as the rest of the daemon sees it
 //!
 //! A further loop is a file like these three, and a line that starts it.
 
+mod controller_loop;
 pub mod feedback_loop;
 mod loop_spec;
 mod main_loop;
@@ -25,6 +27,7 @@ use sandpiper_sandbox::{Compiler, Engine};
 use crate::config::daemon::Control;
 use crate::config::plan::Plan;
 use crate::control::command::{By, Refused};
+use crate::control::fleet::Fleet;
 use crate::control::staging::Stager;
 use crate::control::{Controller, StateDirectory};
 use crate::feedback::{Figures, NextScorer};
@@ -48,7 +51,7 @@ pub struct Options {
     pub dev: bool,
     /// How plugins are compiled.
     pub compiler: Compiler,
-    /// Where the daemon is controlled through Kafka; only a daemon's own file can ask for it.
+    /// Where one daemon decides for several, through Kafka; only a daemon's own file can ask for it.
     pub control: Option<Control>,
 }
 
@@ -61,6 +64,10 @@ pub struct Daemon {
     names: ClientNames,
     supervisor: Supervisor,
     is_started: AtomicBool,
+    /// Where one decides for several.
+    pub fleet: Option<Arc<Fleet>>,
+    /// Of the loop that may decide for them.
+    pub controller: Publisher,
 }
 
 impl Daemon {
@@ -72,7 +79,10 @@ impl Daemon {
     pub fn open(plans: Vec<Plan>, options: &Options) -> Result<Self> {
         let directory = Arc::new(StateDirectory::open(&options.state, options.instance.as_deref())?);
         let engine = Engine::new(Some(&directory.path().join("code")), options.compiler.clone())?;
+        let fleet = options.control.clone().map(|control| Fleet::new(control, &directory)).transpose()?.map(Arc::new);
         let mut daemon = Self {
+            fleet,
+            controller: Publisher::default(),
             stager: Arc::new(Stager::new(engine, directory.clone())),
             names: ClientNames::new(directory.instance()),
             directory,
@@ -95,6 +105,9 @@ impl Daemon {
     /// # Errors
     /// Every stage that is unusable, of every pipeline: then nothing runs.
     pub fn start(&self) -> Result<()> {
+        if let Some(fleet) = &self.fleet {
+            self.join(fleet)?;
+        }
         // All are staged before one starts: a mistake in the last must not stop the first in its tracks.
         let (mut scorers, mut unfit) = (Vec::new(), Vec::new());
         for pipeline in &self.pipelines {
@@ -143,6 +156,22 @@ impl Daemon {
         Ok(())
     }
 
+    /// Hears from now on what is decided for all daemons, and may come to be the one that decides.
+    fn join(&self, fleet: &Arc<Fleet>) -> Result<()> {
+        let subscribers =
+            self.pipelines.iter().map(|pipeline| (pipeline.name().to_owned(), pipeline.controller.news())).collect();
+        self.supervisor.keep(fleet.follow(subscribers, self.supervisor.stop_of_one())?);
+        let handles = Handles {
+            worker: 0,
+            slot: Arc::new(Slot::new()?),
+            stop: self.supervisor.stop_of_one(),
+            hold: Arc::new(Hold::new(false, |_| {})),
+            report: self.controller.clone(),
+        };
+        let instance = self.directory.instance();
+        self.supervisor.start_beside(controller_loop::spec(&fleet.control, instance, fleet.standing.clone(), handles))
+    }
+
     /// Whether every pipeline was staged and its loops were started.
     pub fn is_started(&self) -> bool {
         self.is_started.load(Ordering::Relaxed)
@@ -154,16 +183,14 @@ impl Daemon {
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<Vec<_>>>()?;
         let reports: Vec<Publisher> = slots.iter().map(|_| Publisher::default()).collect();
         let figures = Figures::default();
-        let measure = {
-            let (reports, figures) = (reports.clone(), figures.clone());
-            Box::new(move |revision| running::step_figures(&reports, &figures, revision))
-        };
+        let observed = Box::new(running::Observer { reports: reports.clone(), figures: figures.clone() });
         let (controller, thread) = Controller::start(
             plan.clone(),
             self.stager.clone(),
             self.directory.clone(),
+            self.fleet.clone(),
             slots.clone(),
-            measure,
+            observed,
             self.develops,
         )?;
         self.supervisor.keep(thread);

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::loop_spec::{ClientNames, LoopSpec, SourceSettings};
+use super::loop_spec::{ClientNames, LoopSpec, SourceSettings, lacks};
 use crate::config::plan::{Guarantee, Plan, Start};
 use crate::control::staging::sink_topics;
 use crate::kafka::properties::Assignor;
-use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings};
+use crate::kafka::sink::{Holder, PartitionCounts, Placement, SinkSettings};
 use crate::record::Topics;
 use crate::replay::process::{Replay, Shared};
 use crate::stream::hold::{Hold, WorkerEvent};
@@ -47,7 +47,7 @@ pub fn spec(
             properties: names.producer(&plan),
             // One for all daemons: Kafka lets the last that asks go on.
             transactional_id: Some(format!("{}.replay", plan.name)),
-            exclusive: true,
+            holder: Holder::Work,
             topics,
             inputs,
             group,
@@ -55,10 +55,12 @@ pub fn spec(
         },
         // What fails again is expected to.
         bounds: Bounds { pause_above: 1.0, ..(&plan).into() },
-        plan: Arc::new(plan),
+        batch: (&plan.limits).into(),
+        lacks: lacks(&Arc::new(plan)),
         process,
         handles,
         ends_when_denied: true,
+        persists: false,
         ended: Box::new(move |fault| {
             progress.change(|progress| {
                 progress.running = false;

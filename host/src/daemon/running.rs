@@ -2,6 +2,7 @@
 
 use crate::control::Controller;
 use crate::control::rollout::StepFigures;
+use crate::control::runner::Observed;
 use crate::feedback::{Figures, NextScorer};
 use crate::pipeline::Pipeline;
 use crate::record::Revision;
@@ -24,25 +25,43 @@ pub struct RunningFeedback {
     pub next_scorer: NextScorer,
 }
 
-/// What the step of a rollout that is that revision has come to here: the workers' reports and the feedback loop's figures.
-pub(super) fn step_figures(reports: &[Publisher], figures: &Figures, revision: Revision) -> StepFigures {
-    let labels = figures.latest().pairs.get(&revision).copied().unwrap_or_default();
-    let mut step = StepFigures { labels, ..StepFigures::default() };
-    for report in reports {
-        if let Some(worker) = report.latest().steps.get(&revision) {
-            step.records += worker.records;
-            step.dead_letters += worker.dead_letters;
-            step.comparison.add(&worker.comparison);
+/// What this daemon's loops of one pipeline report.
+pub(super) struct Observer {
+    /// Of the main loop's workers.
+    pub reports: Vec<Publisher>,
+    pub figures: Figures,
+}
+
+impl Observed for Observer {
+    fn measured(&self, revision: Revision) -> StepFigures {
+        let labels = self.figures.latest().pairs.get(&revision).copied().unwrap_or_default();
+        let mut step = StepFigures { labels, ..StepFigures::default() };
+        for report in &self.reports {
+            if let Some(worker) = report.latest().steps.get(&revision) {
+                step.records += worker.records;
+                step.dead_letters += worker.dead_letters;
+                step.comparison.add(&worker.comparison);
+            }
         }
+        step
     }
-    step
+
+    fn owns_partitions(&self) -> bool {
+        self.reports.iter().any(|report| !report.latest().partitions.is_empty())
+    }
 }
 
 impl RunningPipeline {
+    /// What the step of a rollout that is that revision has come to: at all daemons, as far as they have told, where one decides
+    /// for several.
     pub fn step_figures(&self, revision: Revision) -> StepFigures {
-        let reports: Vec<Publisher> = self.workers.iter().map(|worker| worker.report.clone()).collect();
+        let control = self.controller.snapshot();
+        if control.is_shared {
+            return control.measured(revision);
+        }
+        let reports = self.workers.iter().map(|worker| worker.report.clone()).collect();
         let figures = self.feedback.as_ref().map(|feedback| feedback.figures.clone()).unwrap_or_default();
-        step_figures(&reports, &figures, revision)
+        Observer { reports, figures }.measured(revision)
     }
 
     pub fn name(&self) -> &str {

@@ -10,14 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::loop_spec::LoopSpec;
-use crate::kafka::source::{BatchLimits, HeaderLimits};
-use crate::kafka::{KafkaSink, KafkaSource, group_offsets, members, topics};
+use crate::kafka::{KafkaSink, KafkaSource, group_offsets, members};
 use crate::stream::backoff::Backoff;
 use crate::stream::clock::SystemClock;
 use crate::stream::fault::Fault;
 use crate::stream::process::Process;
 use crate::stream::report::WorkerState;
-use crate::stream::stop::Stop;
+use crate::stream::stop::{self, Stop};
 use crate::stream::transaction::Deployed;
 use crate::stream::worker::Worker;
 
@@ -95,6 +94,17 @@ impl Supervisor {
     pub fn start<P: Process>(&self, spec: LoopSpec<P>) -> Result<()> {
         let thread = std::thread::Builder::new().name(spec.name.clone());
         let counted = self.loops.begin();
+        self.keep(thread.spawn(move || run(spec, counted))?);
+        Ok(())
+    }
+
+    /// As `start`, for a loop that keeps no daemon alive of which nothing else runs.
+    ///
+    /// # Errors
+    /// As `start`'s.
+    pub fn start_beside<P: Process>(&self, spec: LoopSpec<P>) -> Result<()> {
+        let thread = std::thread::Builder::new().name(spec.name.clone());
+        let counted = Loops::default().begin();
         self.keep(thread.spawn(move || run(spec, counted))?);
         Ok(())
     }
@@ -189,7 +199,8 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) -> Option<Fault> {
             Err(fault) => fault,
         };
         let is_denied = matches!(fault, Fault::Denied(_));
-        let is_final = matches!(fault, Fault::Configuration(_)) || (is_denied && spec.ends_when_denied);
+        let is_misconfigured = matches!(fault, Fault::Configuration(_)) && !spec.persists;
+        let is_final = is_misconfigured || (is_denied && spec.ends_when_denied);
         spec.handles.hold.runs(spec.handles.worker, None);
         spec.handles.report.amend(|report| {
             report.state = if is_final { WorkerState::Failed } else { WorkerState::Starting };
@@ -210,24 +221,24 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) -> Option<Fault> {
             denied.reset();
         }
         let time = if is_denied { denied.failed() } else { backoff.failed() };
-        wait(time, || spec.handles.stop.is_set() || spec.handles.slot.is_waiting());
+        stop::wait(time, || spec.handles.stop.is_set() || spec.handles.slot.is_waiting());
     }
     None
 }
 
 /// Producer first: when it is there, no transaction of an earlier holder of its id is open any more.
 fn connect<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(KafkaSource, KafkaSink), Fault> {
-    let problems = topics::problems(&spec.plan)?;
+    if let Some(why) = spec.handles.hold.stays_out() {
+        return Err(Fault::Denied(why.to_string()));
+    }
+    let problems = (spec.lacks)()?;
     if !problems.is_empty() {
         // Topics may still be made: this is waited for, and said.
         return Err(Fault::Unknown(problems.join("; ")));
     }
     fit_into_group(spec, stays_out)?;
     let sink = KafkaSink::new(spec.sink.clone())?;
-    let limits = &spec.plan.limits;
-    let headers = HeaderLimits { count: limits.max_headers, bytes: limits.max_header_bytes };
-    let batch = BatchLimits { records: limits.batch_records, bytes: limits.batch_bytes, headers };
-    let source = KafkaSource::new(&spec.source.properties, spec.source.topics.clone(), spec.source.start, batch)?;
+    let source = KafkaSource::new(&spec.source.properties, spec.source.topics.clone(), spec.source.start, spec.batch)?;
     Ok((source, sink))
 }
 
@@ -249,7 +260,7 @@ fn fit_into_group<P: Process>(spec: &LoopSpec<P>, stays_out: bool) -> Result<(),
         standing @ (Standing::Tied | Standing::Behind) => {
             let others = members::others(consumer)?;
             if others.is_empty() {
-                spec.handles.hold.outrun(theirs.revision);
+                spec.handles.hold.outrun(*theirs);
             } else if stays_out || standing == Standing::Tied {
                 let which = if standing == Standing::Tied { "of the same number" } else { "which is newer" };
                 return Err(Fault::Denied(format!(
@@ -292,25 +303,15 @@ impl Standing {
     }
 }
 
-/// Sleeps, but not through what it is told to wake up for.
-fn wait(time: Duration, wakes: impl Fn() -> bool) {
-    let slice = Duration::from_millis(50);
-    let mut left = time;
-    while !left.is_zero() && !wakes() {
-        std::thread::sleep(slice.min(left));
-        left = left.saturating_sub(slice);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::loop_spec::SourceSettings;
+    use super::super::loop_spec::{SourceSettings, lacks};
     use super::*;
     use crate::config::plan::Start;
     use crate::control::staging::sink_topics;
-    use crate::kafka::sink::{PartitionCounts, SinkSettings};
+    use crate::kafka::sink::{Holder, PartitionCounts, SinkSettings};
     use crate::record::output::Outputs;
     use crate::record::{Batch, Revision, Topics};
     use crate::stream::hold::{Hold, WorkerEvent};
@@ -389,17 +390,19 @@ mod tests {
             sink: SinkSettings {
                 properties,
                 transactional_id: None,
-                exclusive: false,
+                holder: Holder::Worker,
                 topics: sink_topics(&plan),
                 inputs: topics,
                 group: "iris".into(),
                 counts: PartitionCounts::default(),
             },
             bounds: (&plan).into(),
-            plan: Arc::new(plan),
+            batch: (&plan.limits).into(),
+            lacks: lacks(&Arc::new(plan)),
             process: Mistaken,
             handles,
             ends_when_denied: false,
+            persists: false,
             ended: Box::new(move |fault| drop(tell_end.send(fault.map(ToString::to_string)))),
         };
         supervisor.start(spec).unwrap();

@@ -42,14 +42,24 @@ pub struct SinkTopic {
     pub placement: Placement,
 }
 
+/// Whose a transactional id is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Holder {
+    /// One worker's.
+    Worker,
+    /// That of one piece of work, whoever does it: who is in doubt about a transaction, or sees the id taken over, ends.
+    Work,
+    /// That of the member that owns the input: it takes the id over with the partitions, and has no producer before.
+    Owner,
+}
+
 /// What a producer is made of.
 #[derive(Clone, Debug)]
 pub struct SinkSettings {
     pub properties: Properties,
     /// `None` is at-least-once.
     pub transactional_id: Option<String>,
-    /// The id is of one piece of work, whoever does it: who is in doubt about a transaction, or sees the id taken over, ends.
-    pub exclusive: bool,
+    pub holder: Holder,
     pub topics: Routes<SinkTopic>,
     /// The loop's input topics, whose partition counts an output's must equal.
     pub inputs: Topics,

@@ -12,7 +12,7 @@ use rdkafka::bindings as rd;
 
 use super::members::{self, Holders};
 use super::offset_committer::Offsets;
-pub use super::producer::{PartitionCounts, Placement, SinkSettings, SinkTopic};
+pub use super::producer::{Holder, PartitionCounts, Placement, SinkSettings, SinkTopic};
 use super::producer::{Producer, SLICE, Sent, both};
 use super::raw::{CallError, Group, List, millis_until, outcome};
 use super::source::vanished;
@@ -60,14 +60,17 @@ pub struct KafkaSink {
 }
 
 impl KafkaSink {
-    /// Connects; a transaction that an earlier holder of the id left open is resolved when this returns.
+    /// Connects; a transaction that an earlier holder of the id left open is resolved when this returns. Where the id is the
+    /// owner's, that waits until it owns partitions.
     ///
     /// # Errors
     /// `Configuration` when librdkafka or the broker refuses the settings or a topic is missing, `Unknown` when no
     /// broker answers in time.
     pub fn new(settings: SinkSettings) -> Result<Self, Fault> {
         let mut sink = Self::unconnected(settings);
-        sink.recover()?;
+        if sink.settings.holder != Holder::Owner {
+            sink.recover()?;
+        }
         Ok(sink)
     }
 
@@ -115,7 +118,7 @@ impl KafkaSink {
         if !self.is_transactional() || !self.producer()?.link.retransmits.may_arrive() {
             return Ok(());
         }
-        if self.settings.exclusive {
+        if self.settings.holder == Holder::Work {
             // What is committed stays so, and nothing begins any more.
             self.give_up_producer();
             return Err(Fault::Configuration(SENT_TWICE.into()));
@@ -172,8 +175,10 @@ impl KafkaSink {
     }
 
     fn note_fencing(&mut self, message: String) -> Fault {
-        if self.settings.exclusive {
-            return Fault::Configuration(TAKEN_OVER.into());
+        match self.settings.holder {
+            Holder::Work => return Fault::Configuration(TAKEN_OVER.into()),
+            Holder::Owner => return Fault::Unknown(format!("another member owns the partitions now: {message}")),
+            Holder::Worker => {}
         }
         let id = self.settings.transactional_id.clone().unwrap_or_default();
         let before = self.fenced.replace(Instant::now());
@@ -208,8 +213,12 @@ impl Sink for KafkaSink {
     }
 
     fn check(&mut self, partitions: &[TopicPartition]) -> Result<(), Fault> {
-        if self.producer.is_none() {
-            // It could not be made anew behind a commit, and nothing else would ask for it.
+        let is_owners = self.settings.holder == Holder::Owner;
+        if is_owners && partitions.is_empty() {
+            return Ok(());
+        }
+        if self.producer.is_none() || is_owners {
+            // It could not be made anew behind a commit, and nothing else would ask for it; or it is another owner's by now.
             self.recover()?;
         }
         let Some(producer) = &mut self.producer else {
@@ -310,7 +319,7 @@ impl Sink for KafkaSink {
     }
 
     fn recover(&mut self) -> Result<(), Fault> {
-        if self.settings.exclusive && self.connected {
+        if self.settings.holder == Holder::Work && self.connected {
             // A new producer would fence whoever may have gone on meanwhile.
             let why = if self.producer.is_some() { TAKEN_OVER } else { SENT_TWICE };
             return Err(Fault::Configuration(why.into()));
@@ -343,7 +352,7 @@ mod tests {
         let settings = SinkSettings {
             properties: crate::config::plan::Properties([("no.such.property".into(), "1".into())].into()),
             transactional_id: None,
-            exclusive: false,
+            holder: Holder::Worker,
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: "g".into(),
@@ -367,7 +376,7 @@ mod tests {
         let settings = SinkSettings {
             properties: crate::config::plan::Properties(properties.into()),
             transactional_id: Some("id".into()),
-            exclusive: true,
+            holder: Holder::Work,
             topics: Routes { output, dead_letters, named: Vec::new() },
             inputs: Topics::new(["in"]),
             group: "g".into(),
@@ -395,8 +404,9 @@ mod tests {
         let mut member = settings.properties.clone();
         member.0.insert("group.id".into(), "g".into());
         let member = Client::new(Kind::Consumer, &member, 0).unwrap();
-        for exclusive in [true, false] {
-            let mut sink = KafkaSink::new(SinkSettings { exclusive, ..settings.clone() }).unwrap();
+        for holder in [Holder::Work, Holder::Worker] {
+            let exclusive = holder == Holder::Work;
+            let mut sink = KafkaSink::new(SinkSettings { holder, ..settings.clone() }).unwrap();
             assert_eq!(transaction(&mut sink, &member), Ok(()));
             assert_eq!(transaction(&mut sink, &member), Ok(()), "each end was sent once");
             let cut = [rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__TRANSPORT];

@@ -25,7 +25,7 @@ use super::raw::{
     is_missing,
 };
 pub use super::raw::{Group, HeaderLimits};
-use crate::config::plan::{Properties, Start};
+use crate::config::plan::{self, Properties, Start};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
 use crate::stream::source::{Committed, Event, Position, Source, TopicPartition};
@@ -47,6 +47,13 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// Of each record.
     pub headers: HeaderLimits,
+}
+
+impl From<&plan::Limits> for BatchLimits {
+    fn from(limits: &plan::Limits) -> Self {
+        let headers = HeaderLimits { count: limits.max_headers, bytes: limits.max_header_bytes };
+        Self { records: limits.batch_records, bytes: limits.batch_bytes, headers }
+    }
 }
 
 pub struct KafkaSource {

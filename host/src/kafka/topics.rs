@@ -32,6 +32,14 @@ pub fn partitions_by(client: &Client, topics: &[&str]) -> Result<Partitions, Fau
     Ok(found)
 }
 
+/// Asks for those topics by a client of its own.
+///
+/// # Errors
+/// As `partitions_by`'s, and `Configuration` when librdkafka refuses the properties.
+pub fn partitions(properties: &Properties, topics: &[&str]) -> Result<Partitions, Fault> {
+    partitions_by(&Client::new(Kind::Producer, properties, 0)?, topics)
+}
+
 /// How many partitions a topic has; `None` where it does not exist.
 pub(super) fn partitions_of(client: &Client, name: &str, wait: Duration) -> Result<Option<i32>, Fault> {
     let terminated =
@@ -151,8 +159,7 @@ pub fn of(plan: &Plan) -> Vec<&str> {
 /// # Errors
 /// When no broker answers in time, or refuses us.
 pub fn problems(plan: &Plan) -> Result<Vec<String>, Fault> {
-    let client = Client::new(Kind::Producer, &properties::client(plan), 0)?;
-    let found = partitions_by(&client, &of(plan))?;
+    let found = partitions(&properties::client(plan), &of(plan))?;
     Ok(problems_of(plan, &found))
 }
 

@@ -127,7 +127,15 @@ pub fn share(count: u64, of: u64) -> Option<f64> {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// By step.
+    #[serde(deserialize_with = "by_step")]
     counts: BTreeMap<u32, u32>,
+}
+
+/// JSON's keys are texts, also where serde buffers what it reads and forgets that they were numbers.
+fn by_step<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u32, u32>, D::Error> {
+    let counts = BTreeMap::<String, u32>::deserialize(deserializer)?;
+    let step = |(step, count): (String, u32)| step.parse().map(|step| (step, count)).map_err(serde::de::Error::custom);
+    counts.into_iter().map(step).collect()
 }
 
 /// Steps of one doubling.

@@ -5,6 +5,9 @@
 //! positions, and process nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwapOption;
 
 use super::pause::Pause;
 use crate::record::Revision;
@@ -24,24 +27,42 @@ pub enum WorkerEvent {
     /// The group runs what this daemon does, by a higher number: that of the committed offsets.
     Adopt { revision: Revision, releases: Digest },
     /// The committed offsets name a revision that no member of the group runs, and its number is ours or above it.
-    Outrun { revision: Revision },
+    Outrun { revision: Revision, releases: Option<Digest> },
     /// What that worker runs from now on; nothing while it is connecting, recovering or held.
     Runs { worker: usize, revision: Option<Revision> },
 }
 
 /// One pipeline's hold, shared by its workers and its control.
 pub struct Hold {
+    /// Mirrors `reasons`, so that the hot path takes no lock.
     is_on: AtomicBool,
-    /// The newest revision that has passed its probation at one of the workers; 0 for none.
+    reasons: Mutex<Reasons>,
+    /// Why the workers are to leave their group, and to stay out of it.
+    out: ArcSwapOption<String>,
+    /// The last revision that has passed its probation, at one of the workers or at another daemon; 0 for none.
     passed: AtomicU64,
     /// Called on the worker's thread.
     report: Box<dyn Fn(WorkerEvent) + Send + Sync>,
 }
 
+#[derive(Default)]
+struct Reasons {
+    /// Control wants it.
+    wanted: bool,
+    /// What workers have reported that is not decided yet.
+    undecided: u32,
+}
+
 impl Hold {
     /// `report` hears of every event; it must not wait for a worker.
     pub fn new(is_on: bool, report: impl Fn(WorkerEvent) + Send + Sync + 'static) -> Self {
-        Self { is_on: AtomicBool::new(is_on), passed: AtomicU64::new(0), report: Box::new(report) }
+        Self {
+            is_on: AtomicBool::new(is_on),
+            reasons: Mutex::new(Reasons { wanted: is_on, undecided: 0 }),
+            out: ArcSwapOption::empty(),
+            passed: AtomicU64::new(0),
+            report: Box::new(report),
+        }
     }
 
     /// Looked at between two records: takes no lock.
@@ -49,36 +70,63 @@ impl Hold {
         self.is_on.load(Ordering::Acquire)
     }
 
-    /// Control holds the workers.
-    pub fn hold(&self) {
-        self.is_on.store(true, Ordering::Release);
+    /// Control holds the workers, or lets them go on: whatever runs next is in their slots by then. They are held as long as
+    /// what one of them has reported is not decided.
+    pub fn set(&self, wanted: bool) {
+        self.change(|reasons| reasons.wanted = wanted);
     }
 
-    /// Control lets them go on. Whatever runs next is in their slots by now.
-    pub fn release(&self) {
-        self.is_on.store(false, Ordering::Release);
+    /// One report of a worker that stopped has been decided.
+    pub fn decided(&self) {
+        self.change(|reasons| reasons.undecided = reasons.undecided.saturating_sub(1));
+    }
+
+    /// A worker has stopped, and what follows from that is to be decided.
+    fn stop(&self) {
+        self.change(|reasons| reasons.undecided += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Reasons)) {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut reasons);
+        self.is_on.store(reasons.wanted || reasons.undecided > 0, Ordering::Release);
+    }
+
+    /// Control has the workers leave their group, with the reason, or lets them join again.
+    pub fn stay_out(&self, why: Option<String>) {
+        self.out.store(why.map(Arc::new));
+    }
+
+    /// Why the workers are to be in no group.
+    pub fn stays_out(&self) -> Option<Arc<String>> {
+        self.out.load_full()
     }
 
     /// A worker pauses the pipeline.
     pub fn pause(&self, pause: Pause) {
-        self.hold();
+        self.stop();
         (self.report)(WorkerEvent::Paused(pause));
     }
 
     /// A worker holds the others until it is decided what runs instead of a revision that failed.
     pub fn fail(&self, revision: Option<Revision>, why: String) {
-        self.hold();
+        self.stop();
         (self.report)(WorkerEvent::Failed { revision, why });
     }
 
     /// What one worker has tried enough is on probation at none.
     pub fn pass(&self, revision: Revision) {
-        self.passed.fetch_max(revision.get(), Ordering::Relaxed);
+        self.note_passed(revision);
         (self.report)(WorkerEvent::Passed { revision });
     }
 
+    /// It has passed, perhaps at another daemon.
+    pub fn note_passed(&self, revision: Revision) {
+        self.passed.store(revision.get(), Ordering::Relaxed);
+    }
+
     pub fn has_passed(&self, revision: Revision) -> bool {
-        self.passed.load(Ordering::Relaxed) >= revision.get()
+        self.passed.load(Ordering::Relaxed) == revision.get()
     }
 
     /// A worker has met offsets of the same releases under a higher number.
@@ -89,8 +137,9 @@ impl Hold {
     }
 
     /// A worker has met offsets of a revision that nobody runs any more.
-    pub fn outrun(&self, revision: Revision) {
-        (self.report)(WorkerEvent::Outrun { revision });
+    pub fn outrun(&self, deployed: Deployed) {
+        let Deployed { revision, releases } = deployed;
+        (self.report)(WorkerEvent::Outrun { revision, releases });
     }
 
     pub fn runs(&self, worker: usize, revision: Option<Revision>) {
@@ -121,7 +170,9 @@ mod tests {
             events.try_recv(),
             Ok(WorkerEvent::Failed { revision: Some(Revision::FIRST), why: "it traps".into() })
         );
-        hold.release();
+        hold.set(false);
+        assert!(hold.is_on(), "what it has reported is not decided yet");
+        hold.decided();
         assert!(!hold.is_on());
     }
 
@@ -135,12 +186,15 @@ mod tests {
     }
 
     #[test]
-    fn what_has_passed_at_one_worker_has_passed_at_all_and_older_ones_with_it() {
+    fn what_has_passed_at_one_worker_has_passed_at_all_and_no_other_with_it() {
         let (hold, _events) = reporting();
         let second = Revision::FIRST.next();
         assert!(!hold.has_passed(Revision::FIRST));
         hold.pass(Revision::FIRST);
         assert!(hold.has_passed(Revision::FIRST) && !hold.has_passed(second));
+        // What takes over from one that fails has passed, and a worker may run the one that fails a moment longer.
+        hold.note_passed(second);
+        assert!(hold.has_passed(second) && !hold.has_passed(Revision::FIRST));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Tells one loop, or with its parent all of a daemon's. Clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +32,16 @@ impl Stop {
 
     fn is_set_above(&self) -> bool {
         self.parent.as_ref().is_some_and(|parent| parent.load(Ordering::Relaxed))
+    }
+}
+
+/// Sleeps, but not through what it is told to wake up for.
+pub fn wait(time: Duration, wakes: impl Fn() -> bool) {
+    let slice = Duration::from_millis(50);
+    let mut left = time;
+    while !left.is_zero() && !wakes() {
+        std::thread::sleep(slice.min(left));
+        left = left.saturating_sub(slice);
     }
 }
 

@@ -4,6 +4,7 @@
 //! `--connect` the cluster. A file reaches a round only when it passed the one before.
 
 mod daemon_file;
+mod difference;
 mod meeting;
 mod position;
 mod releases;
@@ -21,9 +22,11 @@ use crate::cli::pipelines::Files;
 use crate::config::plan::Plan;
 use crate::config::{Mistake, memory};
 use crate::control::StateDirectory;
+use crate::control::remembered::Remembered;
 use crate::control::staging::Stager;
 use crate::kafka::properties::{self, Assignor};
 use crate::kafka::{members, topics};
+use difference::Difference;
 use sandpiper_sandbox::{Compiler, Engine};
 
 /// Name every mistake in pipeline files, in their plugins and models, and with --connect in the cluster.
@@ -53,6 +56,9 @@ struct Findings {
     mistakes: Vec<Mistake>,
     /// What each pipeline may take, where its file has no mistake.
     memory: Vec<Memory>,
+    /// Where a file asks for something else than runs, by what the state directory has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    differences: Vec<Difference>,
     /// Absent when the cluster was not asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<Problem>>,
@@ -95,11 +101,13 @@ impl Check {
             }
             None => self.compilation.clone(),
         };
-        files.mistakes.extend(release_mistakes(&files.plans, compilation.compiler())?);
+        let state = global.state_or(files.daemon.as_ref().and_then(|daemon| daemon.state.clone()));
+        let (found, differences) = open_releases(&files.plans, compilation.compiler(), &Remembered::at(state))?;
+        files.mistakes.extend(found);
         let compiling = compilation.bounds().memory;
         let Files { pipelines, plans, mistakes, .. } = files;
         let memory = plans.iter().map(|plan| Memory::of(plan, compiling)).collect();
-        let mut findings = Findings { mistakes, memory, problems: None };
+        let mut findings = Findings { mistakes, memory, differences, problems: None };
         if findings.mistakes.is_empty() && self.connect {
             findings.problems = Some(plans.iter().flat_map(cluster_problems).collect());
         }
@@ -137,17 +145,25 @@ fn print<'a>(global: &Global, files: impl Iterator<Item = &'a PathBuf>, findings
                     memory::mebibytes(memory.compiling)
                 ))?;
             }
+            if let Some(difference) = findings.differences.iter().find(|difference| difference.file == *file) {
+                super::print(&format!("{shown}: {difference}\n"))?;
+            }
         }
     }
     Ok(())
 }
 
-/// Every mistake in plugins and models.
-fn release_mistakes(plans: &[Plan], compiler: Compiler) -> Result<Vec<Mistake>> {
+/// Every mistake in plugins and models, and what of them does not run although a daemon runs the pipeline.
+fn open_releases(
+    plans: &[Plan],
+    compiler: Compiler,
+    remembered: &Remembered,
+) -> Result<(Vec<Mistake>, Vec<Difference>)> {
     let directory = tempfile::tempdir().context("a temporary directory is needed")?;
     let state = Arc::new(StateDirectory::open(directory.path(), None)?);
     let stager = Stager::new(Engine::new(None, compiler)?, state);
-    Ok(plans.iter().flat_map(|plan| releases::mistakes(&stager, plan)).collect())
+    let mistakes = plans.iter().flat_map(|plan| releases::mistakes(&stager, plan)).collect();
+    Ok((mistakes, plans.iter().filter_map(|plan| Difference::of(&stager, plan, remembered)).collect()))
 }
 
 fn cluster_problems(plan: &Plan) -> Vec<Problem> {
@@ -186,7 +202,8 @@ mod tests {
         let models = format!("\"{}/", data.join("models").display());
         std::fs::write(&file, text.replace(from, to).replace("\"models/", &models)).unwrap();
         let Files { plans, mut mistakes, .. } = Files::read(None, std::slice::from_ref(&file));
-        mistakes.extend(release_mistakes(&plans, Compiler::InProcess).unwrap());
+        let nothing = Remembered::at(directory.path().join("state"));
+        mistakes.extend(open_releases(&plans, Compiler::InProcess, &nothing).unwrap().0);
         let prefix = format!("{}/", directory.path().display());
         mistakes.iter().map(|mistake| mistake.to_string().replace(&prefix, "")).collect()
     }

@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::super::history::time;
 use super::super::table::{Table, grouped};
-use crate::api::status::{FeedbackStatus, PipelineStatus, ReleaseStatus, WorkerStatus};
+use crate::api::status::{ControlStatus, FeedbackStatus, PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
+use crate::record::Revision;
 use crate::stream::report::{PartitionReport, WorkerState};
 use crate::stream::state::Progress;
 
@@ -21,11 +22,36 @@ pub(super) fn render(answer: Value) -> Result<String> {
     let status: crate::api::status::Status =
         serde_json::from_value(answer).context("the daemon is not of this version")?;
     let mut text = format!("sandpiper {}, instance {}\n", status.version, status.instance);
+    if let Some(control) = &status.control {
+        text.push_str(&self::control(control));
+    }
     for each in &status.pipelines {
         text.push('\n');
         text.push_str(&pipeline(each));
     }
     Ok(text)
+}
+
+fn control(control: &ControlStatus) -> String {
+    let topics = &control.topics;
+    let who = match (control.decides, control.has_caught_up) {
+        (true, _) => "this daemon decides for all",
+        (false, true) => "another daemon decides",
+        (false, false) => "what was decided is not read yet",
+    };
+    let trouble = control.trouble.iter().map(|why| format!("  ERROR {why}\n"));
+    format!("control through {topics}.commands: {who}\n{}", trouble.collect::<String>())
+}
+
+/// What the workers of all daemons run.
+fn daemons(status: &PipelineStatus) -> String {
+    let runs = |workers: &BTreeMap<usize, Option<Revision>>| {
+        let revisions: BTreeSet<Option<Revision>> = workers.values().copied().collect();
+        let named = revisions.iter().map(|revision| revision.map_or("nothing".into(), |revision| revision.to_string()));
+        named.collect::<Vec<String>>().join(" and ")
+    };
+    let each = status.daemons.iter().map(|(name, workers)| format!("    {name} runs {}\n", runs(workers)));
+    if status.daemons.is_empty() { String::new() } else { format!("  daemons:\n{}", each.collect::<String>()) }
 }
 
 fn pipeline(status: &PipelineStatus) -> String {
@@ -48,6 +74,12 @@ fn pipeline(status: &PipelineStatus) -> String {
     if let Some(error) = &status.last_error {
         text.push_str(&format!("  ERROR {error}\n"));
     }
+    if let Some(asked) = &status.file_asks_for {
+        text.push_str(&format!(
+            "  its file asks for {asked}, which does not run: `sandpiper history {}` says why\n",
+            status.name
+        ));
+    }
     if let Some(paused) = &status.paused {
         let pause = &paused.pause;
         text.push_str(&format!("  PAUSED since {}: {}\n", time(pause.at), pause.why));
@@ -69,6 +101,7 @@ fn pipeline(status: &PipelineStatus) -> String {
         text.push_str(&confusion_matrix(release));
     }
     text.push_str(&workers(status));
+    text.push_str(&daemons(status));
     text
 }
 

@@ -4,7 +4,7 @@ use super::super::command::{CommandId, Outcome, Refused, Steps};
 use super::super::deployment::{Deployment, Releases};
 use super::super::history::CallKind;
 use super::super::rollout::{Next, Rollout, RolloutState, StepFigures};
-use super::{Effect, Fold, RolloutThen, Staging, is_short};
+use super::{Fold, RolloutThen, Staging, is_short};
 use crate::config::plan::{RolloutStep, Until};
 use crate::record::Revision;
 
@@ -45,8 +45,7 @@ impl Fold {
         };
         deployment.reason = format!("{reason} ({})", rollout.describe());
         deployment.challenger = Some(rollout.challenger());
-        let rollout = RolloutThen::Is(Box::new(rollout));
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, against, RolloutThen::Is(Box::new(rollout))));
         Ok(())
     }
 
@@ -74,8 +73,7 @@ impl Fold {
         let colon = if reason.trim().is_empty() { "" } else { ": " };
         let reason = format!("rollout {} promoted{colon}{}", rollout.id, reason.trim());
         let deployment = self.successor(rollout.candidate, reason, true);
-        let rollout = RolloutThen::Ends;
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, against, RolloutThen::Ends));
         Ok(())
     }
 
@@ -89,8 +87,7 @@ impl Fold {
         let colon = if reason.trim().is_empty() { "" } else { ": " };
         let reason = format!("rollout {} aborted{colon}{}", rollout.id, reason.trim());
         let deployment = self.successor(runs, reason, on_probation);
-        let rollout = RolloutThen::Ends;
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, against, RolloutThen::Ends));
         Ok(())
     }
 
@@ -116,7 +113,6 @@ impl Fold {
             self.next.staging.iter().filter(|(_, staging)| is_step(staging)).map(|(of, _)| *of).collect();
         for of in steps {
             self.next.staging.remove(&of);
-            self.effects.push(Effect::Discard { of });
             if let Some(by) = self.next.history.revision() {
                 self.answer(of, Ok(Outcome::Superseded { by }));
             }
@@ -164,14 +160,15 @@ impl Fold {
         let reason = format!("{} ({})", next.reason, next.describe());
         let mut deployment = self.successor(current.releases, reason, current.on_probation);
         deployment.challenger = Some(next.challenger());
-        let (against, rollout) = (Some(current.revision), RolloutThen::Is(Box::new(next)));
-        self.stage(Staging { deployment, against, applies: None, replaces: None, rollout });
+        self.stage(Staging::of(deployment, Some(current.revision), RolloutThen::Is(Box::new(next))));
     }
 
     /// Judges the running step: a guard that is broken ends the rollout, and one that has what it waits for goes on.
     pub(super) fn measured(&mut self, revision: Revision, figures: &StepFigures) {
+        self.member().measured = Some((revision, figures.clone()));
+        let figures = &self.next.measured(revision);
         // Before a worker runs it there is nothing to judge: a file that asks for something else comes first.
-        let is_run = self.next.workers.values().any(|runs| *runs == Some(revision));
+        let is_run = self.next.workers().any(|(_, _, runs)| runs == Some(revision));
         let is_current = self.next.history.revision() == Some(revision) && is_run;
         let under_way = self.next.history.rollout.clone().filter(|_| is_current && self.next.failed.is_none());
         // What is being staged against this revision decides what comes next; while nothing is processed nothing is to be judged.
@@ -197,11 +194,10 @@ impl Fold {
         let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
         self.next_step_gives_way();
         self.next.failed = Some(current.revision);
-        self.effects.push(Effect::Hold);
         let reason = format!("rollout {id} aborted: revision {} failed: {why}", current.revision);
         let deployment = self.successor(current.releases.clone(), reason, current.on_probation);
-        let (against, replaces) = (Some(current.revision), Some(why.to_owned()));
-        self.stage(Staging { deployment, against, applies: None, replaces, rollout: RolloutThen::Ends });
+        let staging = Staging::of(deployment, Some(current.revision), RolloutThen::Ends);
+        self.stage(Staging { replaces: Some(why.to_owned()), ..staging });
     }
 }
 

@@ -1,5 +1,6 @@
 //! What follows from each command, and what holds for all sequences of them.
 
+mod members;
 mod rollout;
 
 use std::collections::BTreeSet;
@@ -34,10 +35,10 @@ fn revision(number: u64) -> Revision {
 struct Story {
     control: Control,
     id: u64,
+    from: String,
     /// Accepted commands in their order: what a journal has.
     journal: Vec<(Command, i64)>,
     answers: Vec<(CommandId, Result<Outcome, Refused>)>,
-    effects: Vec<Effect>,
 }
 
 impl Story {
@@ -47,7 +48,7 @@ impl Story {
         story.control.pipeline = "iris".into();
         let of =
             story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied from iris.toml".into() });
-        story.tell(Action::Staged { of });
+        story.tell(Action::Staged { of, owns: true });
         story.tell(Action::Passed { revision: revision(1) });
         story
     }
@@ -58,24 +59,29 @@ impl Story {
 
     fn tell_against(&mut self, against: Option<Revision>, action: Action) -> CommandId {
         self.id += 1;
-        let command = Command { id: CommandId(self.id), by: None, against, action };
+        let from = std::mem::take(&mut self.from);
+        let command = Command { id: CommandId(self.id), from, by: None, against, action };
         let now = self.id as i64 * 10;
         match apply(&self.control, &command, now) {
-            Ok((next, effects)) => {
-                self.control = next;
-                self.answers.extend(effects.iter().filter_map(|effect| match effect {
-                    Effect::Answer { to, outcome } => Some((*to, outcome.clone())),
-                    _ => None,
-                }));
-                self.effects = effects;
+            Ok(applied) => {
+                self.control = applied.next;
+                self.answers.extend(applied.answers);
                 self.journal.push((command.clone(), now));
             }
-            Err(refused) => {
-                self.answers.push((command.id, Err(refused)));
-                self.effects.clear();
-            }
+            Err(refused) => self.answers.push((command.id, Err(refused))),
         }
         command.id
+    }
+
+    /// The next command comes through that daemon.
+    fn from(&mut self, daemon: &str) -> &mut Self {
+        self.from = daemon.into();
+        self
+    }
+
+    /// How much what that command wants deployed is trusted.
+    fn probation(&self, of: CommandId) -> Probation {
+        self.control.probation(&self.control.staging[&of].deployment)
     }
 
     fn deploy(&mut self, classifier: &str) -> CommandId {
@@ -85,7 +91,7 @@ impl Story {
     /// Deploys, and has it staged.
     fn deployed(&mut self, classifier: &str) -> CommandId {
         let of = self.deploy(classifier);
-        self.tell(Action::Staged { of });
+        self.tell(Action::Staged { of, owns: true });
         of
     }
 
@@ -119,9 +125,10 @@ fn the_files_wish_is_the_first_revision_and_the_same_wish_stands() {
     // The process ends: only the history is left of it.
     story.control = Control { pipeline: "iris".into(), history: story.control.history.clone(), ..Control::default() };
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "again".into() });
-    assert!(matches!(&story.effects[..], [Effect::Stage { probation: Probation::Passed, .. }]), "{:?}", story.effects);
-    story.tell(Action::Staged { of });
-    assert!(!story.effects.contains(&Effect::Remember), "nothing has changed");
+    assert_eq!(story.probation(of), Probation::Passed);
+    let before = story.control.history.clone();
+    story.tell(Action::Staged { of, owns: true });
+    assert_eq!(story.control.history, before);
     assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })));
     assert_eq!((story.runs(), story.control.history.deployments.len()), ((1, "tree".into()), 1));
 }
@@ -130,12 +137,8 @@ fn the_files_wish_is_the_first_revision_and_the_same_wish_stands() {
 fn a_file_that_asks_for_something_else_is_a_new_revision_on_probation() {
     let mut story = Story::running();
     let of = story.tell(Action::Wish { releases: Box::new(releases("logistic")), reason: "applied".into() });
-    assert!(
-        matches!(&story.effects[..], [Effect::Stage { probation: Probation::Replaceable, .. }]),
-        "{:?}",
-        story.effects
-    );
-    story.tell(Action::Staged { of });
+    assert_eq!(story.probation(of), Probation::Replaceable);
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.runs(), (2, "logistic".into()));
     assert!(story.control.history.current().unwrap().on_probation);
 }
@@ -148,8 +151,8 @@ fn a_deployment_is_kept_handed_over_and_answered_when_every_running_worker_has_t
     let of = story.deploy("logistic");
     assert!(!story.is_answered(of));
     assert_eq!(story.runs(), (1, "tree".into()), "what runs is untouched while it is staged");
-    story.tell(Action::Staged { of });
-    assert_eq!(story.effects[..3], [Effect::Remember, Effect::HandOver { of }, Effect::Remind { of }]);
+    story.tell(Action::Staged { of, owns: true });
+    assert_eq!(story.control.handover, Some(Handover { of, revision: revision(2) }));
     story.tell(Action::Runs { worker: 0, revision: Some(revision(2)) });
     assert!(!story.is_answered(of), "worker 1 runs the old one");
     story.tell(Action::Runs { worker: 1, revision: Some(revision(2)) });
@@ -164,7 +167,7 @@ fn a_worker_that_runs_nothing_is_not_waited_for_and_one_that_is_late_is_named() 
     let of = story.deployed("logistic");
     assert!(!story.is_answered(of));
     story.tell(Action::Overdue { of });
-    assert!(matches!(story.answer(of), Ok(Outcome::Activated { not_yet_taken_by, .. }) if *not_yet_taken_by == [1]));
+    assert!(matches!(story.answer(of), Ok(Outcome::Activated { not_yet_taken_by, .. }) if *not_yet_taken_by == ["1"]));
     story.tell(Action::Runs { worker: 1, revision: Some(revision(2)) });
     story.answer(of);
 }
@@ -183,9 +186,8 @@ fn an_unfit_deployment_is_refused_with_its_reason_and_what_runs_is_untouched() {
 fn of_two_deployments_at_once_the_second_is_superseded() {
     let mut story = Story::running();
     let (first, second) = (story.deploy("logistic"), story.deploy("forest"));
-    story.tell(Action::Staged { of: second });
-    story.tell(Action::Staged { of: first });
-    assert!(story.effects.contains(&Effect::Discard { of: first }));
+    story.tell(Action::Staged { of: second, owns: true });
+    story.tell(Action::Staged { of: first, owns: true });
     assert_eq!(story.answer(first), &Ok(Outcome::Superseded { by: revision(2) }));
     assert_eq!(story.runs(), (2, "forest".into()));
 }
@@ -252,7 +254,7 @@ fn a_plugin_of_another_name_starts_with_an_empty_configuration_and_null_removes_
         ("depth", json!(null), json!({ "width": 2 })),
     ] {
         let of = story.tell(set(key, value));
-        story.tell(Action::Staged { of });
+        story.tell(Action::Staged { of, owns: true });
         assert_eq!(config(&story), expected);
     }
     story.deployed("logistic");
@@ -265,7 +267,7 @@ fn an_undo_of_an_undo_runs_what_was_undone() {
     story.deployed("logistic");
     for (number, classifier) in [(3, "tree"), (4, "logistic"), (5, "tree")] {
         let of = story.tell(Action::Undo { reason: String::new(), to: None });
-        story.tell(Action::Staged { of });
+        story.tell(Action::Staged { of, owns: true });
         assert_eq!(story.runs(), (number, classifier.to_owned()));
         assert!(!story.control.history.current().unwrap().on_probation);
     }
@@ -276,12 +278,12 @@ fn a_revision_that_fails_on_probation_holds_the_workers_and_the_one_before_takes
     let mut story = Story::running();
     story.deployed("logistic");
     let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
-    assert_eq!(story.effects[0], Effect::Hold);
+    assert!(story.control.is_held());
     // The other worker fails too.
     let again = story.tell(Action::Failed { revision: revision(2), why: "it traps here too".into() });
-    assert_eq!((story.answer(again), story.effects.len()), (&Ok(Outcome::Noted), 1));
-    story.tell(Action::Staged { of: failed });
-    assert_eq!(story.effects[..3], [Effect::Remember, Effect::HandOver { of: failed }, Effect::Release]);
+    assert_eq!((story.answer(again), story.control.staging.len()), (&Ok(Outcome::Noted), 1));
+    story.tell(Action::Staged { of: failed, owns: true });
+    assert!(!story.control.is_held());
     let Ok(Outcome::RolledBack { deployment, failed_revision }) = story.answer(failed).clone() else { panic!() };
     assert_eq!((deployment.revision, failed_revision), (revision(3), revision(2)));
     assert!(deployment.reason.contains("revision 2 (csv@") && deployment.reason.contains("failed: it traps; back to"));
@@ -289,18 +291,17 @@ fn a_revision_that_fails_on_probation_holds_the_workers_and_the_one_before_takes
     // Heard late: what runs by now is something else.
     let late = story.tell(Action::Failed { revision: revision(2), why: "late".into() });
     assert_eq!(story.answer(late), &Ok(Outcome::Superseded { by: revision(3) }));
-    assert!(story.effects.contains(&Effect::Release), "nobody else would let that worker go");
 }
 
 #[test]
 fn a_failed_revision_with_nothing_before_it_pauses() {
     let mut story = Story::default();
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
-    assert!(matches!(&story.effects[..], [Effect::Stage { probation: Probation::First, .. }]));
-    story.tell(Action::Staged { of });
+    assert_eq!(story.probation(of), Probation::First);
+    story.tell(Action::Staged { of, owns: true });
     let failed = story.tell(Action::Failed { revision: revision(1), why: "it traps".into() });
     assert!(matches!(story.answer(failed), Ok(Outcome::Paused { pause }) if pause.cause == Cause::Release));
-    assert!(story.effects.contains(&Effect::Hold) && !story.effects.contains(&Effect::Release));
+    assert!(story.control.is_held());
 }
 
 #[test]
@@ -311,9 +312,9 @@ fn a_rollback_that_cannot_be_staged_pauses_with_both_reasons() {
     story.tell(Action::Unfit { of: failed, why: "its file is gone".into() });
     let Ok(Outcome::Paused { pause }) = story.answer(failed).clone() else { panic!() };
     assert!(pause.why.contains("it traps") && pause.why.contains("its file is gone"), "{}", pause.why);
-    assert_eq!((story.runs().0, story.control.failed), (2, None));
+    assert_eq!((story.runs().0, story.control.failed, story.control.is_held()), (2, None, true));
     story.tell(Action::Resume);
-    assert!(story.effects.contains(&Effect::Release));
+    assert!(!story.control.is_held());
 }
 
 #[test]
@@ -322,9 +323,9 @@ fn a_deployment_that_is_staged_before_the_rollback_takes_over_from_the_failed_re
     story.deployed("logistic");
     let forest = story.deploy("forest");
     let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
-    story.tell(Action::Staged { of: forest });
-    assert!(story.effects.contains(&Effect::Release), "{:?}", story.effects);
-    story.tell(Action::Staged { of: failed });
+    story.tell(Action::Staged { of: forest, owns: true });
+    assert!(!story.control.is_held());
+    story.tell(Action::Staged { of: failed, owns: true });
     assert_eq!(story.answer(failed), &Ok(Outcome::Superseded { by: revision(3) }));
     assert_eq!(story.runs(), (3, "forest".into()));
 }
@@ -334,14 +335,14 @@ fn a_pause_holds_until_it_is_resumed_whatever_is_deployed_meanwhile() {
     let mut story = Story::running();
     story.tell(Action::Runs { worker: 0, revision: Some(revision(1)) });
     story.tell(Action::Pause { reason: "lunch".into() });
-    assert_eq!(story.effects[..2], [Effect::Remember, Effect::Hold]);
+    assert!(story.control.is_held());
     let again = story.tell(Action::Pause { reason: "more".into() });
     assert!(story.answer(again).as_ref().unwrap_err().to_string().contains("paused already: lunch"));
     let of = story.deployed("logistic");
     assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })), "it is taken at resume");
-    assert!(!story.effects.contains(&Effect::Release));
+    assert!(story.control.is_held());
     let resumed = story.tell(Action::Resume);
-    assert_eq!(story.effects[..2], [Effect::Remember, Effect::Release]);
+    assert!(!story.control.is_held());
     assert!(matches!(story.answer(resumed), Ok(Outcome::Resumed { pause }) if pause.why == "lunch"));
 }
 
@@ -354,10 +355,10 @@ fn the_first_pause_keeps_its_reason_and_a_decision_about_a_release_leaves_it_on(
     let pause = Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
     let breaker = story.tell(Action::Paused { pause });
     assert!(matches!(story.answer(breaker), Ok(Outcome::Paused { pause }) if pause.why == "an operator was faster"));
-    story.tell(Action::Staged { of: failed });
-    assert!(!story.effects.contains(&Effect::Release), "still paused");
+    story.tell(Action::Staged { of: failed, owns: true });
+    assert!(story.control.is_held(), "still paused");
     story.tell(Action::Resume);
-    assert!(story.effects.contains(&Effect::Release));
+    assert!(!story.control.is_held());
 }
 
 #[test]
@@ -367,9 +368,9 @@ fn a_resume_does_not_let_a_revision_go_on_that_has_failed_and_is_not_replaced_ye
     story.tell(Action::Pause { reason: "lunch".into() });
     let failed = story.tell(Action::Failed { revision: revision(2), why: "it traps".into() });
     story.tell(Action::Resume);
-    assert!(!story.effects.contains(&Effect::Release));
-    story.tell(Action::Staged { of: failed });
-    assert!(story.effects.contains(&Effect::Release));
+    assert!(story.control.is_held());
+    story.tell(Action::Staged { of: failed, owns: true });
+    assert!(!story.control.is_held());
 }
 
 #[test]
@@ -468,10 +469,10 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
         Step::Failed(by) => Action::Failed { revision: back(*by)?, why: "it traps".into() },
         Step::Passed(by) => Action::Passed { revision: back(*by)? },
         Step::Runs(worker, by) => Action::Runs { worker: *worker, revision: by.and_then(back) },
-        Step::Staged(at) => Action::Staged { of: one(at)? },
+        Step::Staged(at) => Action::Staged { of: one(at)?, owns: true },
         Step::Unfit(at) => Action::Unfit { of: one(at)?, why: "unfit".into() },
         Step::Adopt(at, ahead) => adopt(current?.get() + ahead, classifier(at)),
-        Step::Outrun(ahead) => Action::Outrun { revision: revision(current?.get() + ahead) },
+        Step::Outrun(ahead) => Action::Outrun { revision: revision(current?.get() + ahead), releases: None },
         Step::Overdue => Action::Overdue { of: story.control.handover?.of },
         Step::RollOut(at) => {
             let until = Until::Records(100);
@@ -497,7 +498,7 @@ fn the_groups_number_for_what_runs_is_adopted_once() {
     let of = story.tell(adopt(5, "tree"));
     let again = story.tell(adopt(5, "tree"));
     assert_eq!(story.answer(again), &Ok(Outcome::Noted), "another worker was faster");
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.runs(), (5, "tree".into()));
     assert!(!story.control.history.current().unwrap().on_probation, "it has passed as revision 1");
     let late = story.tell(adopt(5, "tree"));
@@ -517,11 +518,11 @@ fn a_number_of_other_releases_is_not_adopted() {
 #[test]
 fn what_nobody_runs_any_more_is_gone_above_once() {
     let mut story = Story::running();
-    let of = story.tell(Action::Outrun { revision: revision(4) });
-    story.tell(Action::Outrun { revision: revision(4) });
-    story.tell(Action::Staged { of });
+    let of = story.tell(Action::Outrun { revision: revision(4), releases: None });
+    story.tell(Action::Outrun { revision: revision(4), releases: None });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!((story.runs(), story.control.history.deployments.len()), ((5, "tree".into()), 2));
-    let late = story.tell(Action::Outrun { revision: revision(4) });
+    let late = story.tell(Action::Outrun { revision: revision(4), releases: None });
     assert_eq!((story.answer(late), story.runs().0), (&Ok(Outcome::Noted), 5));
 }
 
@@ -531,7 +532,7 @@ proptest! {
     #[test]
     fn whatever_happens_revisions_only_grow_and_every_command_has_one_answer(steps in steps()) {
         let mut story = Story { control: Control { pipeline: "iris".into(), ..Control::default() }, ..Story::default() };
-        let (mut is_held, mut asked) = (false, Vec::new());
+        let mut asked = Vec::new();
         for step in &steps {
             let Some((against, action)) = action(&story, step) else { continue };
             let before = story.control.clone();
@@ -548,28 +549,11 @@ proptest! {
             );
             if matches!(&story.answers[answers..], [(to, Err(_))] if *to == id) {
                 prop_assert_eq!(&story.control, &before, "a refused command changes nothing");
-                prop_assert!(story.effects.is_empty());
-            }
-            prop_assert_eq!(
-                story.effects.first() == Some(&Effect::Remember), story.control.history != before.history,
-                "what changed is kept first"
-            );
-            for effect in &story.effects {
-                match effect {
-                    Effect::Hold => is_held = true,
-                    Effect::Release => is_held = false,
-                    _ => {}
-                }
-            }
-            if story.control.history.paused.is_some() || story.control.failed.is_some() {
-                prop_assert!(is_held, "what is paused or has failed processes nothing");
-            } else {
-                prop_assert!(!is_held, "nothing holds the workers without a reason");
             }
         }
         // Everything that is under way comes to an end.
         while let Some(of) = story.control.staging.keys().next().copied() {
-            story.tell(Action::Staged { of });
+            story.tell(Action::Staged { of, owns: true });
         }
         if let Some(handover) = story.control.handover {
             story.tell(Action::Overdue { of: handover.of });
@@ -593,7 +577,7 @@ proptest! {
             let written = serde_json::to_string(command).unwrap();
             let read: Command = serde_json::from_str(&written).unwrap();
             prop_assert_eq!(&read, command, "{}", written);
-            again = apply(&again, &read, *at).unwrap().0;
+            again = apply(&again, &read, *at).unwrap().next;
         }
         prop_assert_eq!(again, story.control);
     }
@@ -602,27 +586,19 @@ proptest! {
 #[test]
 fn while_plugins_are_developed_no_deployment_is_on_probation() {
     let mut story = Story::running();
-    let control = Control { develops: true, ..story.control.clone() };
-    let command = Command { id: CommandId(1_000), by: None, against: None, action: deploy("logistic") };
-    let (next, effects) = apply(&control, &command, 7).unwrap();
-    let staged = effects.iter().find_map(|effect| match effect {
-        Effect::Stage { deployment, probation, .. } => Some((deployment.on_probation, *probation)),
-        _ => None,
-    });
-    assert_eq!(staged, Some((false, Probation::Developing)));
-    let id = CommandId(1_001);
-    let (next, _) =
-        apply(&next, &Command { id, by: None, against: None, action: Action::Staged { of: CommandId(1_000) } }, 8)
-            .unwrap();
-    assert!(!next.history.current().unwrap().on_probation);
+    story.control.develops = true;
+    let of = story.deploy("logistic");
+    assert_eq!(
+        (story.control.staging[&of].deployment.on_probation, story.probation(of)),
+        (false, Probation::Developing)
+    );
+    story.tell(Action::Staged { of, owns: true });
+    assert!(!story.control.history.current().unwrap().on_probation);
     // Otherwise it is.
     story.control.develops = false;
-    let (_, effects) = apply(&story.control, &command, 7).unwrap();
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Stage { probation: Probation::Replaceable | Probation::First, .. }))
-    );
+    let of = story.deploy("forest");
+    assert!(story.control.staging[&of].deployment.on_probation);
+    assert_eq!(story.probation(of), Probation::Replaceable);
 }
 
 #[test]
@@ -631,9 +607,11 @@ fn who_asked_stands_in_the_history_beside_what_came_of_it() {
     let by = By { who: "admin".into(), from: "192.0.2.7".into() };
     let mut tell = |action| {
         story.id += 1;
-        let command = Command { id: CommandId(story.id), by: Some(by.clone()), against: None, action };
-        (story.control, story.effects) = apply(&story.control, &command, story.id as i64 * 10).unwrap();
-        assert!(story.effects.contains(&Effect::Remember));
+        let (id, from, by) = (CommandId(story.id), String::new(), Some(by.clone()));
+        let command = Command { id, from, by, against: None, action };
+        let before = story.control.history.clone();
+        story.control = apply(&story.control, &command, story.id as i64 * 10).unwrap().next;
+        assert_ne!(story.control.history, before);
     };
     tell(Action::Pause { reason: "lunch".into() });
     tell(Action::Replay);

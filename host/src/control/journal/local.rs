@@ -145,7 +145,13 @@ mod tests {
 
     fn entry() -> Entry {
         Entry {
-            command: Command { id: CommandId(1), by: None, against: None, action: Action::Staged { of: CommandId(1) } },
+            command: Command {
+                id: CommandId(1),
+                from: String::new(),
+                by: None,
+                against: None,
+                action: Action::Staged { of: CommandId(1), owns: true },
+            },
             at: 0,
         }
     }

@@ -1,5 +1,7 @@
 //! A runner on a journal in memory, whose staging waits until a test lets it go on.
 
+mod elsewhere;
+
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
@@ -60,6 +62,19 @@ impl Gate {
     }
 }
 
+/// Nothing is observed.
+struct Nothing;
+
+impl Observed for Nothing {
+    fn measured(&self, _: Revision) -> StepFigures {
+        StepFigures::default()
+    }
+
+    fn owns_partitions(&self) -> bool {
+        true
+    }
+}
+
 struct Stand {
     journal: Arc<InMemory>,
     gate: Arc<Gate>,
@@ -93,8 +108,7 @@ fn stand(journal: Arc<InMemory>) -> Stand {
         Ok(vec![deployment.revision.get()])
     });
     let (inbox, hold, thread) =
-        Runner::start("iris", false, journal.clone(), stage, Box::new(|_| StepFigures::default()), vec![slot.clone()])
-            .unwrap();
+        Runner::start("iris", false, journal.clone(), None, stage, Box::new(Nothing), vec![slot.clone()]).unwrap();
     Stand { journal, gate, slot, inbox, hold, thread: Some(thread) }
 }
 

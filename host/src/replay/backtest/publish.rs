@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use super::findings::Published;
 use crate::config::plan::{Guarantee, Plan};
 use crate::kafka::raw::{Client, Kind};
-use crate::kafka::sink::{PartitionCounts, Placement, SinkSettings, SinkTopic};
+use crate::kafka::sink::{Holder, PartitionCounts, Placement, SinkSettings, SinkTopic};
 use crate::kafka::{KafkaSink, properties, topics};
 use crate::record::output::{Output, Outputs};
 use crate::record::prediction::{Answered, position};
@@ -92,7 +92,7 @@ impl Publisher {
             properties: properties::producer(&plan),
             // One for all: Kafka lets the last that asks go on, and ends what an earlier one has left open.
             transactional_id: Some(id.clone()),
-            exclusive: true,
+            holder: Holder::Work,
             topics: Routes { output: topic.clone(), dead_letters: topic, named: Vec::new() },
             inputs: Topics::default(),
             group: id,

@@ -202,6 +202,13 @@ impl<W: Parts> Worker<W> {
         )))
     }
 
+    /// Leaves the group where control says so: this daemon cannot run what the others do.
+    pub(super) fn leave_when_told(&mut self) -> Result<(), Fault> {
+        let Some(why) = self.handles.hold.stays_out().filter(|_| !self.held) else { return Ok(()) };
+        self.commit()?;
+        Err(Fault::Denied(why.to_string()))
+    }
+
     /// Leaves the group where another member processes other partitions by something else under our number: both see it, as
     /// when they started at once, and of the two the one stays whose digest comes first.
     pub(super) fn leave_to_another(&mut self) -> Result<(), Fault> {

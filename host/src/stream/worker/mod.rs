@@ -238,6 +238,7 @@ impl<W: Parts> Worker<W> {
             self.looked = Some(now);
             self.leave_what_is_ahead(now)?;
             self.leave_to_another()?;
+            self.leave_when_told()?;
         }
         Ok(Step::Continue)
     }

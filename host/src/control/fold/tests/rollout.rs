@@ -32,7 +32,7 @@ impl Story {
     fn rolling_out() -> Self {
         let mut story = Self::running();
         let of = story.tell(by_steps("logistic", steps()));
-        story.tell(Action::Staged { of });
+        story.tell(Action::Staged { of, owns: true });
         story.taken();
         story
     }
@@ -60,7 +60,7 @@ impl Story {
     /// The command that is being staged, staged.
     fn stage(&mut self) {
         let of = *self.control.staging.keys().next().unwrap();
-        self.tell(Action::Staged { of });
+        self.tell(Action::Staged { of, owns: true });
         self.taken();
     }
 
@@ -98,12 +98,12 @@ fn a_candidate_goes_through_its_steps_each_a_revision_and_is_promoted_by_a_perso
     assert!(matches!(story.answer(of), Ok(Outcome::Rollout { .. })));
     assert_eq!(story.rollout().state, RolloutState::Passed);
     let of = story.tell(Action::Promote { reason: "two points better".into() });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.arms(), arms(4, "logistic", None));
     assert_eq!(story.control.history.rollout, None);
     assert!(story.control.history.current().unwrap().on_probation, "it takes all records for the first time");
     let of = story.tell(Action::Undo { reason: String::new(), to: None });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.arms(), arms(5, "tree", None));
 }
 
@@ -154,7 +154,7 @@ fn while_a_rollout_is_under_way_nothing_else_is_deployed() {
         );
     }
     let none = story.tell(Action::Abort { reason: "not now".into() });
-    story.tell(Action::Staged { of: none });
+    story.tell(Action::Staged { of: none, owns: true });
     for action in [
         Action::Abort { reason: String::new() },
         Action::Promote { reason: String::new() },
@@ -172,12 +172,12 @@ fn undo_in_a_rollout_goes_back_to_what_ran_before_it_and_to_a_revision_by_its_nu
     let mut story = Story::running();
     story.deployed("forest");
     let of = story.tell(by_steps("logistic", steps()));
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     let of = story.tell(Action::Undo { reason: String::new(), to: None });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.arms(), arms(4, "forest", None));
     let of = story.tell(Action::Undo { reason: "a bad day".into(), to: Some(revision(1)) });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.arms(), arms(5, "tree", None));
     let unknown = story.tell(Action::Undo { reason: String::new(), to: Some(revision(99)) });
     assert!(story.answer(unknown).as_ref().unwrap_err().to_string().contains("no revision 99"));
@@ -190,8 +190,8 @@ fn an_abort_and_a_promotion_at_once_have_one_outcome() {
     let mut story = Story::rolling_out();
     let promoted = story.tell(Action::Promote { reason: String::new() });
     let aborted = story.tell(Action::Abort { reason: String::new() });
-    story.tell(Action::Staged { of: aborted });
-    story.tell(Action::Staged { of: promoted });
+    story.tell(Action::Staged { of: aborted, owns: true });
+    story.tell(Action::Staged { of: promoted, owns: true });
     assert!(matches!(story.answer(promoted), Ok(Outcome::Superseded { .. })));
     assert_eq!((story.arms(), &story.control.history.rollout), (arms(3, "tree", None), &None));
 }
@@ -202,11 +202,11 @@ fn a_rollout_goes_on_after_a_restart_and_a_file_that_asks_for_something_else_end
     let history = story.control.history.clone();
     story.control = Control { pipeline: "iris".into(), history: history.clone(), ..Control::default() };
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!(story.arms(), arms(2, "tree", Some(("logistic", 0.0))), "the same revision");
     assert_eq!(story.control.history, history);
     let of = story.tell(Action::Wish { releases: Box::new(releases("forest")), reason: "applied".into() });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!((story.arms(), &story.control.history.rollout), (arms(3, "forest", None), &None));
 }
 
@@ -257,7 +257,7 @@ fn several_stages_are_no_challenger() {
     story.control = Control::default();
     let transforms = Releases { transforms: vec![release("mask", "1"), release("route", "1")], ..Releases::default() };
     let of = story.tell(Action::Wish { releases: Box::new(transforms), reason: "applied".into() });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     let Action::Deploy { rollout, .. } = by_steps("any", steps()) else { unreachable!() };
     let change = |name: &str| {
         let plugin = NamedPlugin { name: name.into(), digest: Digest::of(b"2") };
@@ -268,7 +268,7 @@ fn several_stages_are_no_challenger() {
     assert!(story.answer(of).as_ref().unwrap_err().to_string().contains("changes transform[0], transform[1]"));
     let one = [("transform[1]".to_owned(), change("route"))];
     let of = story.tell(Action::Deploy { stages: one.into(), reason: "one".into(), rollout });
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert!(story.control.history.rollout.is_some());
 }
 
@@ -279,9 +279,9 @@ fn a_person_comes_before_the_step_that_would_come_by_itself() {
         let step = story.tell(measured(2, 100, 0));
         let asked = story.tell(word.clone());
         assert_eq!(story.answer(step), &Ok(Outcome::Superseded { by: revision(2) }), "{word:?}");
-        story.tell(Action::Staged { of: step });
+        story.tell(Action::Staged { of: step, owns: true });
         if let Action::Abort { .. } = word {
-            story.tell(Action::Staged { of: asked });
+            story.tell(Action::Staged { of: asked, owns: true });
             assert_eq!(story.arms(), arms(3, "tree", None));
         } else {
             assert_eq!(story.arms(), arms(2, "tree", Some(("logistic", 0.0))), "it waits where it is");
@@ -298,7 +298,7 @@ fn after_a_restart_a_challenger_that_cannot_be_opened_ends_its_rollout_and_keeps
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
     story.tell(Action::Unfit { of, why: "its secret is gone".into() });
     assert!(!story.is_answered(of), "the champion is staged alone");
-    story.tell(Action::Staged { of });
+    story.tell(Action::Staged { of, owns: true });
     assert_eq!((story.arms(), &story.control.history.rollout), (arms(3, "tree", None), &None));
     assert!(matches!(story.answer(of), Ok(Outcome::Activated { .. })));
     let of = story.tell(Action::Wish { releases: Box::new(releases("tree")), reason: "applied".into() });
@@ -315,7 +315,7 @@ fn a_failure_or_too_many_dead_letters_in_a_canary_end_the_rollout_and_not_the_pi
         story.stage();
         assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))));
         story.tell(report.clone());
-        assert!(story.effects.contains(&Effect::Hold));
+        assert!(story.control.is_held());
         story.stage();
         assert_eq!((story.arms(), &story.control.history.rollout), (arms(4, "tree", None), &None), "{report:?}");
         assert_eq!(story.control.history.paused, None);

@@ -57,7 +57,7 @@ fn a_pause_commits_what_is_open_and_keeps_partitions_and_positions() {
     world.interval();
     assert_eq!(world.processed(0), [0, 1]);
 
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1, 2, 3]);
     assert_eq!(world.report().state, WorkerState::Running);
@@ -72,7 +72,7 @@ fn a_partition_that_comes_during_a_pause_waits_too() {
     world.records(0, 0..2);
     world.interval();
     assert_eq!(world.processed(0), [0i64; 0]);
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1]);
 }
@@ -85,7 +85,7 @@ fn a_partition_that_goes_during_a_pause_is_not_resumed() {
     world.step();
     world.revoke(1);
     world.records(0, 0..1);
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), [0]);
 }
@@ -107,7 +107,7 @@ fn a_release_on_probation_that_fails_writes_nothing_and_the_next_one_takes_its_r
 
     // Before the workers are let go, as control does it.
     world.offer(fakes::passing(8));
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), (0..16).collect::<Vec<_>>());
     assert_eq!(world.revisions(0), vec!["8"; 16]);
@@ -122,7 +122,7 @@ fn a_hold_that_ends_in_the_same_moment_lets_nothing_through_under_the_old_releas
     world.step();
     world.calls();
     world.offer(fakes::passing(8));
-    world.hold.release();
+    world.release();
     world.step();
     world.settle();
     assert_eq!(world.revisions(0), ["8"]);
@@ -200,7 +200,7 @@ fn too_many_dead_letters_pause_behind_the_transaction_that_shows_it() {
     write(&mut world, 1, 0);
     world.interval();
     assert_eq!(world.processed(0).len(), 30);
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0).len(), 31);
 }
@@ -224,7 +224,7 @@ fn a_record_to_stop_at_pauses_before_it_and_nothing_of_its_transaction_is_writte
 
     world.offer(fakes::passing(8));
     world.step();
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), [0, 1]);
 }

@@ -275,7 +275,7 @@ fn a_partition_that_is_restored_during_a_pause_waits_for_its_end() {
         world.interval();
     }
     assert!(world.is_paused(0) && world.processed(0).is_empty());
-    world.hold.release();
+    world.release();
     world.settle();
     assert_eq!(world.processed(0), [0]);
 }

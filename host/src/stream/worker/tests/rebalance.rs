@@ -391,7 +391,7 @@ fn a_worker_that_waits_while_the_pipeline_is_paused_stays() {
     let mut world = world();
     world.committed_by_another(0, 0, "r9");
     world.assign(0);
-    world.hold.hold();
+    world.hold.set(true);
     for _ in 0..3 {
         world.clock.advance(Duration::from_secs(20));
         world.step();

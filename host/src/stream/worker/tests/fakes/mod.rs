@@ -293,6 +293,12 @@ impl<P: Process> World<P> {
         panic!("the worker does not stop: {:?}", self.journal.lines());
     }
 
+    /// What a worker has reported is decided, and all go on.
+    pub fn release(&self) {
+        self.hold.decided();
+        self.hold.set(false);
+    }
+
     // What can be seen.
 
     /// What was asked of source and sink since this was last asked.
