@@ -22,9 +22,18 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it on that pipeline, with a state directory of its own beside the file.
     pub fn start(file: &Path) -> Result<Daemon> {
+        Self::spawn(file, &[])
+    }
+
+    /// Starts it by a file of its own, likewise.
+    pub fn start_by_file(file: &Path) -> Result<Daemon> {
+        Self::spawn(file, &["--daemon"])
+    }
+
+    fn spawn(file: &Path, before: &[&str]) -> Result<Daemon> {
         let (state, log) = (file.with_extension("state"), file.with_extension("log"));
         let mut command = sandpiper();
-        command.arg("run").arg(file).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state);
+        command.arg("run").args(before).arg(file).args(["--admin", "127.0.0.1:0", "--state"]).arg(&state);
         let output = File::create(&log)?;
         command.stdout(output.try_clone()?).stderr(output);
         Ok(Daemon { child: keeper::spawn(command)?, state, log })

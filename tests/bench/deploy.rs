@@ -93,7 +93,7 @@ fn firsts(mut client: ClientConfig, topic: &'static str) -> Result<mpsc::Receive
 }
 
 /// A stock plugin that no cache has seen: with a custom section behind it.
-fn unique(rig: &Rig, plugin: &str, tag: &str) -> Result<PathBuf> {
+pub fn unique(rig: &Rig, plugin: &str, tag: &str) -> Result<PathBuf> {
     let mut bytes = stock::component(plugin).context("no such stock plugin")?.to_vec();
     let name = b"unique";
     let content = tag.as_bytes();

@@ -11,7 +11,7 @@
 //! - `stream`: records at a steady rate, and their readers
 //! - `safe`: reading and writing by rdkafka's safe calls
 //! - `native`: the stock plugins' own code as stages of the host, without the sandbox
-//! - `drain`, `backtest`, `swap`, `deploy`, `latency`, `memory`: the figures
+//! - `drain`, `backtest`, `swap`, `deploy`, `fleet`, `latency`, `memory`: the figures
 //!
 //! The figures of the stages alone are the benchmark `stages`, which needs no Kafka.
 #![allow(
@@ -33,6 +33,7 @@ mod backtest;
 mod daemon;
 mod deploy;
 mod drain;
+mod fleet;
 mod latency;
 mod measure;
 mod memory;
@@ -69,7 +70,9 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let mut table = Table::default();
-    let on_kafka = [drain::NAMES, backtest::NAMES, swap::NAMES, deploy::NAMES, latency::NAMES, memory::NAMES].concat();
+    let on_kafka =
+        [drain::NAMES, backtest::NAMES, swap::NAMES, deploy::NAMES, fleet::NAMES, latency::NAMES, memory::NAMES]
+            .concat();
     if on_kafka.iter().any(|name| options.wants(name)) {
         let rig = Rig::start(options)?;
         drain::measure(options, &rig, &mut table)?;
@@ -77,6 +80,7 @@ fn run(options: &Options) -> Result<()> {
         swap::measure(options, &rig, &mut table)?;
         memory::measure(options, &rig, &mut table)?;
         deploy::measure(options, &rig, &mut table)?;
+        fleet::measure(options, &rig, &mut table)?;
         latency::measure(options, &rig, &mut table)?;
         rig.stop()?;
     }

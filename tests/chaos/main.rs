@@ -27,6 +27,7 @@ mod bugs;
 mod clock;
 mod disk;
 mod extremes;
+mod fleet;
 mod group;
 mod kills;
 mod load_test;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         ("mixed", mixed::TESTS),
         ("swaps", swaps::TESTS),
         ("rollouts", rollouts::TESTS),
+        ("fleet", fleet::TESTS),
         ("brokers", brokers::TESTS),
         ("topics", topics::TESTS),
         ("disk", disk::TESTS),

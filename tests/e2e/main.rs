@@ -23,6 +23,7 @@ mod delivery;
 mod demo;
 mod dlq;
 mod feedback;
+mod fleet;
 mod flowers;
 mod harness;
 mod membership;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
     let themes = [
         ("harness", harness::TESTS),
         ("flowers", flowers::TESTS),
+        ("fleet", fleet::TESTS),
         ("delivery", delivery::TESTS),
         ("records", records::TESTS),
         ("passthrough", passthrough::TESTS),
