@@ -82,7 +82,9 @@ fn rollouts_under_load(scene: &Scene) -> Result<()> {
         let status = daemon.pipeline(name)?;
         ensure!(status["rollout"].is_null(), "the rollout is over: {status:#}");
         let history = daemon.cli(&["history", name, "-o", "json"])?.json()?;
-        let last = history.as_array().and_then(|lines| lines.last()).context("no history")?;
+        // Behind it may stand the word that was refused.
+        let lines = history.as_array().context("no history")?;
+        let last = lines.iter().rfind(|line| line["revision"].is_u64()).context("no deployment")?;
         promoted += u64::from(last["reason"].as_str().is_some_and(|reason| reason.contains("promoted")));
     }
     test.until_commits(&mut daemon)?;

@@ -42,7 +42,13 @@ impl<'s, 'k> Fleet<'s, 'k> {
     fn start_on(scene: &'s Scene<'k>, count: usize, pipeline: PathBuf) -> Result<Self> {
         let mut fleet = Self { scene, pipeline, daemons: Vec::new() };
         for at in 0..count {
-            let daemon = fleet.spawn(&name(at))?;
+            if let Some(first) = fleet.daemons.first() {
+                first.give_code(&scene.directory.join(name(at)))?;
+            }
+            let mut daemon = fleet.spawn(&name(at))?;
+            if at == 0 {
+                daemon.until_ready()?;
+            }
             fleet.daemons.push(daemon);
         }
         fleet.daemons.iter_mut().try_for_each(Daemon::until_ready)?;

@@ -84,6 +84,18 @@ impl Daemon {
         Ok(Daemon { child, ended: None, state, log: path })
     }
 
+    /// Has a daemon that is to keep its state there find compiled what this one has compiled: that is not what is tested.
+    #[allow(dead_code, reason = "for several daemons of one pipeline")]
+    pub fn give_code(&self, state: &Path) -> Result<()> {
+        let (from, to) = (self.state.join("code"), state.join("code"));
+        fs::create_dir_all(&to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+        Ok(())
+    }
+
     /// The admin API's address, once it is bound.
     pub fn address(&mut self) -> Result<String> {
         let file = self.state.join("admin");

@@ -2,6 +2,7 @@
 //! anything but the answer to their own.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -136,6 +137,7 @@ impl Controller {
             return Ok(());
         };
         self.inbox.until_heard()?;
+        let ready = self.inbox.ready()?;
         loop {
             let wish = Action::Wish { releases: Box::new(releases.clone()), reason: reason.clone() };
             let asked = || {
@@ -154,14 +156,16 @@ impl Controller {
                 outcome => drop(outcome?),
             }
             // Another daemon may have asked for the same, and come to nothing: then it is this one's turn.
-            while !self.inbox.is_ready_within(LOOK)? {
+            loop {
+                match ready.recv_timeout(LOOK) {
+                    Ok(()) => return Ok(()),
+                    Err(RecvTimeoutError::Disconnected) => return Err(Refused::Stopping),
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
                 let control = self.snapshot();
                 if control.history.current().is_none() && control.staging.is_empty() {
                     break;
                 }
-            }
-            if self.inbox.is_ready_within(Duration::ZERO)? || self.history().current().is_some() {
-                return self.inbox.until_ready();
             }
         }
     }

@@ -91,7 +91,7 @@ enum Message<P> {
     },
     News(Box<News>),
     /// Somebody waits for that.
-    Await(Awaited, Sender<Result<(), Refused>>),
+    Await(Awaited, Sender<()>),
     End,
 }
 
@@ -124,40 +124,26 @@ impl<P: Send + 'static> Inbox<P> {
         answer.recv().unwrap_or(Err(Refused::Stopping))
     }
 
-    /// Waits until the workers have something to run.
+    /// Hears once that the workers have something to run; nothing when the daemon stops first.
     ///
     /// # Errors
-    /// When the daemon stops first.
-    pub fn until_ready(&self) -> Result<(), Refused> {
-        self.wait(Awaited::Process)
-    }
-
-    /// As `until_ready`, for so long; whether they have.
-    ///
-    /// # Errors
-    /// As `until_ready`.
-    pub fn is_ready_within(&self, wait: Duration) -> Result<bool, Refused> {
-        let (asker, answer) = channel();
-        self.messages.send(Message::Await(Awaited::Process, asker)).map_err(|_| Refused::Stopping)?;
-        match answer.recv_timeout(wait) {
-            Ok(ready) => ready.map(|()| true),
-            Err(RecvTimeoutError::Timeout) => Ok(false),
-            Err(RecvTimeoutError::Disconnected) => Err(Refused::Stopping),
-        }
+    /// When the daemon has stopped.
+    pub fn ready(&self) -> Result<Receiver<()>, Refused> {
+        self.when(Awaited::Process)
     }
 
     /// Waits until this daemon has heard what was decided so far.
     ///
     /// # Errors
-    /// As `until_ready`.
+    /// As `ready`'s, or when the daemon stops first.
     pub fn until_heard(&self) -> Result<(), Refused> {
-        self.wait(Awaited::News)
+        self.when(Awaited::News)?.recv().map_err(|_| Refused::Stopping)
     }
 
-    fn wait(&self, what: Awaited) -> Result<(), Refused> {
+    fn when(&self, what: Awaited) -> Result<Receiver<()>, Refused> {
         let (asker, answer) = channel();
         self.messages.send(Message::Await(what, asker)).map_err(|_| Refused::Stopping)?;
-        answer.recv().unwrap_or(Err(Refused::Stopping))
+        Ok(answer)
     }
 
     /// Where whoever follows the journal tells what was decided.
@@ -215,7 +201,7 @@ pub struct Runner<P> {
     messages: Receiver<Message<P>>,
     control: Control,
     askers: HashMap<CommandId, Sender<Answer>>,
-    awaiting: Vec<(Awaited, Sender<Result<(), Refused>>)>,
+    awaiting: Vec<(Awaited, Sender<()>)>,
     /// When what has its time is reported overdue.
     reminders: HashMap<CommandId, Instant>,
 }
@@ -371,11 +357,10 @@ impl<P: Send + 'static> Runner<P> {
                     elsewhere.runs.insert(*worker, *revision);
                 }
                 // What is told again by itself, or means nothing later, is not sent again.
-                let passes =
-                    matches!(action, Action::Measured { .. } | Action::Overdue { .. } | Action::Restore { .. });
+                let passes = matches!(action, Action::Measured { .. } | Action::Overdue { .. });
                 let report = (asker.is_none() && !passes).then(|| action.clone());
-                let (until, base) = (Instant::now() + DECIDED, None);
-                elsewhere.unsent.insert(request, Sent { until, base, asker, report, holds });
+                let (until, renewed) = (Instant::now() + DECIDED, None);
+                elsewhere.unsent.insert(request, Sent { until, renewed, asker, report, holds });
                 let from = elsewhere.link.daemon().to_owned();
                 let command = Command { id: CommandId(0), from, by, against, action };
                 let messages = self.inbox.messages.clone();
@@ -461,7 +446,7 @@ impl<P: Send + 'static> Runner<P> {
             Awaited::Process => self.reconciler.has_handed_over(),
         };
         for (_, asker) in self.awaiting.extract_if(.., |(what, _)| is_there(*what)) {
-            let _ = asker.send(Ok(()));
+            let _ = asker.send(());
         }
     }
 

@@ -38,8 +38,11 @@ pub(super) struct Elsewhere {
     pub(super) given: Option<Instant>,
     /// What each worker runs, as last reported here.
     pub(super) runs: BTreeMap<usize, Option<Revision>>,
-    /// The last number that a command had, and where it went back: what numbers counted from by then.
-    pub(super) highest: Option<i64>,
+    /// How often what was heard has begun anew: its topics were lost and made again.
+    pub(super) era: u64,
+    /// The last number that a command had, and the era by then.
+    pub(super) last: Option<(u64, i64)>,
+    /// The era in which numbers went back: they are of a topic of which nothing was heard yet.
     pub(super) renewed: Option<u64>,
     /// Deployments of which it was told that they are staged here, and whether partitions were owned by then.
     pub(super) told_staged: HashMap<CommandId, bool>,
@@ -50,8 +53,8 @@ pub(super) struct Elsewhere {
 
 /// A command that is on its way.
 pub(super) struct Sent {
-    /// Where the topic was made anew since: what its number does not count from.
-    pub(super) base: Option<u64>,
+    /// The era after which its number counts, where its topic was made anew.
+    pub(super) renewed: Option<u64>,
     /// Until when its asker waits for a decision.
     pub(super) until: Instant,
     pub(super) asker: Option<Sender<Answer>>,
@@ -86,7 +89,8 @@ impl Elsewhere {
             told: None,
             given: None,
             runs: BTreeMap::new(),
-            highest: None,
+            era: 0,
+            last: None,
             renewed: None,
             told_staged: HashMap::new(),
             again: Vec::new(),
@@ -111,19 +115,18 @@ impl Elsewhere {
 
     /// The number that a command has.
     fn numbered(&mut self, number: i64, command: Sent) {
-        let base = self.news.as_ref().map_or(0, |news| news.base);
-        if self.highest.replace(number).is_some_and(|highest| number <= highest) {
-            self.renewed = Some(base);
+        let before = self.last.replace((self.era, number));
+        if before.is_some_and(|(era, last)| era == self.era && number <= last) {
+            self.renewed = Some(self.era);
         }
-        // As long as nothing was heard that counts from the new topic's beginning.
-        let renewed = self.renewed.filter(|before| base <= *before);
-        self.undecided.insert(number, Sent { base: renewed, ..command });
+        let renewed = self.renewed.filter(|era| *era == self.era);
+        self.undecided.insert(number, Sent { renewed, ..command });
     }
 
     /// The commands' topic was made anew, and what stood in the old one is not decided any more. Workers that stand still for it
     /// do so until it is.
     pub(super) fn give_up_old_numbers(&mut self) {
-        for (_, command) in self.undecided.extract_if(.., |_, command| command.base.is_none()) {
+        for (_, command) in self.undecided.extract_if(.., |_, command| command.renewed.is_none()) {
             if let Some(asker) = command.asker {
                 let _ = asker.send(Err(Refused::Undecided { seconds: DECIDED.as_secs() }));
             }
@@ -192,7 +195,8 @@ impl<P: Send + 'static> Runner<P> {
         let is_first = elsewhere.news.is_none();
         // A journal that was lost has less than this daemon remembers; what it had to say is not followed.
         let lost = news.control.history.revision() < known.revision();
-        let is_renewed = elsewhere.news.as_ref().is_some_and(|before| news.base > before.base);
+        let begins_anew = |before: &News| news.base != before.base || news.position < before.position;
+        let is_renewed = elsewhere.news.as_deref().is_some_and(begins_anew);
         news.control.develops = self.control.develops;
         news.control.is_shared = true;
         let history = news.control.history.clone();
@@ -204,6 +208,7 @@ impl<P: Send + 'static> Runner<P> {
             elsewhere.given = None;
         }
         if is_renewed {
+            elsewhere.era += 1;
             elsewhere.give_up_old_numbers();
         }
         if !lost && !news_is_whole && !is_given {
@@ -253,8 +258,9 @@ impl<P: Send + 'static> Runner<P> {
         let Decides::Elsewhere(elsewhere) = &mut self.decides else { return };
         let Some(news) = &elsewhere.news else { return };
         // Where the topic was made anew numbers begin again, and those of the old one come to nothing.
+        let era = elsewhere.era;
         let is_decided = |number: &i64, command: &mut Sent| {
-            *number < news.position && command.base.is_none_or(|base| news.base > base)
+            *number < news.position && command.renewed.is_none_or(|renewed| era > renewed)
         };
         for (number, command) in elsewhere.undecided.extract_if(.., is_decided) {
             if command.holds {

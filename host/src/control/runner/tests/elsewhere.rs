@@ -91,7 +91,7 @@ impl Shared {
         // It is staged here, and said.
         shared.decide(2);
         assert!(matches!(asking.join().unwrap(), Ok(Outcome::Activated { .. })));
-        shared.stand.inbox.until_ready().unwrap();
+        shared.stand.inbox.ready().unwrap().recv().unwrap();
         assert_eq!(shared.stand.slot.take(), Some(1));
         shared
     }
@@ -158,7 +158,7 @@ fn a_journal_that_has_less_is_given_what_this_daemon_remembers_and_is_not_follow
     (shared.tell)(shared.news.clone());
     shared.decide(1);
     assert!(matches!(&shared.link.sent.lock().unwrap()[0].action, Action::Restore { .. }));
-    shared.stand.inbox.until_ready().unwrap();
+    shared.stand.inbox.ready().unwrap().recv().unwrap();
     assert_eq!(shared.stand.slot.take(), Some(2));
     assert_eq!(*shared.link.shared.lock().unwrap(), [Digest::of(b"forest")]);
 }
