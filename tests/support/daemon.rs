@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -89,6 +90,8 @@ impl Daemon {
     pub fn give_code(&self, state: &Path) -> Result<()> {
         let (from, to) = (self.state.join("code"), state.join("code"));
         fs::create_dir_all(&to)?;
+        // Machine code is run from it.
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
             fs::copy(entry.path(), to.join(entry.file_name()))?;
