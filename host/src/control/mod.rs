@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! - `command`: what changes what runs, whoever asks for it, and what comes of it
-//! - `fold`: a state and a command in, the next state and its effects out; pure
-//! - `runner`: carries the effects out, one thread a pipeline; readers have a snapshot
+//! - `fold`: a state and a command in, the next state and what came of the command out; pure
+//! - `runner`: one thread a pipeline, which decides or sends to who decides; readers have a snapshot
 //! - `controller`: a pipeline's control as people and the rest of the daemon reach it
 //! - `history`, `deployment`: what is remembered of what ran
 //! - `reconcile`: has the workers follow the state
