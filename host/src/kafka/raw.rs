@@ -20,6 +20,7 @@ pub use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 
 pub use client::{Client, Kind};
 pub use group::Group;
+pub use group_offsets::LONGEST_REQUEST;
 pub use list::List;
 pub use list_offsets::{Isolation, Listed, OffsetSpec};
 pub use message::{HeaderLimits, Message, MessageRef};

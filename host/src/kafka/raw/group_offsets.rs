@@ -9,17 +9,21 @@ use rdkafka::bindings as rd;
 use super::list::{Element, elements_of};
 use super::{Client, Queue, QueueEvent};
 
+/// The longest time that librdkafka lets a request take.
+pub const LONGEST_REQUEST: Duration = Duration::from_hours(1);
+
 impl Client {
-    /// Has the committed offsets of all partitions come to that queue, or an error after that time. Transactions that are open
-    /// are not waited for.
-    pub fn ask_for_group_offsets(&self, group: &CStr, wait: Duration, answers: &Queue) {
+    /// Has the committed offsets of all partitions come to that queue, or an error. Transactions that are open are not waited
+    /// for. The client must be gone within `LONGEST_REQUEST` if no answer comes: a request that ends while its coordinator is
+    /// sought is freed by librdkafka 2.12, and used once more when the coordinator is found, which aborts the process.
+    pub fn ask_for_group_offsets(&self, group: &CStr, answers: &Queue) {
         // SAFETY: client, name and queue are alive; librdkafka copies request and options, which are freed here.
         unsafe {
             let options = rd::rd_kafka_AdminOptions_new(
                 self.ptr(),
                 rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS,
             );
-            let millis = wait.as_millis().max(1) as c_int;
+            let millis = LONGEST_REQUEST.as_millis() as c_int;
             rd::rd_kafka_AdminOptions_set_request_timeout(options, millis, ptr::null_mut(), 0);
             // Null for all partitions.
             let mut request = rd::rd_kafka_ListConsumerGroupOffsets_new(group.as_ptr(), ptr::null());

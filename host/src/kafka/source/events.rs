@@ -16,6 +16,7 @@ impl KafkaSource {
     pub(super) fn poll_event(&mut self, wait: Duration) -> Result<Option<Event>, Fault> {
         self.last_event_poll = Instant::now();
         self.note_member_id();
+        self.group_offsets.check(self.last_event_poll)?;
         let Some(event) = self.events.poll(wait) else { return Ok(None) };
         match event.kind() {
             rd::RD_KAFKA_EVENT_REBALANCE => Ok(Some(self.on_rebalance(&event))),

@@ -56,3 +56,43 @@ fn the_end_of_a_partition_is_told_behind_its_last_record() {
     let end = until(&mut source, comes);
     assert!(matches!(end, Event::End(Position { partition: AT, offset: 1 })), "{end:?}");
 }
+
+#[test]
+fn a_coordinator_that_is_found_late_answers_and_one_that_is_never_found_ends_the_client() {
+    let (cluster, properties) = cluster();
+    let mut source = reading(&properties);
+    let brokers = cluster.client().mock_cluster().unwrap();
+    // librdkafka seeks the coordinator anew when its connection is down.
+    brokers.broker_down(1).unwrap();
+    until(&mut source, |event| matches!(event, Event::Trouble(_)));
+    let asked = Instant::now() + Duration::from_secs(60);
+    assert_eq!(source.group_offsets.deployments(&source.client, &source.topics.names, asked), []);
+    source.group_offsets.check(asked).unwrap();
+    source.group_offsets.check(asked + Duration::from_mins(54)).unwrap();
+    let late = source.group_offsets.check(asked + Duration::from_mins(55)).unwrap_err();
+    assert!(matches!(&late, Fault::Denied(why) if why.contains("group g")), "{late}");
+    assert_eq!(
+        source.group_offsets.deployments(&source.client, &source.topics.names, asked),
+        [],
+        "one question at a time"
+    );
+    brokers.broker_up(1).unwrap();
+    let deadline = Instant::now() + WAIT;
+    while source.group_offsets.check(asked + Duration::from_mins(55)).is_err() {
+        source.next(Duration::from_millis(20)).unwrap();
+        source.group_offsets.deployments(&source.client, &source.topics.names, asked);
+        assert!(Instant::now() < deadline, "no answer");
+    }
+}
+
+#[test]
+fn a_client_is_let_go_while_its_coordinator_is_sought() {
+    let (cluster, properties) = cluster();
+    let mut source = reading(&properties);
+    cluster.client().mock_cluster().unwrap().broker_down(1).unwrap();
+    until(&mut source, |event| matches!(event, Event::Trouble(_)));
+    let asked = Instant::now() + Duration::from_secs(60);
+    source.group_offsets.deployments(&source.client, &source.topics.names, asked);
+    source.group_offsets.check(asked + Duration::from_mins(55)).unwrap_err();
+    drop(source);
+}
