@@ -54,9 +54,18 @@ impl Daemon {
 
     /// The status of its only pipeline.
     pub fn status(&self) -> Result<Value> {
+        Ok(self.all_status()?.into_iter().next().unwrap_or_default())
+    }
+
+    /// The status of each of its pipelines.
+    pub fn all_status(&self) -> Result<Vec<Value>> {
+        let status: Value = serde_json::from_str(&self.status_text()?)?;
+        Ok(status["pipelines"].as_array().cloned().unwrap_or_default())
+    }
+
+    pub fn status_text(&self) -> Result<String> {
         let url = format!("{}/v1/status", self.admin()?);
-        let text = ureq::get(url).call().with_context(|| self.ended())?.body_mut().read_to_string()?;
-        Ok(serde_json::from_str::<Value>(&text)?["pipelines"][0].clone())
+        Ok(ureq::get(url).call().with_context(|| self.ended())?.body_mut().read_to_string()?)
     }
 
     fn admin(&self) -> Result<String> {

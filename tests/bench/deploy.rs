@@ -15,6 +15,7 @@ use crate::measure::{median, take_turns};
 use crate::options::Options;
 use crate::rig::Rig;
 use crate::stream::{self, Stream};
+use crate::support::flowers::ROW;
 use crate::table::{Figure, Goal, Table};
 
 const DEPLOY: &str = "deploy: command to first record, plugin not yet compiled";
@@ -35,7 +36,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     fs::write(&file, rig.pipeline("deploy", input, output, ""))?;
     let daemon = Daemon::start(&file)?;
     // More than are needed: it is stopped.
-    let stream = Stream::start(rig, input, RATE, RATE * 600)?;
+    let stream = Stream::start(rig, input, RATE, RATE * 600, ROW)?;
     let first_of = firsts(rig.client(), output)?;
     first_of.recv_timeout(PATIENCE).context("the pipeline writes nothing")?;
     let deploy = |stage: &str, plugin: &str, tag: String| -> Result<f64> {

@@ -12,19 +12,21 @@ use crate::measure::{median, quantile};
 use crate::options::Options;
 use crate::rig::Rig;
 use crate::stream::Stream;
+use crate::support::flowers::ROW;
 use crate::support::until_true;
 use crate::table::{Figure, Goal, Table};
 
 const KNOWN: &str = "fleet: command to last of 6 workers, known plugin, p99";
 const NEW: &str = "fleet: command to last of 6 workers, new plugin, p99";
-pub const NAMES: &[&str] = &[KNOWN, NEW];
+const JOINS: &str = "fleet: a new daemon's start to its first record";
+pub const NAMES: &[&str] = &[KNOWN, NEW, JOINS];
 
 const DAEMONS: usize = 3;
 /// Records a second meanwhile.
 const RATE: usize = 1_000;
 
 pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
-    if !options.wants(KNOWN) && !options.wants(NEW) {
+    if !NAMES.iter().any(|name| options.wants(name)) {
         return Ok(());
     }
     let (input, output) = ("fleet-in", "fleet-out");
@@ -33,7 +35,7 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
     let file = rig.directory().join("fleet.toml");
     fs::write(&file, rig.pipeline("fleet", input, output, "[limits]\nworkers = 2\n"))?;
     let daemons = (0..DAEMONS).map(|at| start(rig, &file, at)).collect::<Result<Vec<_>>>()?;
-    let stream = Stream::start(rig, input, RATE, RATE * 600)?;
+    let stream = Stream::start(rig, input, RATE, RATE * 600, ROW)?;
     until_true("every worker has partitions", || {
         let mut owners = 0;
         for daemon in &daemons {
@@ -71,8 +73,17 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
         sides[1].push(deploy(&["--classify", &path.to_string_lossy()])?);
         sides[2].push(known(&mut deploy)?);
     }
-    stream.stop()?;
     daemons.into_iter().try_for_each(Daemon::stop)?;
+    // Nobody is in the group any more, and the newcomer knows nothing.
+    let mut joins = Vec::new();
+    for at in 0..options.sized(10, 2) {
+        let started = Instant::now();
+        let daemon = start(rig, &file, DAEMONS + at)?;
+        until_true("the newcomer processes", || Ok(daemon.status()?["records"].as_u64() > Some(0)))?;
+        joins.push(started.elapsed().as_secs_f64() * 1e3);
+        daemon.stop()?;
+    }
+    stream.stop()?;
     let [first, new, again] = sides.as_slice() else { unreachable!("three sides") };
     for (name, side, goal, control) in [(KNOWN, first, 300.0, again), (NEW, new, 1_000.0, new)] {
         table.add(Figure {
@@ -89,6 +100,22 @@ pub fn measure(options: &Options, rig: &Rig, table: &mut Table) -> Result<()> {
             ),
         });
     }
+    let (odd, even): (Vec<_>, Vec<_>) = joins.iter().copied().enumerate().partition(|(at, _)| at % 2 == 1);
+    let middle = |joins: &[(usize, f64)]| median(&joins.iter().map(|(_, took)| *took).collect::<Vec<_>>());
+    table.add(Figure {
+        name: JOINS,
+        unit: "ms",
+        measured: middle(&even),
+        goal: Goal::AtMost(3_000.0),
+        control: middle(&odd),
+        detail: format!(
+            "median of {}, slowest {:.0} ms; {turn} revisions and {} plugins were deployed before; an empty state directory and nothing \
+             compiled",
+            even.len(),
+            joins.iter().copied().fold(0.0, f64::max),
+            new.len(),
+        ),
+    });
     Ok(())
 }
 

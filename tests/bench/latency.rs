@@ -10,6 +10,7 @@ use crate::measure::quantile;
 use crate::options::Options;
 use crate::rig::{Rig, Running};
 use crate::stream::{self, Stream};
+use crate::support::flowers::ROW;
 use crate::table::{Figure, Goal, Table};
 
 const P50: &str = "latency: added at 10,000 records/s, p50";
@@ -71,7 +72,7 @@ fn run(rig: &Rig, name: &str, seconds: usize, through: bool) -> Result<Vec<f64>>
         None
     };
     let records = RATE * (WARM_UP + seconds);
-    let stream = Stream::start(rig, &input, RATE, records)?;
+    let stream = Stream::start(rig, &input, RATE, records, ROW)?;
     let sent = stream.sent.clone();
     let (mut ages, mut read) = (Vec::with_capacity(records), 0);
     stream::read(&mut rig.client(), if through { &output } else { &input }, |message| {

@@ -11,7 +11,7 @@
 //! - `stream`: records at a steady rate, and their readers
 //! - `safe`: reading and writing by rdkafka's safe calls
 //! - `native`: the stock plugins' own code as stages of the host, without the sandbox
-//! - `drain`, `backtest`, `swap`, `deploy`, `fleet`, `latency`, `memory`: the figures
+//! - `drain`, `shadow`, `backtest`, `swap`, `memory`, `deploy`, `fleet`, `rollouts`, `status`, `latency`: the figures
 //!
 //! The figures of the stages alone are the benchmark `stages`, which needs no Kafka.
 #![allow(
@@ -40,7 +40,10 @@ mod memory;
 mod native;
 mod options;
 mod rig;
+mod rollouts;
 mod safe;
+mod shadow;
+mod status;
 mod stream;
 mod swap;
 mod table;
@@ -70,17 +73,30 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let mut table = Table::default();
-    let on_kafka =
-        [drain::NAMES, backtest::NAMES, swap::NAMES, deploy::NAMES, fleet::NAMES, latency::NAMES, memory::NAMES]
-            .concat();
+    let on_kafka = [
+        drain::NAMES,
+        shadow::NAMES,
+        backtest::NAMES,
+        swap::NAMES,
+        memory::NAMES,
+        deploy::NAMES,
+        fleet::NAMES,
+        rollouts::NAMES,
+        status::NAMES,
+        latency::NAMES,
+    ]
+    .concat();
     if on_kafka.iter().any(|name| options.wants(name)) {
         let rig = Rig::start(options)?;
         drain::measure(options, &rig, &mut table)?;
+        shadow::measure(options, &rig, &mut table)?;
         backtest::measure(options, &rig, &mut table)?;
         swap::measure(options, &rig, &mut table)?;
         memory::measure(options, &rig, &mut table)?;
         deploy::measure(options, &rig, &mut table)?;
         fleet::measure(options, &rig, &mut table)?;
+        rollouts::measure(options, &rig, &mut table)?;
+        status::measure(options, &rig, &mut table)?;
         latency::measure(options, &rig, &mut table)?;
         rig.stop()?;
     }

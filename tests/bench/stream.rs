@@ -12,7 +12,6 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::rig::{PARTITIONS, Rig};
-use crate::support::flowers::ROW;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -37,18 +36,18 @@ impl Sent {
 pub struct Stream {
     pub sent: Sent,
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Result<()>>,
+    thread: JoinHandle<Result<usize>>,
 }
 
 impl Stream {
-    /// Sends `records` flowers, `rate` a second.
-    pub fn start(rig: &Rig, topic: &str, rate: usize, records: usize) -> Result<Stream> {
+    /// Sends that value `records` times, `rate` a second.
+    pub fn start(rig: &Rig, topic: &str, rate: usize, records: usize, value: &'static str) -> Result<Stream> {
         let producer: BaseProducer = rig.client().set("linger.ms", "1").set("enable.idempotence", "true").create()?;
         let sent = Sent { zero: Instant::now(), times: (0..records).map(|_| AtomicU64::new(0)).collect() };
         let stop = Arc::<AtomicBool>::default();
         let (topic, noted, stopped) = (topic.to_owned(), sent.clone(), stop.clone());
         let thread = std::thread::Builder::new().name("stream".into()).spawn(move || {
-            let zero = noted.zero;
+            let (zero, mut sent) = (noted.zero, 0);
             for (number, time) in noted.times.iter().enumerate() {
                 let due = zero + Duration::from_secs_f64(number as f64 / rate as f64);
                 while Instant::now() < due {
@@ -64,22 +63,24 @@ impl Stream {
                     // Also when it is behind: deliveries that nobody takes fill the queue.
                     producer.poll(Duration::ZERO);
                 }
-                let record = BaseRecord::to(&topic).partition(number as i32 % PARTITIONS).key(&key).payload(ROW);
+                let record = BaseRecord::to(&topic).partition(number as i32 % PARTITIONS).key(&key).payload(value);
                 producer.send(record).map_err(|(error, _)| anyhow!("the stream cannot be written: {error}"))?;
+                sent += 1;
             }
             producer.flush(PATIENCE)?;
-            Ok(())
+            Ok(sent)
         })?;
         Ok(Stream { sent, stop, thread })
     }
 
-    pub fn stop(self) -> Result<()> {
+    /// Ends it; how many records it has sent.
+    pub fn stop(self) -> Result<usize> {
         self.stop.store(true, Ordering::Relaxed);
         self.finish()
     }
 
-    /// Waits until all is sent.
-    pub fn finish(self) -> Result<()> {
+    /// Waits until all is sent, and says how many records that were.
+    pub fn finish(self) -> Result<usize> {
         self.thread.join().map_err(|_| anyhow!("the stream panicked"))?
     }
 }

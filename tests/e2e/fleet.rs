@@ -25,15 +25,15 @@ crate::tests![
 ];
 
 /// Daemons that share control topics.
-struct Fleet<'s, 'k> {
-    scene: &'s Scene<'k>,
-    pipeline: PathBuf,
-    daemons: Vec<Daemon>,
+pub struct Fleet<'s, 'k> {
+    pub scene: &'s Scene<'k>,
+    pub pipeline: PathBuf,
+    pub daemons: Vec<Daemon>,
 }
 
 impl<'s, 'k> Fleet<'s, 'k> {
     /// So many daemons on a pipeline of four partitions whose model predicts setosa for every flower.
-    fn start(scene: &'s Scene<'k>, count: usize, more: &str) -> Result<Self> {
+    pub fn start(scene: &'s Scene<'k>, count: usize, more: &str) -> Result<Self> {
         scene.create_usual(4)?;
         let pipeline = scene.flower_pipeline("id = \"key\"", &scene.model_of("setosa")?, more)?;
         Self::start_on(scene, count, pipeline)
@@ -55,12 +55,12 @@ impl<'s, 'k> Fleet<'s, 'k> {
         Ok(fleet)
     }
 
-    fn spawn(&self, name: &str) -> Result<Daemon> {
+    pub fn spawn(&self, name: &str) -> Result<Daemon> {
         self.scene.shared_daemon(name, &self.pipeline)
     }
 
     /// Waits until every daemon's workers run that revision.
-    fn until_all_run(&mut self, revision: u64) -> Result<()> {
+    pub fn until_all_run(&mut self, revision: u64) -> Result<()> {
         for daemon in &mut self.daemons {
             daemon.until_status(&self.scene.name, &format!("revision {revision} runs"), |status| {
                 let workers = status["workers"].as_array();
@@ -71,30 +71,30 @@ impl<'s, 'k> Fleet<'s, 'k> {
         Ok(())
     }
 
-    fn deploy(&mut self, at: usize, class: &str) -> Result<u64> {
+    pub fn deploy(&mut self, at: usize, class: &str) -> Result<u64> {
         let model = self.scene.model_of(class)?;
         self.daemons[at].deploy(&self.scene.name, &["--model", &model.to_string_lossy()])
     }
 
-    fn cli(&mut self, at: usize, arguments: &[&str]) -> Result<()> {
+    pub fn cli(&mut self, at: usize, arguments: &[&str]) -> Result<()> {
         let printed = self.daemons[at].cli(arguments)?;
         ensure!(printed.code == Some(0), "{arguments:?}: {printed:?}\n{}", self.daemons[at].log_tail());
         Ok(())
     }
 
     /// One record to each partition, under that name; waits until they are predicted.
-    fn send(&mut self, name: &str) -> Result<()> {
+    pub fn send(&mut self, name: &str) -> Result<()> {
         let rows: Vec<Record> = (0..4).map(|at| record::value(ROW).key(format!("{name}-{at}")).on(at)).collect();
         self.scene.write("in", &rows)?;
         self.until_done()
     }
 
-    fn until_done(&mut self) -> Result<()> {
+    pub fn until_done(&mut self) -> Result<()> {
         self.scene.until_done(&mut self.daemons.iter_mut().collect::<Vec<_>>())
     }
 
     /// The daemon that decides.
-    fn decider(&mut self) -> Result<usize> {
+    pub fn decider(&mut self) -> Result<usize> {
         until("one daemon decides", || {
             let mut found = Vec::new();
             for (at, daemon) in self.daemons.iter_mut().enumerate() {
@@ -106,7 +106,7 @@ impl<'s, 'k> Fleet<'s, 'k> {
     }
 
     /// Name → class and revision of every prediction; fails where a partition's revisions go back.
-    fn predictions(&self) -> Result<BTreeMap<String, (String, u64)>> {
+    pub fn predictions(&self) -> Result<BTreeMap<String, (String, u64)>> {
         let (mut all, mut newest) = (BTreeMap::new(), BTreeMap::<i32, u64>::new());
         let mut records = self.scene.read("out")?;
         records.sort_by_key(|record| (record.partition, record.offset));
@@ -123,7 +123,7 @@ impl<'s, 'k> Fleet<'s, 'k> {
     }
 
     /// Every daemon tells the same history.
-    fn one_history(&mut self) -> Result<Vec<Value>> {
+    pub fn one_history(&mut self) -> Result<Vec<Value>> {
         let arguments = ["history", &self.scene.name, "-o", "json"];
         let mut histories = Vec::new();
         for daemon in &mut self.daemons {

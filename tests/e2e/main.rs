@@ -24,6 +24,7 @@ mod demo;
 mod dlq;
 mod feedback;
 mod fleet;
+mod fleet_trouble;
 mod flowers;
 mod harness;
 mod membership;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         ("harness", harness::TESTS),
         ("flowers", flowers::TESTS),
         ("fleet", fleet::TESTS),
+        ("fleet_trouble", fleet_trouble::TESTS),
         ("delivery", delivery::TESTS),
         ("records", records::TESTS),
         ("passthrough", passthrough::TESTS),

@@ -192,7 +192,8 @@ impl Daemon {
         self.child.id()
     }
 
-    fn poll_exit(&mut self) -> Result<Option<ExitStatus>> {
+    /// How it has ended, if it has.
+    pub fn poll_exit(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait()?;
         }

@@ -9,6 +9,7 @@ use super::until_true;
 use crate::kafka::{Kafka, Topic};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -160,13 +161,19 @@ impl Scene<'_> {
     /// Starts a daemon that shares this scene's control topics with others, and does not wait until it is ready.
     #[allow(dead_code, reason = "for the end-to-end tests and the fault matrix")]
     pub fn shared_daemon(&self, name: &str, pipeline: &Path) -> Result<Daemon> {
+        self.shared_daemon_with(name, pipeline, &[])
+    }
+
+    /// As `shared_daemon`, with more in its environment.
+    pub fn shared_daemon_with(&self, name: &str, pipeline: &Path, environment: &[(&str, &OsStr)]) -> Result<Daemon> {
         let text = format!(
             "instance = {name:?}\n[control]\ntopics = {:?}\n[control.kafka]\nbootstrap.servers = {:?}\n",
             self.topic("control"),
             self.bootstrap()
         );
         let file = self.file(&format!("{name}.daemon.toml"), text)?;
-        Daemon::spawn(&self.directory, name, &[pipeline], &["--daemon", &file.to_string_lossy()])
+        let options = ["--daemon", &*file.to_string_lossy()];
+        Daemon::spawn_with(&self.directory, name, &[pipeline], &options, environment)
     }
 
     /// Starts a daemon and does not wait until it is ready.

@@ -20,6 +20,8 @@ pub struct Health {
     name: String,
     /// Why, where it is.
     paused: Option<String>,
+    /// Why this daemon cannot run what is deployed.
+    trouble: Option<Arc<String>>,
     /// That is deployed.
     revision: Option<Revision>,
     /// Of the main loop, by worker.
@@ -38,6 +40,7 @@ impl Health {
         Self {
             name: pipeline.name().to_owned(),
             paused: history.paused.as_ref().map(|pause| pause.why.clone()),
+            trouble: pipeline.controller.hold.trouble(),
             revision: history.revision(),
             workers: pipeline.workers.iter().map(|worker| worker.report.latest()).collect(),
             feedback: pipeline.feedback.as_ref().map(|feedback| feedback.report.latest()),
@@ -55,6 +58,9 @@ impl Health {
         let name = &self.name;
         if let Some(why) = &self.paused {
             return Some(format!("pipeline {name} is paused: {why}"));
+        }
+        if let Some(why) = &self.trouble {
+            return Some(format!("pipeline {name}: {why}"));
         }
         if WorkerState::worst(self.loops().map(|(_, report)| report.state)) != WorkerState::Running {
             let errors = self.loops().filter(|(_, report)| report.state != WorkerState::Running);
@@ -125,7 +131,14 @@ mod tests {
 
     fn pipeline(worker: WorkerReport) -> Health {
         let feedback = Some(Arc::new(WorkerReport { revision: None, ..reported(WorkerState::Running, 0) }));
-        Health { name: "iris".into(), paused: None, revision: revision(3), workers: vec![Arc::new(worker)], feedback }
+        Health {
+            name: "iris".into(),
+            paused: None,
+            trouble: None,
+            revision: revision(3),
+            workers: vec![Arc::new(worker)],
+            feedback,
+        }
     }
 
     #[track_caller]
@@ -154,6 +167,8 @@ mod tests {
             let last_error = Some("topic out does not exist".to_owned());
             says(pipeline(WorkerReport { last_error, ..reported(state, 0) }).not_ready(), "topic out does not exist");
         }
+        let unable = Health { trouble: Some(Arc::new("no such model".into())), ..pipeline(running()) };
+        says(unable.not_ready(), "no such model");
         let paused = Health { paused: Some("too many".into()), ..pipeline(reported(WorkerState::Paused, 0)) };
         says(paused.not_ready(), "is paused: too many");
     }

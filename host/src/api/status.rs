@@ -299,9 +299,11 @@ impl PipelineStatus {
                 .map(|(name, member)| (name.clone(), member.workers.clone()))
                 .collect(),
             paused: history.paused.clone().map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
-            last_error: all()
-                .filter(|report| !matches!(report.state, WorkerState::Running | WorkerState::Paused))
-                .find_map(|report| report.last_error.clone()),
+            last_error: (pipeline.controller.hold.trouble().map(|why| why.to_string())).or_else(|| {
+                let troubled =
+                    |report: &&Arc<WorkerReport>| !matches!(report.state, WorkerState::Running | WorkerState::Paused);
+                all().filter(troubled).find_map(|report| report.last_error.clone())
+            }),
             feedback: feedback.as_ref().map(|(report, tally)| FeedbackStatus {
                 labels: tally.labels.iter().map(|(kind, count)| (kind.name().to_owned(), *count)).collect(),
                 waiting: tally.waiting,

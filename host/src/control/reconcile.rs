@@ -229,14 +229,15 @@ impl<P: Send + 'static> Reconciler<P> {
     }
 
     fn stay_out_or_in(&self, control: &Control, now: Instant) {
+        let say = |why: &str| {
+            let revision = control.history.revision().map(|revision| revision.to_string()).unwrap_or_default();
+            format!("this daemon cannot run revision {revision}, which is current: {why}")
+        };
         // While it never had anything to run it is in no group.
         let straggles = |since: Instant| now.saturating_duration_since(since) >= STRAGGLES;
-        let out = self.behind_since.filter(|since| self.follows && straggles(*since)).map(|_| {
-            let revision = control.history.revision().map(|revision| revision.to_string()).unwrap_or_default();
-            let why = self.trouble().unwrap_or("it is not open within its time");
-            format!("this daemon cannot run revision {revision}, which the others run: {why}")
-        });
-        self.hold.stay_out(out);
+        let out = self.behind_since.filter(|since| self.follows && straggles(*since));
+        self.hold.stay_out(out.map(|_| say(self.trouble().unwrap_or("it is not open within its time"))));
+        self.hold.note_trouble(self.trouble().map(say));
     }
 }
 

@@ -194,11 +194,18 @@ impl Writer {
 
     fn confidence(&self, out: &mut Vec<u8>, confidence: f32, scores: &[f32]) {
         out.extend_from_slice(b",\"confidence\":");
+        let from = out.len();
         number(out, confidence);
+        let written = from..out.len();
         out.extend_from_slice(b",\"probabilities\":{");
         for (name, score) in self.probabilities.iter().zip(scores) {
             out.extend_from_slice(name.as_bytes());
-            number(out, *score);
+            // One of them is the confidence, and its digits are what a prediction spends its time on.
+            if score.to_bits() == confidence.to_bits() {
+                out.extend_from_within(written.clone());
+            } else {
+                number(out, *score);
+            }
         }
         out.push(b'}');
     }

@@ -28,7 +28,10 @@ pub(crate) const REWIND_FROM_MEMORY: &str = "bug-rewind-from-memory";
 /// A deployment is staged for as long as the process lives.
 pub(crate) const IN_STAGING: &str = "in-staging";
 
-const ALL: [&str; 10] = [
+/// The control topics' records are of the next version.
+pub(crate) const LATER_VERSION: &str = "later-version";
+
+const ALL: [&str; 11] = [
     AFTER_BEGIN,
     IN_PRODUCE,
     AFTER_OFFSETS,
@@ -39,6 +42,7 @@ const ALL: [&str; 10] = [
     AUTO_COMMIT,
     REWIND_FROM_MEMORY,
     IN_STAGING,
+    LATER_VERSION,
 ];
 
 /// What a consumer is given to commit by itself.

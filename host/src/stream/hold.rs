@@ -39,6 +39,8 @@ pub struct Hold {
     reasons: Mutex<Reasons>,
     /// Why the workers are to leave their group, and to stay out of it.
     out: ArcSwapOption<String>,
+    /// Why this daemon cannot run what is current; it may be before the workers are to leave.
+    trouble: ArcSwapOption<String>,
     /// The last revision that has passed its probation, at one of the workers or at another daemon; 0 for none.
     passed: AtomicU64,
     /// Called on the worker's thread.
@@ -60,6 +62,7 @@ impl Hold {
             is_on: AtomicBool::new(is_on),
             reasons: Mutex::new(Reasons { wanted: is_on, undecided: 0 }),
             out: ArcSwapOption::empty(),
+            trouble: ArcSwapOption::empty(),
             passed: AtomicU64::new(0),
             report: Box::new(report),
         }
@@ -100,6 +103,16 @@ impl Hold {
     /// Why the workers are to be in no group.
     pub fn stays_out(&self) -> Option<Arc<String>> {
         self.out.load_full()
+    }
+
+    /// Control says why what is current cannot be run here, or that it can.
+    pub fn note_trouble(&self, why: Option<String>) {
+        self.trouble.store(why.map(Arc::new));
+    }
+
+    /// Why what is current cannot be run here, for whoever asks how this daemon does.
+    pub fn trouble(&self) -> Option<Arc<String>> {
+        self.trouble.load_full()
     }
 
     /// A worker pauses the pipeline.

@@ -132,6 +132,8 @@ fn what_cannot_be_opened_is_tried_again_and_the_workers_leave_after_a_minute_unt
     let [current] = &stand.reconcile()[..] else { panic!() };
     stand.fail(current);
     assert!(stand.reconcile().is_empty() && stand.hold.stays_out().is_none() && !stand.hold.is_on());
+    let trouble = stand.hold.trouble().unwrap();
+    assert!(trouble.contains("revision 2") && trouble.contains("no memory"), "said at once: {trouble}");
     stand.now += RETRY;
     let [again] = &stand.reconcile()[..] else { panic!() };
     stand.fail(again);
@@ -142,7 +144,7 @@ fn what_cannot_be_opened_is_tried_again_and_the_workers_leave_after_a_minute_unt
     assert!(why.contains("revision 2") && why.contains("no memory"), "{why}");
     stand.open(last);
     stand.reconcile();
-    assert_eq!((stand.slot.take(), stand.hold.stays_out()), (Some(2), None));
+    assert_eq!((stand.slot.take(), stand.hold.stays_out(), stand.hold.trouble()), (Some(2), None, None));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MAX_RECORD, VERSION};
+use super::{MAX_RECORD, version};
 use crate::control::command::{Action, Command, Refused};
 
 #[derive(Serialize)]
@@ -22,7 +22,7 @@ struct Versioned {
 /// # Errors
 /// When it is too large for a topic.
 pub fn write(command: &Command) -> Result<Vec<u8>, Refused> {
-    let bytes = serde_json::to_vec(&Written { v: VERSION, command })
+    let bytes = serde_json::to_vec(&Written { v: version(), command })
         .map_err(|error| Refused::Unfit { why: format!("the command cannot be written: {error}") })?;
     if bytes.len() > MAX_RECORD {
         return Err(Refused::LargeCommand { bytes: bytes.len(), most: MAX_RECORD });
@@ -38,8 +38,9 @@ pub fn read(value: Option<&[u8]>) -> Result<Command, Refused> {
     let foreign = |why: String| Refused::ForeignCommand { why };
     let value = value.ok_or_else(|| foreign("it has no value".into()))?;
     let Versioned { v } = serde_json::from_slice(value).map_err(|error| foreign(error.to_string()))?;
-    if v > VERSION {
-        return Err(Refused::LaterCommand { version: v, known: VERSION });
+    let known = version();
+    if v > known {
+        return Err(Refused::LaterCommand { version: v, known });
     }
     let command: Command = serde_json::from_slice(value).map_err(|error| foreign(error.to_string()))?;
     if command.from.is_empty() {

@@ -18,8 +18,15 @@ pub mod link;
 pub mod records;
 pub mod topics;
 
+use crate::stream::failpoint;
+
 /// The version of what is written. A record of a later version is not understood, and says so; fields that a later program of the
 /// same version adds are kept.
-pub const VERSION: u64 = 1;
+const VERSION: u64 = 1;
 /// Bytes of a record, at most: less than a topic takes by default.
 pub const MAX_RECORD: usize = 900 << 10;
+
+/// The version that this program writes, and the latest that it understands.
+fn version() -> u64 {
+    VERSION + u64::from(failpoint::is_on(failpoint::LATER_VERSION))
+}

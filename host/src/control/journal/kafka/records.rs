@@ -12,7 +12,7 @@ use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{MAX_RECORD, VERSION};
+use super::{MAX_RECORD, version};
 use crate::control::command::CommandId;
 use crate::control::deployment::Deployment;
 use crate::control::fold::{Artifact, Control, Handover, Member, Staging};
@@ -107,7 +107,8 @@ impl View {
             return Ok(part.is_empty());
         };
         let Versioned { v } = serde_json::from_slice(bytes).context("it is no record of control")?;
-        ensure!(v <= VERSION, "it has version {v}, and this program knows {VERSION}: start a newer one");
+        let known = version();
+        ensure!(v <= known, "it has version {v}, and this program knows {known}: start a newer one");
         match part.split_once('/').unwrap_or((part, "")) {
             ("", _) => self.head = serde_json::from_slice(bytes)?,
             ("revision", _) => {
@@ -255,7 +256,7 @@ impl View {
             keep_unknown(written, known, &mut value);
         }
         if let Value::Object(object) = &mut value {
-            object.insert("v".into(), VERSION.into());
+            object.insert("v".into(), version().into());
         }
         let bytes = serde_json::to_vec(&value)?;
         if bytes.len() > MAX_RECORD {
