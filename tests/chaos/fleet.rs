@@ -139,7 +139,7 @@ const STEPS_OF_A_DECISION: [&str; 4] = ["after-begin", "in-produce", "after-offs
 /// long as no record comes.
 fn failing(scene: &Scene, name: &str, pipeline: &Path, random: &mut SeededRandom, kill: usize) -> Result<Daemon> {
     let step = STEPS_OF_A_DECISION[kill % STEPS_OF_A_DECISION.len()];
-    let failpoints = format!("{step}={}*off->1*return(kill)", random.below(8));
+    let failpoints = format!("{step}={}*off->1*return(kill)", random.below(24));
     scene.shared_daemon_with(name, pipeline, &[("FAILPOINTS", failpoints.as_ref())])
 }
 
@@ -170,6 +170,8 @@ fn whoever_decides_is_killed_at_each_step(scene: &Scene) -> Result<()> {
         // Whoever has just been started may not have its address yet, and one that has been killed answers nobody.
         if let Ok(command) = daemons[random.below(3) as usize].start_cli(&arguments) {
             let output = command.wait_with_output()?;
+            let said = if output.status.success() { &output.stdout } else { &output.stderr };
+            eprintln!("{reason}: {}", String::from_utf8_lossy(said).trim());
             answers.insert(reason, output.status.success());
         }
         for at in 0..daemons.len() {
