@@ -8,11 +8,20 @@ use crate::support::scene::Scene;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::process::Child;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use sandpiper::config::plan::Properties;
+use sandpiper::control::fold::Artifact;
+use sandpiper::control::journal::kafka::artifacts;
+use sandpiper_sandbox::Digest;
 
 crate::tests![
     of_two_rollouts_begun_at_once_one_is_accepted_and_of_two_words_at_once_too,
     a_daemon_that_joins_in_a_canary_keeps_every_keys_arm,
     a_lost_artifact_keeps_a_newcomer_out_until_the_file_is_deployed_again,
+    an_artifact_comes_whole_or_not_at_all,
 ];
 
 /// What of several commands was accepted, and what the others were told.
@@ -130,5 +139,62 @@ fn a_lost_artifact_keeps_a_newcomer_out_until_the_file_is_deployed_again(scene: 
     let predictions = fleet.predictions()?;
     assert_eq!(predictions.len(), 12);
     assert!(predictions.values().all(|(class, revision)| (class.as_str(), *revision) == ("virginica", 2)));
+    Ok(())
+}
+
+/// Chunks of an upload, written by hand in a transaction that is committed or not.
+fn write_chunks(scene: &Scene, upload: &str, chunks: &[&[u8]], commit: bool) -> Result<()> {
+    let wait = Duration::from_secs(30);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", scene.bootstrap())
+        .set("transactional.id", format!("{}.{upload}", scene.name))
+        .create()?;
+    producer.init_transactions(wait)?;
+    producer.begin_transaction()?;
+    for (at, chunk) in chunks.iter().enumerate() {
+        let key = artifacts::key(upload, at as u32);
+        producer
+            .send(BaseRecord::to(&scene.topic("artifacts")).partition(0).key(&key).payload(*chunk))
+            .map_err(|(error, _)| error)?;
+    }
+    producer.flush(wait)?;
+    let ended = if commit { producer.commit_transaction(wait) } else { producer.abort_transaction(wait) };
+    Ok(ended?)
+}
+
+fn an_artifact_comes_whole_or_not_at_all(scene: &Scene) -> Result<()> {
+    scene.create(&[("artifacts", 1, &[("cleanup.policy", "compact")])])?;
+    let topic = scene.topic("artifacts");
+    let properties = |more: [(&str, String); 1]| {
+        let all = more.into_iter().chain([("bootstrap.servers", scene.bootstrap())]);
+        Properties(all.map(|(name, value)| (name.to_owned(), value)).collect())
+    };
+    let writer = properties([("transactional.id", format!("{}.giver", scene.name))]);
+    let reader = || properties([("group.id", scene.name.clone())]);
+    // Two chunks and a half, and none.
+    let large: Vec<u8> = (0..1_300_000_u32).map(|at| at.to_le_bytes()[at as usize % 4]).collect();
+    for bytes in [large.as_slice(), b""] {
+        let digest = Digest::of(bytes);
+        let artifact = artifacts::give(&writer, &topic, "iris", digest, bytes)?;
+        assert_eq!((artifact.chunks, artifact.bytes), (if bytes.is_empty() { 1 } else { 3 }, bytes.len() as u64));
+        assert_eq!(artifacts::take(&reader(), &topic, digest, &artifact)?, bytes);
+    }
+    let take = |upload: &str| {
+        let artifact = Artifact { upload: upload.to_owned(), offset: 0, chunks: 2, bytes: 6, at: 0 };
+        artifacts::take(&reader(), &topic, Digest::of(b"abcdef"), &artifact)
+    };
+    let refused = |upload: &str| take(upload).map(drop).unwrap_err().to_string();
+    write_chunks(scene, "whole", &[b"abc", b"def"], true)?;
+    assert_eq!(take("whole")?, b"abcdef");
+    write_chunks(scene, "corrupt", &[b"abc", b"dxf"], true)?;
+    let said = refused("corrupt");
+    assert!(said.contains("is damaged") && said.contains("deploy the file again"), "{said}");
+    write_chunks(scene, "short", &[b"abc"], true)?;
+    let said = refused("short");
+    assert!(said.contains("chunk 1 of 2 is missing"), "{said}");
+    // Whoever wrote it died before it was whole.
+    write_chunks(scene, "half", &[b"abc", b"def"], false)?;
+    let said = refused("half");
+    assert!(said.contains("chunk 0 of 2 is missing"), "{said}");
     Ok(())
 }
