@@ -36,6 +36,7 @@ mod refusals;
 mod rollouts;
 mod routing;
 mod sandbox;
+mod scorers;
 mod secrets;
 mod secure;
 mod shutdown;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         ("backtest", backtest::TESTS),
         ("tap", tap::TESTS),
         ("feedback", feedback::TESTS),
+        ("scorers", scorers::TESTS),
         ("admin", admin::TESTS),
         ("demo", demo::TESTS),
     ];

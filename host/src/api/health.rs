@@ -40,7 +40,7 @@ impl Health {
             paused: history.paused.as_ref().map(|pause| pause.why.clone()),
             revision: history.revision(),
             workers: pipeline.workers.iter().map(|worker| worker.report.latest()).collect(),
-            feedback: pipeline.feedback.as_ref().map(|feedback| feedback.report.latest()),
+            feedback: pipeline.feedback.as_ref().map(|feedback| feedback.handles.report.latest()),
         }
     }
 
@@ -65,9 +65,9 @@ impl Health {
             return Some(stuck);
         }
         if let Some(revision) = self.revision
-            && let Some(slot) = self.workers.iter().position(|worker| worker.revision < Some(revision))
+            && let Some(worker) = self.behind(revision)
         {
-            return Some(format!("pipeline {name}, worker {slot} has yet to take revision {revision}"));
+            return Some(format!("pipeline {name}, {worker} has yet to take revision {revision}"));
         }
         if let Some((waits, revision)) = self.partitions().find_map(|each| Some((each, each.waits_for_revision?))) {
             let by = if self.revision == Some(revision) { "has run for something else" } else { "has run" };
@@ -78,6 +78,11 @@ impl Health {
         }
         let restores = self.partitions().find(|each| each.restoring.is_some())?;
         Some(format!("pipeline {name} restores what it remembers of {} {}", restores.topic, restores.partition))
+    }
+
+    /// Which loop runs something older.
+    fn behind(&self, revision: Revision) -> Option<String> {
+        self.loops().find(|(_, report)| report.revision < Some(revision)).map(|(worker, _)| worker)
     }
 
     /// All loops, by name.
@@ -124,7 +129,7 @@ mod tests {
     }
 
     fn pipeline(worker: WorkerReport) -> Health {
-        let feedback = Some(Arc::new(WorkerReport { revision: None, ..reported(WorkerState::Running, 0) }));
+        let feedback = Some(Arc::new(reported(WorkerState::Running, 0)));
         Health { name: "iris".into(), paused: None, revision: revision(3), workers: vec![Arc::new(worker)], feedback }
     }
 
@@ -149,6 +154,9 @@ mod tests {
         says(pipeline(restores).not_ready(), "restores what it remembers of in 2");
         let late = Health { revision: revision(4), ..pipeline(running()) };
         says(late.not_ready(), "worker 0 has yet to take revision 4");
+        let feedback = Some(Arc::new(WorkerReport { revision: revision(2), ..running() }));
+        let late = Health { feedback, ..pipeline(running()) };
+        says(late.not_ready(), "the feedback worker has yet to take revision 3");
         says(pipeline(reported(WorkerState::Starting, 0)).not_ready(), "connecting");
         for state in [WorkerState::Starting, WorkerState::Recovering, WorkerState::Failed, WorkerState::Stopped] {
             let last_error = Some("topic out does not exist".to_owned());

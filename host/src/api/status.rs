@@ -205,7 +205,7 @@ pub struct ReleaseStatus {
 pub struct WorkerStatus {
     pub slot: usize,
     pub state: WorkerState,
-    /// `None` where the loop has no deployments.
+    /// `None` before it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
     pub partitions: Vec<PartitionReport>,
@@ -271,7 +271,8 @@ impl PipelineStatus {
         let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
-        let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
+        let feedback =
+            pipeline.feedback.as_ref().map(|feedback| (feedback.handles.report.latest(), feedback.figures.latest()));
         let all = || reports.iter().chain(feedback.iter().map(|(report, _)| report));
         let mut counts = crate::record::output::Counts::default();
         let mut by_revision: BTreeMap<Revision, u64> = BTreeMap::new();
