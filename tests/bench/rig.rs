@@ -188,6 +188,12 @@ pub struct Watched {
 }
 
 impl Process for Watched {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         self.pipeline.process(batch, forced, now, outputs);
         let mut trace = self.trace.lock().unwrap();

@@ -2,6 +2,7 @@
 
 use crate::support::daemon::Daemon;
 use crate::support::flowers::{self, ROW};
+use crate::support::hostile;
 use crate::support::record::{self, Record};
 use crate::support::scene::Scene;
 use crate::support::until;
@@ -16,6 +17,7 @@ crate::tests![
     when_the_daemon_that_decides_is_killed_another_goes_on,
     a_new_daemon_takes_what_runs_from_the_control_topics_and_not_from_an_older_file,
     a_release_that_fails_at_one_daemon_goes_at_all,
+    a_scorer_that_is_deployed_at_one_daemon_scores_at_all,
     a_pause_holds_all_daemons_and_outlives_them,
     control_topics_that_are_lost_are_restored_by_those_who_remember,
     what_no_daemon_has_written_into_the_commands_is_refused_and_said,
@@ -262,6 +264,46 @@ fn a_release_that_fails_at_one_daemon_goes_at_all(scene: &Scene) -> Result<()> {
         .collect::<Result<_>>()?;
     assert_eq!(revisions.iter().filter(|revision| **revision == bad + 1).count(), 4, "{revisions:?}");
     assert_eq!((revisions.len(), scene.read("dead")?.len()), (8, 0), "none is lost, and none is a dead letter");
+    Ok(())
+}
+
+fn a_scorer_that_is_deployed_at_one_daemon_scores_at_all(scene: &Scene) -> Result<()> {
+    scene.create(&[("labels", 4, &[]), ("scores", 4, &[])])?;
+    let topics = [scene.topic("labels"), scene.topic("scores")];
+    let feedback = format!("[feedback]\nlabels = {:?}\nscores = {:?}\nwait = \"1h\"\n", topics[0], topics[1]);
+    let mut fleet = Fleet::start(scene, 2, &feedback)?;
+    let judge = |fleet: &mut Fleet, name: &str| -> Result<BTreeMap<String, usize>> {
+        fleet.send(name)?;
+        let labels = (0..4).map(|at| record::value("setosa").key(format!("{name}-{at}")).on(at));
+        scene.write("labels", &labels.collect::<Vec<_>>())?;
+        until("every label has a score", || {
+            let mut scorers = BTreeMap::new();
+            for record in scene.read("scores")? {
+                let score = record.json()?;
+                if score["id"].as_str().is_some_and(|id| id.starts_with(name)) {
+                    *scorers.entry(score["scorer"].as_str().context("no scorer")?.to_owned()).or_insert(0) += 1;
+                }
+            }
+            Ok((scorers.values().sum::<usize>() == 4).then_some(scorers))
+        })
+    };
+    let before = judge(&mut fleet, "first")?;
+    assert!(before.len() == 1 && before.keys().all(|scorer| scorer.starts_with("loss@")), "{before:?}");
+    // Its file is at one daemon alone: the other one has it from the control topics.
+    let component = hostile::hostile("scorer")?;
+    let arguments = ["--score", &component.to_string_lossy(), "--config", "score.do=\"nothing\""];
+    let revision = fleet.daemons[1].deploy(&scene.name, &arguments)?;
+    fleet.until_all_run(revision)?;
+    for daemon in &mut fleet.daemons {
+        daemon.until_status(&scene.name, "it scores", |status| status["feedback"]["worker"]["revision"] == revision)?;
+    }
+    let after = judge(&mut fleet, "second")?;
+    assert!(
+        after.len() == 1 && after.keys().all(|scorer| scorer.starts_with("sandpiper_hostile_scorer@")),
+        "{after:?}"
+    );
+    let history = fleet.one_history()?;
+    assert!(history.iter().all(|line| line["releases"]["score"].is_object()), "{history:#?}");
     Ok(())
 }
 

@@ -37,6 +37,7 @@ mod refusals;
 mod rollouts;
 mod routing;
 mod sandbox;
+mod scorers;
 mod secrets;
 mod secure;
 mod shutdown;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         ("backtest", backtest::TESTS),
         ("tap", tap::TESTS),
         ("feedback", feedback::TESTS),
+        ("scorers", scorers::TESTS),
         ("admin", admin::TESTS),
         ("demo", demo::TESTS),
     ];

@@ -79,7 +79,9 @@ fn go_on(history: History) {
     let control = Control { pipeline: PIPELINE.into(), history: Arc::new(history), ..Control::default() };
     let revision = control.history.revision();
     let runs = control.history.current().map(|current| current.releases.clone()).unwrap_or_default();
-    let applied = control.history.applied == Some(runs.digest());
+    let scorer = runs.score_digest();
+    let applied_score = control.history.applied_score.is_none_or(|applied| scorer.is_none_or(|runs| runs == applied));
+    let applied = control.history.applied == Some(runs.digest()) && applied_score;
     let wish = Action::Wish { releases: Box::new(runs), reason: "file".into() };
     let staging = apply(&control, &command(1, wish), 1).expect("a wish is never refused").next;
     if applied && revision.is_some() {
@@ -130,6 +132,7 @@ fn history() -> History {
         transforms: vec![release("route", serde_json::json!({ "by": "/kind" }))],
         parse: Some(release("csv", serde_json::json!({ "columns": ["a", "b"] }))),
         classify: Some(release("tree", serde_json::json!({ "threshold": threshold }))),
+        score: Some(release("loss", serde_json::json!({ "metric": "error" }))),
     };
     let by = Some(By { who: "admin".into(), from: "127.0.0.1:4000".into() });
     let deployment = |number, threshold, failed| Deployment {
@@ -139,12 +142,14 @@ fn history() -> History {
         by: by.clone(),
         at: 1_700_000_000_000,
         on_probation: number == 4,
+        scorer_on_probation: number == 4,
         failed,
         challenger: None,
     };
     let call = Call { call: CallKind::Pause, by: by.clone(), reason: "look".into(), at: 1_700_000_000_001 };
     History {
         applied: Some(releases(0.5).digest()),
+        applied_score: releases(0.5).score_digest(),
         deployments: vec![
             deployment(1, 0.5, None),
             deployment(2, 0.926_286_909_756_665_1, Some("trap".into())),

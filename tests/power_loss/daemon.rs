@@ -113,6 +113,7 @@ fn history(number: usize) -> History {
         by: None,
         at: 0,
         on_probation: false,
+        scorer_on_probation: false,
         failed: None,
         challenger: None,
     };

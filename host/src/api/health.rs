@@ -40,10 +40,10 @@ impl Health {
         Self {
             name: pipeline.name().to_owned(),
             paused: history.paused.as_ref().map(|pause| pause.why.clone()),
-            trouble: pipeline.controller.hold.trouble(),
+            trouble: pipeline.controller.holds.main.trouble(),
             revision: history.revision(),
             workers: pipeline.workers.iter().map(|worker| worker.report.latest()).collect(),
-            feedback: pipeline.feedback.as_ref().map(|feedback| feedback.report.latest()),
+            feedback: pipeline.feedback.as_ref().map(|feedback| feedback.handles.report.latest()),
         }
     }
 
@@ -71,9 +71,9 @@ impl Health {
             return Some(stuck);
         }
         if let Some(revision) = self.revision
-            && let Some(slot) = self.workers.iter().position(|worker| worker.revision < Some(revision))
+            && let Some(worker) = self.behind(revision)
         {
-            return Some(format!("pipeline {name}, worker {slot} has yet to take revision {revision}"));
+            return Some(format!("pipeline {name}, {worker} has yet to take revision {revision}"));
         }
         if let Some((waits, revision)) = self.partitions().find_map(|each| Some((each, each.waits_for_revision?))) {
             let by = if self.revision == Some(revision) { "has run for something else" } else { "has run" };
@@ -84,6 +84,11 @@ impl Health {
         }
         let restores = self.partitions().find(|each| each.restoring.is_some())?;
         Some(format!("pipeline {name} restores what it remembers of {} {}", restores.topic, restores.partition))
+    }
+
+    /// Which loop runs something older.
+    fn behind(&self, revision: Revision) -> Option<String> {
+        self.loops().find(|(_, report)| report.revision < Some(revision)).map(|(worker, _)| worker)
     }
 
     /// All loops, by name.
@@ -130,7 +135,7 @@ mod tests {
     }
 
     fn pipeline(worker: WorkerReport) -> Health {
-        let feedback = Some(Arc::new(WorkerReport { revision: None, ..reported(WorkerState::Running, 0) }));
+        let feedback = Some(Arc::new(reported(WorkerState::Running, 0)));
         Health {
             name: "iris".into(),
             paused: None,
@@ -162,6 +167,9 @@ mod tests {
         says(pipeline(restores).not_ready(), "restores what it remembers of in 2");
         let late = Health { revision: revision(4), ..pipeline(running()) };
         says(late.not_ready(), "worker 0 has yet to take revision 4");
+        let feedback = Some(Arc::new(WorkerReport { revision: revision(2), ..running() }));
+        let late = Health { feedback, ..pipeline(running()) };
+        says(late.not_ready(), "the feedback worker has yet to take revision 3");
         says(pipeline(reported(WorkerState::Starting, 0)).not_ready(), "connecting");
         for state in [WorkerState::Starting, WorkerState::Recovering, WorkerState::Failed, WorkerState::Stopped] {
             let last_error = Some("topic out does not exist".to_owned());

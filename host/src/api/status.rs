@@ -205,7 +205,7 @@ pub struct ReleaseStatus {
 pub struct WorkerStatus {
     pub slot: usize,
     pub state: WorkerState,
-    /// `None` where the loop has no deployments.
+    /// `None` before it runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Revision>,
     pub partitions: Vec<PartitionReport>,
@@ -271,7 +271,8 @@ impl PipelineStatus {
         let reports: Vec<Arc<WorkerReport>> = pipeline.workers.iter().map(|worker| worker.report.latest()).collect();
         let workers: Vec<WorkerStatus> =
             reports.iter().enumerate().map(|(slot, report)| WorkerStatus::of(slot, report)).collect();
-        let feedback = pipeline.feedback.as_ref().map(|feedback| (feedback.report.latest(), feedback.figures.latest()));
+        let feedback =
+            pipeline.feedback.as_ref().map(|feedback| (feedback.handles.report.latest(), feedback.figures.latest()));
         let all = || reports.iter().chain(feedback.iter().map(|(report, _)| report));
         let mut counts = crate::record::output::Counts::default();
         let mut by_revision: BTreeMap<Revision, u64> = BTreeMap::new();
@@ -299,7 +300,7 @@ impl PipelineStatus {
                 .map(|(name, member)| (name.clone(), member.workers.clone()))
                 .collect(),
             paused: history.paused.clone().map(|pause| PauseStatus { advice: pause.advice(&plan.name), pause }),
-            last_error: (pipeline.controller.hold.trouble().map(|why| why.to_string())).or_else(|| {
+            last_error: (pipeline.controller.holds.main.trouble().map(|why| why.to_string())).or_else(|| {
                 let troubled =
                     |report: &&Arc<WorkerReport>| !matches!(report.state, WorkerState::Running | WorkerState::Paused);
                 all().filter(troubled).find_map(|report| report.last_error.clone())

@@ -13,6 +13,7 @@ use crate::config::plan::{PluginRef, Stage};
 use crate::control::Controller;
 use crate::control::command::{NamedPlugin, Outcome, Refused};
 use crate::control::controller::{Change, PluginRequest, StageRequest};
+use crate::control::fold::SCORE;
 use crate::control::staging::Stager;
 use crate::daemon::Daemon;
 use crate::daemon::running::RunningPipeline;
@@ -82,13 +83,8 @@ fn redeploy(stager: &Stager, pipeline: &RunningPipeline, files_changed: &[PathBu
     let is_changed = |stage: &Stage| files(stage).iter().any(|file| files_changed.contains(file));
     let mut stages = stages(pipeline);
     stages.retain(|(_, stage)| is_changed(stage));
-    let has_scorer = stages.iter().any(|(name, _)| name == SCORE);
-    stages.retain(|(name, _)| name != SCORE);
     if !stages.is_empty() {
         deploy(stager, &pipeline.controller, &stages);
-    }
-    if has_scorer {
-        replace_scorer(stager, pipeline);
     }
 }
 
@@ -133,21 +129,6 @@ fn go_on(controller: &Controller) {
         tracing::warn!(pipeline = controller.plan.name, "still paused: {refused}");
     }
 }
-
-fn replace_scorer(stager: &Stager, pipeline: &RunningPipeline) {
-    let plan = &pipeline.controller.plan;
-    let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) else { return };
-    match stager.scorer(plan, feedback) {
-        Ok((scorer, release)) => {
-            tracing::info!(pipeline = plan.name, release, "the scorer is replaced");
-            running.next_scorer.put(Box::new(scorer), release);
-        }
-        Err(error) => tracing::error!(pipeline = plan.name, "the scorer is not replaced; what runs goes on: {error}"),
-    }
-}
-
-/// The feedback loop's, which no deployment names.
-const SCORE: &str = "score";
 
 fn stages(pipeline: &RunningPipeline) -> Vec<(String, Stage)> {
     let plan = &pipeline.controller.plan;

@@ -12,6 +12,7 @@ use crate::api::routes::Kept;
 use crate::config::plan::PluginRef;
 use crate::control::command::{NamedPlugin, Outcome as Came};
 use crate::control::controller::{Answered, Change, PluginRequest, StageRequest};
+use crate::control::fold::SCORE;
 use crate::control::staging::component;
 use crate::record::Revision;
 use sandpiper_sandbox::Digest;
@@ -20,7 +21,8 @@ use sandpiper_sandbox::Digest;
 #[derive(Args)]
 #[command(after_help = "Examples:\n  sandpiper deploy iris --model models/iris-v2.json --reason 'trained on May'\n  \
     sandpiper deploy iris --classify tree --model models/tree.json --reason 'try a tree'\n  \
-    sandpiper deploy iris --config parse.delimiter='\";\"' --reason 'new export format'\n\n\
+    sandpiper deploy iris --config parse.delimiter='\";\"' --reason 'new export format'\n  \
+    sandpiper deploy iris --score loss --config score.metric=brier --reason 'judge probabilities'\n\n\
     The new release is compiled, checked and opened beside the running one and exchanged between two transactions. \
     An unfit one is refused, and what runs never stops. Where the pipeline's \
     file has [rollout] steps it runs beside what runs, and `sandpiper rollout` says how it does.")]
@@ -28,6 +30,9 @@ pub struct Deploy {
     pipeline: String,
     #[command(flatten)]
     stages: Stages,
+    /// What judges predictions by their labels: a stock name, or a component file. At once, also where the file has [rollout] steps.
+    #[arg(long, value_name = "PLUGIN")]
+    score: Option<String>,
     /// Refuse unless this revision runs.
     #[arg(long, value_name = "REVISION")]
     expect: Option<Revision>,
@@ -80,7 +85,8 @@ impl Deploy {
         }
         let parse = self.stages.parse.iter().map(|plugin| ("parse".to_owned(), plugin.as_str()));
         let classify = self.stages.classify.iter().map(|plugin| ("classify".to_owned(), plugin.as_str()));
-        for (stage, plugin) in transforms.into_iter().chain(parse).chain(classify) {
+        let score = self.score.iter().map(|plugin| (SCORE.to_owned(), plugin.as_str()));
+        for (stage, plugin) in transforms.into_iter().chain(parse).chain(classify).chain(score) {
             match plugin_request(&client, plugin) {
                 Ok(plugin) => change.stages.entry(stage).or_default().plugin = Some(plugin),
                 Err(error) => unfit.push(format!("stage {stage}: {error:#}")),

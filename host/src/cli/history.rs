@@ -66,7 +66,7 @@ fn by(by: &Option<By>) -> String {
 }
 
 fn reason(deployment: &Deployment) -> String {
-    match (&deployment.failed, deployment.on_probation) {
+    match (&deployment.failed, deployment.on_probation || deployment.scorer_on_probation) {
         (Some(why), _) => format!("{}; FAILED: {why}", deployment.reason),
         (None, true) => format!("{} (on probation)", deployment.reason),
         (None, false) => deployment.reason.clone(),
@@ -124,6 +124,7 @@ mod tests {
             by: by.clone(),
             at: 1_777_635_296_000,
             on_probation: false,
+            scorer_on_probation: false,
             failed: None,
             challenger: None,
         }));

@@ -64,7 +64,7 @@ pub enum Action {
     /// The pipeline's file asks for these releases. They are deployed when the file has changed since it was last
     /// applied; otherwise the last deployment stands.
     Wish { releases: Box<Releases>, reason: String },
-    /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`. At once, or by a rollout's steps.
+    /// Somebody changes what stages run, by stage: `transform[0]`, `parse`, `classify`, `score`. At once, or by a rollout's steps.
     Deploy {
         stages: BTreeMap<String, StageChange>,
         reason: String,
@@ -96,6 +96,10 @@ pub enum Action {
     Failed { revision: Revision, why: String },
     /// A worker: the revision has passed its probation.
     Passed { revision: Revision },
+    /// The feedback's worker: the revision's scorer failed on probation. The worker is held until it is decided what scores next.
+    ScorerFailed { revision: Revision, why: String },
+    /// The feedback's worker: the revision's scorer has passed its probation.
+    ScorerPassed { revision: Revision },
     /// A worker has paused the pipeline.
     Paused { pause: Pause },
     /// A worker: the group runs the same releases under that number, which is higher than ours.
@@ -249,6 +253,16 @@ pub enum Refused {
          --now, or have the steps wait for records or a time"
     )]
     LabelsOfTransform,
+    #[error(
+        "a scorer has no rollout, and this changes {stages} as well, which has one: deploy the scorer by itself, or all at once with \
+         --now"
+    )]
+    ScorerInRollout { stages: String },
+    #[error(
+        "pipeline {pipeline} has no [feedback], so nothing of it is scored: add the section to its file, start the daemon anew, and \
+         deploy a scorer then"
+    )]
+    NoFeedback { pipeline: String },
     #[error("pipeline {pipeline} is paused already: {why}")]
     PausedAlready { pipeline: String, why: String },
     #[error("pipeline {pipeline} is not paused")]

@@ -15,18 +15,17 @@ use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange, Ste
 use super::deployment::{Deployment, Releases};
 use super::directory::StateDirectory;
 use super::fleet::Fleet;
-use super::fold::Control;
+use super::fold::{Control, SCORE};
 use super::history::History;
 use super::journal::Link;
 use super::journal::kafka::follower::Subscriber;
+use super::opened::{Holds, Slots};
 use super::runner::{Answer, Inbox, Observed, Runner};
 use super::staging::Stager;
 use crate::config::plan::{self, Plan, PluginRef};
 use crate::config::secret;
 use crate::pipeline::Pipeline;
 use crate::record::Revision;
-use crate::stream::hold::Hold;
-use crate::stream::slot::Slot;
 
 /// Between two looks whether there is something to run at a start.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,7 +34,7 @@ const LOOK: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// By stage: `transform[0]`, `parse`, `classify`.
+    /// By stage: `transform[0]`, `parse`, `classify`, `score`.
     pub stages: BTreeMap<String, StageRequest>,
     pub reason: String,
     /// The revision that the change was made against; it is refused when another one runs.
@@ -84,7 +83,7 @@ pub enum RolloutRequest {
 /// One pipeline's control.
 pub struct Controller {
     pub plan: Arc<Plan>,
-    pub hold: Arc<Hold>,
+    pub holds: Holds,
     stager: Arc<Stager>,
     directory: Arc<StateDirectory>,
     /// Where one decides for several daemons.
@@ -104,22 +103,22 @@ impl Controller {
         stager: Arc<Stager>,
         directory: Arc<StateDirectory>,
         fleet: Option<Arc<Fleet>>,
-        slots: Vec<Arc<Slot<Pipeline>>>,
+        slots: Slots<Pipeline>,
         observed: Box<dyn Observed>,
         develops: bool,
     ) -> Result<(Self, JoinHandle<()>)> {
-        let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.len());
+        let (staging_plan, opener, workers) = (plan.clone(), stager.clone(), slots.workers.len());
         let (taking, kept) = (fleet.clone(), directory.clone());
-        let stage = Arc::new(move |deployment: &Deployment, probation| {
+        let stage = Arc::new(move |deployment: &Deployment, trust| {
             if let Some(fleet) = &taking {
                 fleet.take(&staging_plan.name, deployment.artifacts(), &kept)?;
             }
-            opener.stage(&staging_plan, deployment, probation, workers)
+            Ok(opener.stage(&staging_plan, deployment, trust, workers)?)
         });
         let link = fleet.as_ref().map(|fleet| fleet.link.clone() as Arc<dyn Link>);
-        let (inbox, hold, thread) =
+        let (inbox, holds, thread) =
             Runner::start(&plan.name, develops, directory.clone(), link, stage, observed, slots)?;
-        Ok((Self { plan, hold, stager, directory, fleet, inbox, asked: OnceLock::new() }, thread))
+        Ok((Self { plan, holds, stager, directory, fleet, inbox, asked: OnceLock::new() }, thread))
     }
 
     /// Settles what the pipeline runs — the file's wish when it changed since it was last applied, else the last
@@ -142,7 +141,7 @@ impl Controller {
             let wish = Action::Wish { releases: Box::new(releases.clone()), reason: reason.clone() };
             let asked = || {
                 // What the others have already applied is theirs, too.
-                if self.history().applied != Some(releases.digest()) {
+                if !self.history().has_applied(&releases) {
                     fleet.share(&self.plan.name, releases.artifacts(), &self.inbox)?;
                 }
                 self.inbox.ask(None, wish)
@@ -196,6 +195,9 @@ impl Controller {
     /// # Errors
     /// When it is unfit: then nothing changed, and what runs never stopped.
     pub fn deploy(&self, change: &Change, by: Option<By>) -> Answer {
+        if change.stages.contains_key(SCORE) && self.plan.feedback.is_none() {
+            return Err(Refused::NoFeedback { pipeline: self.plan.name.clone() });
+        }
         let (mut stages, mut unfit) = (BTreeMap::new(), Vec::new());
         for (name, request) in &change.stages {
             match self.resolve(request) {

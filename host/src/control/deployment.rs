@@ -40,11 +40,20 @@ pub struct Releases {
     pub parse: Option<Release>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub classify: Option<Release>,
+    /// The feedback's. None where the pipeline has no feedback, for a candidate, which is judged by the scorer that runs, and in
+    /// what a version wrote that deployed no scorers: then it is the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Release>,
 }
 
 impl Releases {
-    /// Stage and release, in the order of a record's path.
+    /// Stage and release, in the order of a record's path; last what judges it.
     pub fn iter(&self) -> impl Iterator<Item = (String, &Release)> {
+        self.path().chain(self.score.iter().map(|release| ("score".to_owned(), release)))
+    }
+
+    /// Those that a record's outputs come of.
+    pub fn path(&self) -> impl Iterator<Item = (String, &Release)> {
         let transforms = self.transforms.iter().enumerate().map(|(at, release)| (format!("transform[{at}]"), release));
         let parse = self.parse.iter().map(|release| ("parse".to_owned(), release));
         let classify = self.classify.iter().map(|release| ("classify".to_owned(), release));
@@ -67,22 +76,41 @@ impl Releases {
         match (stage, at.and_then(|at| at.parse::<usize>().ok())) {
             ("parse", _) => self.parse.as_mut(),
             ("classify", _) => self.classify.as_mut(),
+            ("score", _) => self.score.as_mut(),
             (_, Some(at)) => self.transforms.get_mut(at),
             _ => None,
         }
     }
 
-    /// The releases that are others there, for people.
+    /// The releases that are others there, for people. Of a scorer that is not known there nothing is said.
     pub fn differing_from(&self, others: &Releases) -> String {
-        let differs = |(stage, release): &(String, &Release)| {
-            others.get(stage).is_none_or(|other| other.digest() != release.digest())
+        let differs = |(stage, release): &(String, &Release)| match others.get(stage) {
+            Some(other) => other.digest() != release.digest(),
+            None => stage != "score",
         };
         let named = |(stage, release): (String, &Release)| format!("{stage} {}", release.label());
         self.iter().filter(differs).map(named).collect::<Vec<_>>().join(", ")
     }
 
+    /// The scorer's.
+    pub fn score_digest(&self) -> Option<Digest> {
+        self.score.as_ref().map(Release::digest)
+    }
+
+    /// The same with the scorer of others.
+    pub fn scored_as(self, others: &Releases) -> Self {
+        Self { score: others.score.clone(), ..self }
+    }
+
+    /// Whether both are the same, scorers included.
+    pub fn is_all_of(&self, others: &Releases) -> bool {
+        self.digest() == others.digest() && self.score_digest() == others.score_digest()
+    }
+
+    /// Of what a record's outputs come of: what offsets and predictions name. A scorer changes none of these, so it does not
+    /// count, and daemons that know no deployed scorers find the same.
     pub fn digest(&self) -> Digest {
-        let parts: Vec<String> = self.iter().map(|(stage, release)| format!("{stage} {}", release.digest())).collect();
+        let parts: Vec<String> = self.path().map(|(stage, release)| format!("{stage} {}", release.digest())).collect();
         Digest::of(parts.join("\n").as_bytes())
     }
 }
@@ -90,7 +118,8 @@ impl Releases {
 /// A candidate that runs beside what a pipeline runs, as one step of a rollout has it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Challenger {
-    /// What the pipeline would run if it were promoted: it differs from what runs in one stage, or in parser and classifier.
+    /// What the pipeline would run if it were promoted: it differs from what runs in one stage, or in parser and classifier. Without
+    /// a scorer.
     pub releases: Releases,
     /// The rollout, named by the revision of its first step.
     pub rollout: Revision,
@@ -125,6 +154,9 @@ pub struct Deployment {
     /// Whether it has yet to pass its first records.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub on_probation: bool,
+    /// Whether its scorer has yet to judge its first outcomes, where there is another to go back to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub scorer_on_probation: bool,
     /// Why it was taken back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -143,6 +175,7 @@ impl Deployment {
             by: None,
             at: 0,
             on_probation: false,
+            scorer_on_probation: false,
             failed: None,
             challenger: None,
         }

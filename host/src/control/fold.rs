@@ -3,10 +3,11 @@
 //! `apply` is pure and total. It reads no clock, no file and no worker: whatever it must know stands in the state or in
 //! the command. Whatever is to be done follows from the next state: `reconcile` has a daemon's workers follow it. The state may
 //! be of one daemon or of many; what differs by daemon stands under its name. What concerns a rollout that is under way stands in
-//! `rollout`, what concerns several daemons in `members`.
+//! `rollout`, what concerns several daemons in `members`, and a scorer, which processes no records, in `scorer`.
 
 mod members;
 mod rollout;
+mod scorer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::rollout::{Rollout, RolloutState, StepFigures};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
+pub use scorer::SCORE;
 
 /// Deployments that are staged at the same time, at most: each compiles and opens on a thread of its own.
 const STAGED_AT_ONCE: usize = 8;
@@ -36,6 +38,8 @@ pub struct Control {
     pub handover: Option<Handover>,
     /// The revision that failed, while it is being decided what runs next: the workers are held.
     pub failed: Option<Revision>,
+    /// The revision whose scorer failed, while it is being decided what scores next: the feedback's worker is held.
+    pub failed_scorer: Option<Revision>,
     /// Its plugins are being developed: no deployment is on probation, for what fails is what is to be looked at.
     pub develops: bool,
     /// It is decided for several daemons, each of which follows.
@@ -68,6 +72,9 @@ pub struct Member {
     /// Digest of the releases that its file asked for last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<sandpiper_sandbox::Digest>,
+    /// The same of its scorer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish_score: Option<sandpiper_sandbox::Digest>,
     /// What a step of a rollout, which is that revision, has come to at its workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<(Revision, StepFigures)>,
@@ -82,6 +89,9 @@ pub struct Staging {
     /// What the pipeline's file asks for, when it is the file's wish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     applies: Option<sandpiper_sandbox::Digest>,
+    /// The same of its scorer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    applies_score: Option<sandpiper_sandbox::Digest>,
     /// When it takes over from a revision that failed: why that one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replaces: Option<String>,
@@ -179,6 +189,8 @@ pub fn apply(control: &Control, command: &Command, now: i64) -> Result<Applied, 
         Action::Replay => fold.replay(),
         Action::Failed { revision, why } => fold.failed(*revision, why),
         Action::Passed { revision } => fold.passed(*revision),
+        Action::ScorerFailed { revision, why } => fold.scorer_failed(*revision, why),
+        Action::ScorerPassed { revision } => fold.scorer_passed(*revision),
         Action::Paused { pause } => fold.paused(pause),
         Action::Adopt { revision, releases } => fold.adopt(*revision, *releases),
         Action::Outrun { revision, releases } => fold.outrun(*revision, *releases),
@@ -252,33 +264,53 @@ impl Fold {
         self.next.staging.insert(of, staging);
     }
 
-    fn successor(&self, releases: Releases, reason: String, on_probation: bool) -> Deployment {
-        let revision = self.next.history.revision().map_or(Revision::FIRST, Revision::next);
-        let on_probation = on_probation && !self.next.develops;
+    /// What runs of it already is trusted as far as it is.
+    fn successor(&self, releases: Releases, reason: String, is_new: bool) -> Deployment {
+        let history = &self.next.history;
+        let revision = history.revision().map_or(Revision::FIRST, Revision::next);
+        let on_probation = match history.current() {
+            Some(current) if current.releases.digest() == releases.digest() => current.on_probation,
+            _ => is_new && !self.next.develops,
+        };
+        let scorer_on_probation = self.puts_scorer_on_probation(&releases, is_new);
         let (by, at) = (self.by.clone(), self.now);
-        Deployment { reason, by, at, on_probation, ..Deployment::of(revision, releases) }
+        Deployment { reason, by, at, on_probation, scorer_on_probation, ..Deployment::of(revision, releases) }
     }
 
     fn wish(&mut self, releases: &Releases, reason: &str) {
-        let wanted = releases.digest();
+        self.name_scorer(releases);
+        let (wanted, scorer) = (releases.digest(), releases.score_digest());
         // Daemons that start at once ask for the same.
-        let is_asked = |staging: &Staging| staging.applies == Some(wanted);
-        if self.next.is_shared && (!self.is_new_wish(wanted) || self.next.staging.values().any(is_asked)) {
+        let is_asked = |staging: &Staging| staging.applies == Some(wanted) && staging.applies_score == scorer;
+        if self.next.is_shared && (!self.is_new_wish(releases) || self.next.staging.values().any(is_asked)) {
             return self.done(Outcome::Noted);
         }
-        let deployment = match self.next.history.current() {
-            Some(current) if self.next.history.applied == Some(wanted) => {
-                Deployment { on_probation: current.on_probation && !self.next.develops, ..current.clone() }
+        let history = &self.next.history;
+        let against = history.revision();
+        let is_other_path = history.applied != Some(wanted);
+        let deployment = match history.current() {
+            None => self.successor(releases.clone(), reason.to_owned(), true),
+            Some(current) if history.has_applied(releases) => Deployment {
+                on_probation: current.on_probation && !self.next.develops,
+                scorer_on_probation: current.scorer_on_probation && !self.next.develops,
+                ..current.clone()
+            },
+            // What the file asks for as before stands as it is, whatever was deployed since.
+            Some(current) => {
+                let path = if is_other_path { releases } else { &current.releases };
+                let score = if history.has_applied_scorer(releases) { &current.releases } else { releases };
+                let releases = path.clone().scored_as(score);
+                let challenger = current.challenger.clone().filter(|_| !is_other_path);
+                Deployment { challenger, ..self.successor(releases, reason.to_owned(), true) }
             }
-            _ => self.successor(releases.clone(), reason.to_owned(), true),
         };
-        let against = self.next.history.revision();
-        let is_new = Some(deployment.revision) != against;
-        if is_new {
+        let ends_rollout = is_other_path && Some(deployment.revision) != against;
+        if ends_rollout {
             self.next_step_gives_way();
         }
-        let rollout = if is_new { RolloutThen::Ends } else { RolloutThen::Stays };
-        self.stage(Staging { applies: Some(wanted), ..Staging::of(deployment, against, rollout) });
+        let rollout = if ends_rollout { RolloutThen::Ends } else { RolloutThen::Stays };
+        let staging = Staging::of(deployment, against, rollout);
+        self.stage(Staging { applies: Some(wanted), applies_score: scorer, ..staging });
     }
 
     fn deploy(
@@ -299,18 +331,20 @@ impl Fold {
         for (stage, change) in stages {
             change_stage(&self.next.pipeline, &mut releases, stage, change)?;
         }
-        if releases.digest() == current.releases.digest() {
+        if releases.is_all_of(&current.releases) {
             return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
         }
         self.no_rollout()?;
         let against = Some(current.revision);
         self.has_room()?;
-        let Some(steps) = steps else {
-            let deployment = self.successor(releases, reason.to_owned(), true);
-            self.stage(Staging::of(deployment, against, RolloutThen::Stays));
-            return Ok(());
-        };
-        self.begin_rollout(releases, reason, steps)
+        if let Some(steps) = steps
+            && self.goes_by_steps(stages.keys(), &releases)?
+        {
+            return self.begin_rollout(releases, reason, steps);
+        }
+        let deployment = self.successor(releases, reason.to_owned(), true);
+        self.stage(Staging::of(deployment, against, RolloutThen::Stays));
+        Ok(())
     }
 
     fn undo(&mut self, reason: &str, to: Option<Revision>) -> Result<(), Refused> {
@@ -326,7 +360,7 @@ impl Fold {
                 })?,
                 Some(revision) => self.earlier(revision)?,
             };
-        if goal.releases.digest() == current.releases.digest() && current.challenger.is_none() {
+        if goal.releases.is_all_of(&current.releases) && current.challenger.is_none() {
             return Err(Refused::SameAsCurrent { pipeline: self.pipeline(), current: current.revision });
         }
         self.next_step_gives_way();
@@ -408,16 +442,17 @@ impl Fold {
         if current.challenger.is_some() {
             return self.abort_failing(&current, why);
         }
-        let labels = current.releases.iter().map(|(_, release)| release.label()).collect::<Vec<_>>().join(", ");
+        let labels = current.releases.path().map(|(_, release)| release.label()).collect::<Vec<_>>().join(", ");
         let failed = format!("revision {revision} ({labels}) failed: {why}");
-        match self.next.history.previous().filter(|_| current.on_probation).cloned() {
+        match self.next.history.other_than(&current.releases).filter(|_| current.on_probation).cloned() {
             None => {
                 self.hold(Pause { at: self.now, cause: Cause::Release, why: failed, reasons: BTreeMap::new() }, self.id)
             }
             Some(previous) => {
                 self.next.failed = Some(revision);
                 let reason = format!("{failed}; back to what revision {} ran", previous.revision);
-                let deployment = self.successor(previous.releases, reason, false);
+                let releases = previous.releases.scored_as(&current.releases);
+                let deployment = self.successor(releases, reason, false);
                 let staging = Staging::of(deployment, Some(revision), RolloutThen::Ends);
                 self.stage(Staging { replaces: Some(why.to_owned()), ..staging });
             }
@@ -493,22 +528,33 @@ impl Fold {
         }
     }
 
+    /// Whoever waits until every worker has what was handed over waits no longer: something else is current.
+    fn supersede_handover(&mut self, by: &Deployment) {
+        let Some(handover) = self.next.handover else { return };
+        let rollout = |deployment: &Deployment| deployment.challenger.as_ref().map(|challenger| challenger.rollout);
+        let before = self.next.history.deployment(handover.revision).cloned();
+        let answer = match before.filter(|before| rollout(before).is_some() && rollout(before) == rollout(by)) {
+            // The rollout goes on, which is what was asked for.
+            Some(deployment) => Outcome::Activated { deployment, not_yet_taken_by: self.not_yet_taken() },
+            None => Outcome::Superseded { by: by.revision },
+        };
+        self.next.handover = None;
+        self.answer(handover.of, Ok(answer));
+    }
+
     /// What was staged is current from now on.
     fn activate(&mut self, of: CommandId, staging: Staging) {
-        let Staging { deployment, against, applies, replaces, rollout, .. } = staging;
+        let Staging { deployment, against, applies, applies_score, replaces, rollout, .. } = staging;
         let revision = deployment.revision;
         let is_new = against != Some(revision);
-        if let Some(handover) = self.next.handover.take() {
-            self.answer(handover.of, Ok(Outcome::Superseded { by: revision }));
-        }
+        self.supersede_handover(&deployment);
         let now = self.now;
         let history = self.history();
-        if let (Some(why), Some(failed)) = (&replaces, history.deployments.last_mut()) {
-            failed.failed = Some(why.clone());
+        if let Some(why) = &replaces {
+            history.fail(why, &deployment.releases);
         }
-        if applies.is_some() && history.applied != applies {
-            history.applied = applies;
-        }
+        history.applied = applies.or(history.applied);
+        history.applied_score = applies_score.or(history.applied_score);
         if is_new {
             history.push(deployment.clone());
         }
@@ -518,7 +564,7 @@ impl Fold {
             RolloutThen::Is(rollout) => history.rollout = Some(Rollout { since: now, ..*rollout }),
             RolloutThen::Ends => history.rollout = None,
         }
-        self.next.failed = None;
+        (self.next.failed, self.next.failed_scorer) = (None, None);
         self.drop_artifacts();
         match (replaces, against) {
             (Some(_), Some(failed)) => self.answer(of, Ok(Outcome::RolledBack { deployment, failed_revision: failed })),
@@ -535,7 +581,8 @@ impl Fold {
     /// No daemon can run it.
     fn unfit(&mut self, of: CommandId, staging: Staging, why: &str) {
         let runs_on = self.next.history.current().filter(|current| current.challenger.is_some()).cloned();
-        if let (Some(applies), RolloutThen::Stays, Some(current)) = (staging.applies, &staging.rollout, runs_on) {
+        let is_same = staging.against == Some(staging.deployment.revision);
+        if let (Some(applies), true, Some(current)) = (staging.applies, is_same, runs_on) {
             // At a start: what runs must not stay down for what only ran beside it.
             let id = current.challenger.as_ref().map_or(current.revision, |challenger| challenger.rollout);
             let reason = format!("rollout {id} aborted: at the start it could not be staged: {why}");
@@ -559,6 +606,7 @@ impl Fold {
             let why = format!("its next step cannot be staged: {why}");
             self.history().rollout = Some(Rollout { state: RolloutState::Held { why }, ..rollout });
         }
+        let replaces_scorer = self.replaces_scorer(&staging);
         match (staging.replaces, self.next.history.revision()) {
             (None, _) => {
                 let refused = Refused::Unfit { why: why.to_owned() };
@@ -569,6 +617,10 @@ impl Fold {
                 self.answer(of, Err(refused));
             }
             (Some(_), Some(by)) if staging.against != Some(by) => self.answer(of, Ok(Outcome::Superseded { by })),
+            (Some(_), _) if replaces_scorer => {
+                let refused = self.scorer_stays(&staging.deployment.reason, why);
+                self.answer(of, Err(refused));
+            }
             (Some(_), _) => {
                 self.next.failed = None;
                 let why = format!("{}, which cannot take over: {why}", staging.deployment.reason);
@@ -581,7 +633,8 @@ impl Fold {
 impl Staging {
     /// Nobody has said yet what came of it.
     fn of(deployment: Deployment, against: Option<Revision>, rollout: RolloutThen) -> Self {
-        Self { deployment, against, applies: None, replaces: None, rollout, came: BTreeMap::new() }
+        let came = BTreeMap::new();
+        Self { deployment, against, applies: None, applies_score: None, replaces: None, rollout, came }
     }
 }
 
@@ -597,6 +650,9 @@ pub fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change
     let known = releases.iter().map(|(stage, _)| stage).collect::<Vec<_>>().join(", ");
     let (pipeline, name) = (pipeline.to_owned(), stage.to_owned());
     let Some(release) = releases.get_mut(stage) else {
+        if stage == SCORE {
+            return Err(Refused::NoFeedback { pipeline });
+        }
         return Err(Refused::NoSuchStage { pipeline, stage: name, known });
     };
     if let Some(plugin) = &change.plugin {

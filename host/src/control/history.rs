@@ -4,7 +4,7 @@ use sandpiper_sandbox::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::command::By;
-use super::deployment::{Deployment, Releases};
+use super::deployment::{Deployment, Release, Releases};
 use super::rollout::Rollout;
 use crate::record::Revision;
 use crate::stream::pause::Pause;
@@ -66,6 +66,9 @@ pub struct History {
     /// Digest of the releases that the pipeline's file asked for when it was last applied: when the file asks for
     /// something else, it is applied again; otherwise the last deployment stands.
     pub applied: Option<Digest>,
+    /// The same of its scorer. None where a version applied it that deployed no scorers, or the file has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_score: Option<Digest>,
     /// By revision, the last is the current one.
     pub deployments: Vec<Deployment>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,13 +93,58 @@ impl History {
 
     /// What there is to go back to: the last deployment that ran something else and did not fail.
     pub fn previous(&self) -> Option<&Deployment> {
-        self.other_than(&self.current()?.releases)
+        let runs = &self.current()?.releases;
+        self.last_sound(|releases| !releases.is_all_of(runs))
     }
 
-    /// What there would be to go back to from those: the last deployment of others that did not fail.
+    /// What there would be to go back to from those, whatever scores: the last deployment of others that did not fail.
     pub(super) fn other_than(&self, releases: &Releases) -> Option<&Deployment> {
         let runs = releases.digest();
-        self.deployments.iter().rev().find(|each| each.failed.is_none() && each.releases.digest() != runs)
+        self.last_sound(|releases| releases.digest() != runs)
+    }
+
+    /// The last deployment of another scorer than theirs that did not fail.
+    pub(super) fn other_scorer_than(&self, releases: &Releases) -> Option<&Deployment> {
+        let runs = releases.score_digest();
+        self.last_sound(|releases| releases.score.is_some() && releases.score_digest() != runs)
+    }
+
+    fn last_sound(&self, is_sought: impl Fn(&Releases) -> bool) -> Option<&Deployment> {
+        self.deployments.iter().rev().find(|each| each.failed.is_none() && is_sought(&each.releases))
+    }
+
+    /// Whether the file asked for these when it was last applied.
+    pub(super) fn has_applied(&self, wanted: &Releases) -> bool {
+        self.applied == Some(wanted.digest()) && self.has_applied_scorer(wanted)
+    }
+
+    /// The same of their scorer alone. A file without one asks for none in particular.
+    pub(super) fn has_applied_scorer(&self, wanted: &Releases) -> bool {
+        wanted.score_digest().is_none_or(|wanted| self.applied_score == Some(wanted))
+    }
+
+    /// The current deployment failed, and those take its place: with it fail those before it that what failed was on probation in.
+    pub(super) fn fail(&mut self, why: &str, successor: &Releases) {
+        let Some(releases) = self.current().map(|current| current.releases.clone()) else { return };
+        let (path, score) = (releases.digest(), releases.score_digest());
+        let (path_failed, scorer_failed) = (path != successor.digest(), score != successor.score_digest());
+        let failed_too = |each: &Deployment| {
+            (path_failed && each.on_probation && each.releases.digest() == path)
+                || (scorer_failed && each.scorer_on_probation && each.releases.score_digest() == score)
+        };
+        let mut newest_first = self.deployments.iter_mut().rev();
+        newest_first.next().into_iter().for_each(|current| current.failed = Some(why.to_owned()));
+        for deployment in newest_first.take_while(|each| failed_too(each)) {
+            deployment.failed.get_or_insert_with(|| why.to_owned());
+        }
+    }
+
+    /// The file's scorer was that of all deployments so far, where a version made them that deployed none.
+    pub(super) fn was_scored_by(&mut self, scorer: &Release) {
+        self.applied_score = Some(scorer.digest());
+        for deployment in &mut self.deployments {
+            deployment.releases.score.get_or_insert_with(|| scorer.clone());
+        }
     }
 
     pub fn deployment(&self, revision: Revision) -> Option<&Deployment> {

@@ -6,7 +6,7 @@
 //! - `runner`: one thread a pipeline, which decides or sends to who decides; readers have a snapshot
 //! - `controller`: a pipeline's control as people and the rest of the daemon reach it
 //! - `history`, `deployment`: what is remembered of what ran
-//! - `reconcile`: has the workers follow the state
+//! - `reconcile`: has the workers follow the state; `opened`: what they are given, and where they take it
 //! - `fleet`: a daemon's part where one decides for several
 //! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
 //! - `remembered`: the same for a verb that runs beside the daemon
@@ -22,6 +22,7 @@ pub mod fleet;
 pub mod fold;
 pub mod history;
 pub mod journal;
+pub mod opened;
 mod reconcile;
 pub mod remembered;
 pub mod rollout;

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use super::command::CommandId;
 use super::deployment::Deployment;
 use super::fold::Control;
+use super::opened::{Holds, Opened, Slots, StandsStill, Trust};
 use crate::record::Revision;
 use crate::stream::hold::Hold;
-use crate::stream::process::Probation;
-use crate::stream::slot::Slot;
 use sandpiper_sandbox::Digest;
 
 /// How long the workers go on with what ran before while this daemon cannot run what is current: then they leave their group,
@@ -27,7 +26,7 @@ const RETRY: Duration = Duration::from_secs(5);
 pub struct Opening {
     pub key: Key,
     pub deployment: Deployment,
-    pub probation: Probation,
+    pub trust: Trust,
 }
 
 /// Names what is opened: the command that proposed it, or none where it is current already.
@@ -36,37 +35,63 @@ pub struct Key {
     pub of: Option<CommandId>,
     revision: Revision,
     runs: Digest,
+    scorer: Option<Digest>,
 }
 
 impl Key {
     fn new(of: Option<CommandId>, deployment: &Deployment) -> Self {
-        Self { of, revision: deployment.revision, runs: deployment.digest() }
+        let (runs, scorer) = (deployment.digest(), deployment.releases.score_digest());
+        Self { of, revision: deployment.revision, runs, scorer }
     }
 
     fn is_of(&self, deployment: &Deployment) -> bool {
-        (self.revision, self.runs) == (deployment.revision, deployment.digest())
+        *self == Self::new(self.of, deployment)
     }
 }
 
 /// What has become of a deployment here.
 enum State<P> {
     Opening,
-    /// One for each worker.
-    Open(Vec<P>),
+    Open(Opened<P>),
     Unfit,
+}
+
+/// The workers of one loop, which are held while nothing is to be processed.
+struct Held {
+    hold: Arc<Hold>,
+    /// A revision failed: the workers go on with what takes its place, and not before.
+    awaits_successor: bool,
+}
+
+impl Held {
+    fn new(hold: Arc<Hold>) -> Self {
+        Self { hold, awaits_successor: false }
+    }
+
+    fn await_successor(&mut self, is_behind: bool) {
+        self.awaits_successor |= is_behind;
+        if self.awaits_successor {
+            self.hold.set(true);
+        }
+    }
+
+    /// Holds them while they await a successor, or for another reason.
+    fn set(&mut self, has_failed: bool, is_behind: bool, is_held: bool) {
+        self.awaits_successor = has_failed || (self.awaits_successor && is_behind);
+        self.hold.set(is_held || self.awaits_successor);
+    }
 }
 
 /// One pipeline's workers at this daemon.
 pub struct Reconciler<P> {
-    slots: Vec<Arc<Slot<P>>>,
-    hold: Arc<Hold>,
+    slots: Slots<P>,
+    main: Held,
+    feedback: Held,
     deployments: HashMap<Key, State<P>>,
     /// What the slots were given last.
     handed: Option<Key>,
     /// What is current is opened although no command of this daemon's proposed it.
     follows: bool,
-    /// A revision failed: the workers go on with what takes its place, and not before.
-    awaits_successor: bool,
     /// Since when something else is current than the slots were given.
     behind_since: Option<Instant>,
     /// When opening what is current is tried again.
@@ -76,14 +101,14 @@ pub struct Reconciler<P> {
 }
 
 impl<P: Send + 'static> Reconciler<P> {
-    pub fn new(slots: Vec<Arc<Slot<P>>>, hold: Arc<Hold>, follows: bool) -> Self {
+    pub fn new(slots: Slots<P>, holds: Holds, follows: bool) -> Self {
         Self {
             slots,
-            hold,
+            main: Held::new(holds.main),
+            feedback: Held::new(holds.feedback),
             deployments: HashMap::new(),
             handed: None,
             follows,
-            awaits_successor: false,
             behind_since: None,
             retry: None,
             trouble: None,
@@ -115,16 +140,14 @@ impl<P: Send + 'static> Reconciler<P> {
     }
 
     /// What came of opening.
-    pub fn opened(&mut self, key: Key, opened: Result<Vec<P>, String>, now: Instant) {
+    pub fn opened(&mut self, key: Key, opened: Result<Opened<P>, String>, now: Instant) {
         if !self.deployments.contains_key(&key) {
             // Nobody wants it any more.
-            for process in opened.into_iter().flatten().zip(&self.slots) {
-                process.1.discard(process.0);
-            }
+            opened.into_iter().for_each(|opened| self.slots.discard(opened));
             return;
         }
         let state = match opened {
-            Ok(processes) => State::Open(processes),
+            Ok(opened) => State::Open(opened),
             Err(why) => {
                 if key.of.is_none() {
                     (self.retry, self.trouble) = (Some(now + RETRY), Some(why));
@@ -140,11 +163,21 @@ impl<P: Send + 'static> Reconciler<P> {
         self.deployments.iter().any(|(key, state)| key.of == Some(of) && matches!(state, State::Open(_)))
     }
 
-    /// A worker stands still that runs something older: it goes on with what is current, and not before.
-    pub fn await_successor(&mut self) {
-        self.awaits_successor |= self.behind_since.is_some();
-        if self.awaits_successor {
-            self.hold.set(true);
+    /// A worker stands still that may run something older: then it goes on with what is current, and not before.
+    pub(super) fn await_successor(&mut self, of: StandsStill) {
+        let is_behind = self.behind_since.is_some();
+        self.held(of).await_successor(is_behind);
+    }
+
+    /// What a worker stood still for is decided.
+    pub(super) fn decided(&mut self, of: StandsStill) {
+        self.held(of).hold.decided();
+    }
+
+    fn held(&mut self, of: StandsStill) -> &mut Held {
+        match of {
+            StandsStill::Main => &mut self.main,
+            StandsStill::Feedback => &mut self.feedback,
         }
     }
 
@@ -156,7 +189,7 @@ impl<P: Send + 'static> Reconciler<P> {
     /// When it is to look again by itself.
     pub fn due(&self) -> Option<Instant> {
         // Said once: from then on it stays out until what is current is open.
-        let is_in = self.follows && self.handed.is_some() && self.hold.stays_out().is_none();
+        let is_in = self.follows && self.handed.is_some() && self.main.hold.stays_out().is_none();
         let straggles = self.behind_since.filter(|_| is_in).map(|since| since + STRAGGLES);
         self.retry.into_iter().chain(straggles).min()
     }
@@ -183,10 +216,8 @@ impl<P: Send + 'static> Reconciler<P> {
             .iter()
             .find(|(key, state)| key.is_of(current) && is_decided(key.of) && matches!(state, State::Open(_)));
         let Some(key) = open.map(|(key, _)| *key) else { return };
-        if let Some(State::Open(processes)) = self.deployments.remove(&key) {
-            for (slot, process) in self.slots.iter().zip(processes) {
-                slot.put(process);
-            }
+        if let Some(State::Open(opened)) = self.deployments.remove(&key) {
+            self.slots.put(opened);
         }
         self.handed = Some(key);
         (self.retry, self.trouble) = (None, None);
@@ -203,10 +234,8 @@ impl<P: Send + 'static> Reconciler<P> {
         };
         let unwanted: Vec<Key> = self.deployments.keys().filter(|key| !is_wanted(key)).copied().collect();
         for key in unwanted {
-            if let Some(State::Open(processes)) = self.deployments.remove(&key) {
-                for (slot, process) in self.slots.iter().zip(processes) {
-                    slot.discard(process);
-                }
+            if let Some(State::Open(opened)) = self.deployments.remove(&key) {
+                self.slots.discard(opened);
             }
         }
     }
@@ -217,15 +246,22 @@ impl<P: Send + 'static> Reconciler<P> {
             return None;
         }
         self.deployments.insert(key, State::Opening);
-        Some(Opening { key, deployment: deployment.clone(), probation: control.probation(deployment) })
+        let trust = Trust { path: control.probation(deployment), scorer: control.scorer_probation(deployment) };
+        Some(Opening { key, deployment: deployment.clone(), trust })
     }
 
     fn hold_or_release(&mut self, control: &Control, is_behind: bool) {
-        if let Some(current) = control.history.current().filter(|current| !current.on_probation) {
-            self.hold.note_passed(current.revision);
+        if let Some(current) = control.history.current() {
+            if !current.on_probation {
+                self.main.hold.note_passed(current.revision);
+            }
+            if !current.scorer_on_probation {
+                self.feedback.hold.note_passed(current.revision);
+            }
         }
-        self.awaits_successor = control.failed.is_some() || (self.awaits_successor && is_behind);
-        self.hold.set(control.is_held() || self.awaits_successor);
+        self.main.set(control.failed.is_some(), is_behind, control.is_held());
+        // Scoring goes on while the pipeline is paused.
+        self.feedback.set(control.failed_scorer.is_some(), is_behind, false);
     }
 
     fn stay_out_or_in(&self, control: &Control, now: Instant) {
@@ -236,8 +272,8 @@ impl<P: Send + 'static> Reconciler<P> {
         // While it never had anything to run it is in no group.
         let straggles = |since: Instant| now.saturating_duration_since(since) >= STRAGGLES;
         let out = self.behind_since.filter(|since| self.follows && straggles(*since));
-        self.hold.stay_out(out.map(|_| say(self.trouble().unwrap_or("it is not open within its time"))));
-        self.hold.note_trouble(self.trouble().map(say));
+        self.main.hold.stay_out(out.map(|_| say(self.trouble().unwrap_or("it is not open within its time"))));
+        self.main.hold.note_trouble(self.trouble().map(say));
     }
 }
 

@@ -31,12 +31,12 @@ impl Remembered {
         Ok(journal::local::kept(&self.path, pipeline)?.history)
     }
 
-    /// Keeps what those releases need in another directory, so that they can be staged there.
+    /// Keeps what those releases need to process records in another directory, so that they can be opened there.
     ///
     /// # Errors
     /// When a plugin or a model is not there any more, or cannot be kept.
     pub fn copy(&self, releases: &Releases, to: &StateDirectory) -> Result<()> {
-        for (_, release) in releases.iter() {
+        for (_, release) in releases.path() {
             for digest in [Some(release.plugin), release.model].into_iter().flatten() {
                 to.keep_artifact(&artifacts::kept(&self.path, digest)?)?;
             }

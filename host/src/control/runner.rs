@@ -21,14 +21,13 @@ use super::command::{Action, By, Command, CommandId, Outcome, Refused};
 use super::deployment::Deployment;
 use super::fold::{Control, apply, note_refusal};
 use super::journal::{Entry, Journal, Link, News};
+use super::opened::{Holds, Opened, Slots, StandsStill, Trust};
 use super::reconcile::{Key, Opening, Reconciler};
 use super::rollout::StepFigures;
 use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::pause::{Cause, Pause};
-use crate::stream::process::Probation;
-use crate::stream::slot::Slot;
 use elsewhere::{DECIDED, Elsewhere, Sent};
 
 /// How long a deployment waits to be taken by every running worker before its command is answered.
@@ -50,8 +49,8 @@ const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 pub type Answer = Result<Outcome, Refused>;
 
-/// Opens a deployment: one process for each worker.
-pub type Stage<P> = dyn Fn(&Deployment, Probation) -> Result<Vec<P>> + Send + Sync;
+/// Opens a deployment for every worker.
+pub type Stage<P> = dyn Fn(&Deployment, Trust) -> Result<Opened<P>> + Send + Sync;
 
 /// What this daemon's loops have come to.
 pub trait Observed: Send {
@@ -82,7 +81,7 @@ enum Message<P> {
     },
     Opened {
         key: Key,
-        opened: Result<Vec<P>>,
+        opened: Result<Opened<P>>,
     },
     /// A command that was sent to whoever decides has a number, or could not be sent.
     Sent {
@@ -154,7 +153,7 @@ impl<P: Send + 'static> Inbox<P> {
 
     /// Reports what nobody waits for. Once the daemon stops nobody hears it.
     pub fn report(&self, event: WorkerEvent) {
-        let action = match event {
+        self.tell(match event {
             WorkerEvent::Failed { revision: Some(revision), why } => Action::Failed { revision, why },
             WorkerEvent::Failed { revision: None, why } => Action::Paused {
                 pause: Pause { at: SystemClock.unix_ms(), cause: Cause::Release, why, reasons: BTreeMap::new() },
@@ -164,7 +163,23 @@ impl<P: Send + 'static> Inbox<P> {
             WorkerEvent::Adopt { revision, releases } => Action::Adopt { revision, releases },
             WorkerEvent::Outrun { revision, releases } => Action::Outrun { revision, releases },
             WorkerEvent::Runs { worker, revision } => Action::Runs { worker, revision },
-        };
+        });
+    }
+
+    /// The same of the feedback's worker, whose deployments nobody waits for and whose group's offsets name none.
+    fn report_scoring(&self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Failed { revision: Some(revision), why } => self.tell(Action::ScorerFailed { revision, why }),
+            WorkerEvent::Passed { revision } => self.tell(Action::ScorerPassed { revision }),
+            WorkerEvent::Failed { revision: None, .. }
+            | WorkerEvent::Paused(_)
+            | WorkerEvent::Adopt { .. }
+            | WorkerEvent::Outrun { .. }
+            | WorkerEvent::Runs { .. } => {}
+        }
+    }
+
+    fn tell(&self, action: Action) {
         let _ = self.messages.send(Message::Command { by: None, against: None, action, asker: None });
     }
 
@@ -195,7 +210,6 @@ pub struct Runner<P> {
     decides: Decides,
     /// When the running step is judged next.
     judged: Instant,
-    hold: Arc<Hold>,
     reconciler: Reconciler<P>,
     inbox: Inbox<P>,
     messages: Receiver<Message<P>>,
@@ -219,16 +233,19 @@ impl<P: Send + 'static> Runner<P> {
         link: Option<Arc<dyn Link>>,
         stage: Arc<Stage<P>>,
         observed: Box<dyn Observed>,
-        slots: Vec<Arc<Slot<P>>>,
-    ) -> Result<(Inbox<P>, Arc<Hold>, JoinHandle<()>)> {
+        slots: Slots<P>,
+    ) -> Result<(Inbox<P>, Holds, JoinHandle<()>)> {
         let kept = journal.read(pipeline)?;
         let history = Arc::new(kept.history);
         let is_shared = link.is_some();
         let control = Control { pipeline: pipeline.to_owned(), develops, is_shared, history, ..Control::default() };
         let (send, messages) = sync_channel(WAITING);
         let inbox = Inbox { messages: send, snapshot: Arc::new(ArcSwap::from_pointee(control.clone())) };
-        let events = inbox.clone();
-        let hold = Arc::new(Hold::new(control.is_held(), move |event| events.report(event)));
+        let (events, scoring) = (inbox.clone(), inbox.clone());
+        let holds = Holds {
+            main: Arc::new(Hold::new(control.is_held(), move |event| events.report(event))),
+            feedback: Arc::new(Hold::new(false, move |event| scoring.report_scoring(event))),
+        };
         let decides = match link {
             None => Decides::Here { last: kept.last.unwrap_or(CommandId(0)) },
             Some(link) => Decides::Elsewhere(Box::new(Elsewhere::new(link))),
@@ -239,8 +256,7 @@ impl<P: Send + 'static> Runner<P> {
             observed,
             decides,
             judged: Instant::now() + JUDGED,
-            reconciler: Reconciler::new(slots, hold.clone(), is_shared),
-            hold: hold.clone(),
+            reconciler: Reconciler::new(slots, holds.clone(), is_shared),
             inbox: inbox.clone(),
             messages,
             control,
@@ -249,7 +265,7 @@ impl<P: Send + 'static> Runner<P> {
             reminders: HashMap::new(),
         };
         let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
-        Ok((inbox, hold, thread.spawn(move || runner.run()).context("starting the control thread")?))
+        Ok((inbox, holds, thread.spawn(move || runner.run()).context("starting the control thread")?))
     }
 
     fn run(mut self) {
@@ -339,16 +355,14 @@ impl<P: Send + 'static> Runner<P> {
     }
 
     fn command(&mut self, by: Option<By>, against: Option<Revision>, action: Action, asker: Option<Sender<Answer>>) {
-        let holds = matches!(action, Action::Failed { .. } | Action::Paused { .. });
+        let holds = StandsStill::for_action(&action);
         match &mut self.decides {
             Decides::Here { last } => {
                 *last = CommandId(last.0 + 1);
                 let command = Command { id: *last, from: String::new(), by, against, action };
                 self.askers.extend(asker.map(|asker| (command.id, asker)));
                 self.decide(command);
-                if holds {
-                    self.hold.decided();
-                }
+                holds.into_iter().for_each(|of| self.reconciler.decided(of));
             }
             Decides::Elsewhere(elsewhere) => {
                 elsewhere.requests += 1;
@@ -466,11 +480,11 @@ impl<P: Send + 'static> Runner<P> {
         }
     }
 
-    fn stage(&mut self, Opening { key, deployment, probation }: Opening) {
+    fn stage(&mut self, Opening { key, deployment, trust }: Opening) {
         let (stage, messages) = (self.stage.clone(), self.inbox.messages.clone());
         let open = move || {
             // The stack of a panic is logged by its hook; the command must have its answer all the same.
-            let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, probation)))
+            let opened = catch_unwind(AssertUnwindSafe(|| stage(&deployment, trust)))
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("staging panicked; the log says where")));
             let _ = messages.send(Message::Opened { key, opened });
         };
@@ -481,7 +495,7 @@ impl<P: Send + 'static> Runner<P> {
         }
     }
 
-    fn opened(&mut self, key: Key, opened: Result<Vec<P>>) {
+    fn opened(&mut self, key: Key, opened: Result<Opened<P>>) {
         let opened = opened.map_err(|error| format!("{error:#}"));
         let why = opened.as_ref().err().cloned();
         self.reconciler.opened(key, opened, Instant::now());

@@ -16,15 +16,16 @@ use anyhow::{Context as _, Result, anyhow};
 
 use super::deployment::{Challenger, Deployment, Release, Releases};
 use super::directory::StateDirectory;
+use super::opened::{Opened, Trust};
 use crate::config::plan::{self, Partition, Plan, PluginRef, Stamp};
 use crate::config::secret::{self, Sources};
+use crate::feedback::Scorer;
 use crate::kafka::sink::{Placement, SinkTopic};
 use crate::pipeline::challenger::{ModelChallenger, Sampling, TransformChallenger};
 use crate::pipeline::{ModelStage, Pipeline, Settings, TransformStage};
 use crate::record::prediction::{Arm, Writer};
 use crate::record::{Revision, Role, Routes};
 use crate::stream::failpoint::hangpoint;
-use crate::stream::process::Probation;
 use sandpiper_sandbox::Digest;
 use sandpiper_sandbox::Opening;
 use sandpiper_sandbox::Secrets;
@@ -74,6 +75,7 @@ impl Stager {
             return Ok(releases);
         }
         self.open_asked(plan, &asked, (Revision::FIRST, None), &mut problems);
+        self.open_scorer(plan, &asked, &mut problems);
         Err(problems.of(&plan.name))
     }
 
@@ -82,9 +84,7 @@ impl Stager {
         let mut problems = Problems::default();
         let asked = self.asked(plan, &mut problems);
         self.open_asked(plan, &asked, (Revision::FIRST, None), &mut problems);
-        if let Some(feedback) = &plan.feedback {
-            problems.note(StageName::Score, self.open_scorer(plan, feedback));
-        }
+        self.open_scorer(plan, &asked, &mut problems);
         problems.of(&plan.name).problems
     }
 
@@ -96,6 +96,7 @@ impl Stager {
             transforms: transforms.map(|(at, each)| release(StageName::Transform(at), &each.stage)).collect(),
             parse: plan.parse.as_ref().map(|stage| release(StageName::Parse, stage)),
             classify: plan.classify.as_ref().map(|stage| release(StageName::Classify, stage)),
+            score: plan.feedback.as_ref().map(|feedback| release(StageName::Score, &feedback.score)),
         }
     }
 
@@ -130,7 +131,7 @@ impl Stager {
         opening(plan, release, model.unwrap_or_default())
     }
 
-    /// Opens a deployment for each of so many workers.
+    /// Opens a deployment for each of so many workers, and its scorer where the pipeline has feedback.
     ///
     /// # Errors
     /// As `open`.
@@ -138,17 +139,28 @@ impl Stager {
         &self,
         plan: &Plan,
         deployment: &Deployment,
-        probation: Probation,
+        trust: Trust,
         workers: usize,
-    ) -> Result<Vec<Pipeline>> {
+    ) -> Result<Opened<Pipeline>, Unfit> {
         hangpoint!(IN_STAGING);
-        let open = |_| {
-            let mut pipeline = self.open(plan, deployment)?;
-            pipeline.probation = probation;
+        let mut problems = Problems::default();
+        let asked = self.of_deployment(plan, deployment, &mut problems);
+        let mut pipelines = Vec::new();
+        for _ in 0..workers {
+            let pipeline = self.open_asked(plan, &asked, of(deployment), &mut problems);
+            // What is wrong is wrong for every worker.
+            let Some(mut pipeline) = pipeline.filter(|_| problems.is_empty()) else { break };
+            pipeline.probation = trust.path;
             pipeline.releases = Some(deployment.digest());
-            Ok(pipeline)
-        };
-        (0..workers).map(open).collect()
+            pipelines.push(pipeline);
+        }
+        let scorer = self.open_scorer(plan, &asked, &mut problems).map(|(score, release)| Scorer {
+            score: Box::new(score),
+            release,
+            revision: deployment.revision,
+            probation: trust.scorer,
+        });
+        problems.or(&plan.name, Some(Opened { workers: pipelines, scorer }))
     }
 
     /// Opens everything for one worker.
@@ -157,25 +169,25 @@ impl Stager {
     /// Every stage that cannot be opened or does not fit another; each message names both sides and the fix.
     pub fn open(&self, plan: &Plan, deployment: &Deployment) -> Result<Pipeline, Unfit> {
         let mut problems = Problems::default();
-        let of = (deployment.revision, deployment.challenger.as_ref());
-        let pipeline = self.open_asked(plan, &Asked::from(&deployment.releases), of, &mut problems);
+        let pipeline = self.open_asked(plan, &Asked::from(&deployment.releases), of(deployment), &mut problems);
         problems.or(&plan.name, pipeline)
     }
 
-    /// The scorer that the pipeline's file asks for, opened, and its release.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String), Unfit> {
-        let mut problems = Problems::default();
-        let scorer = problems.note(StageName::Score, self.open_scorer(plan, feedback));
-        problems.or(&plan.name, scorer)
+    /// What a deployment runs here. A scorer that it does not name is the file's.
+    fn of_deployment(&self, plan: &Plan, deployment: &Deployment, problems: &mut Problems) -> Asked {
+        let asked = Asked::from(&deployment.releases);
+        let score = plan.feedback.as_ref().map(|feedback| match asked.score {
+            Some(named) => named,
+            None => problems.note(StageName::Score, self.release(&feedback.score)),
+        });
+        Asked { score, ..asked }
     }
 
-    fn open_scorer(&self, plan: &Plan, feedback: &plan::Feedback) -> Result<(WasmScorer, String)> {
-        let release = self.release(&feedback.score)?;
-        let scorer = WasmScorer::open(self.plugin(&release)?, limits(plan), self.opening(plan, &release)?)?;
-        Ok((scorer, release.label()))
+    /// The scorer and its release, where it is known.
+    fn open_scorer(&self, plan: &Plan, asked: &Asked, problems: &mut Problems) -> Option<(WasmScorer, String)> {
+        let release = asked.score.as_ref()?.as_ref()?;
+        let open = || WasmScorer::open(self.plugin(release)?, limits(plan), self.opening(plan, release)?);
+        Some((problems.note(StageName::Score, open())?, release.label()))
     }
 
     /// Opens every stage whose release is known, and the challenger's where there is one, and notes what is wrong with each.
@@ -212,7 +224,7 @@ impl Stager {
         });
         let model = match (parser, classifier) {
             (Some(parser), Some(classifier)) => {
-                let release = asked.whole()?.digest();
+                let release = asked.path()?.digest();
                 let arm = Arm { role: Role::Champion, revision, release, stamped: plan.output.stamp == Stamp::Value };
                 let (parser, classifier) = (parser?, classifier?);
                 let other = self.open_challenger(plan, challenger, &arm, (&parser, &classifier), problems);
@@ -288,6 +300,11 @@ impl Stager {
     }
 }
 
+/// What its pipelines are opened as.
+fn of(deployment: &Deployment) -> (Revision, Option<&Challenger>) {
+    (deployment.revision, deployment.challenger.as_ref())
+}
+
 /// A release and what it is opened as.
 type OpenParser<'a> = (&'a Release, (WasmParser, Vec<Column>));
 type OpenClassifier<'a> = (&'a Release, (WasmClassifier, Signature));
@@ -312,6 +329,7 @@ struct Asked {
     transforms: Vec<Option<Release>>,
     parse: Option<Option<Release>>,
     classify: Option<Option<Release>>,
+    score: Option<Option<Release>>,
 }
 
 impl From<&Releases> for Asked {
@@ -320,6 +338,7 @@ impl From<&Releases> for Asked {
             transforms: releases.transforms.iter().cloned().map(Some).collect(),
             parse: releases.parse.clone().map(Some),
             classify: releases.classify.clone().map(Some),
+            score: releases.score.clone().map(Some),
         }
     }
 }
@@ -327,6 +346,15 @@ impl From<&Releases> for Asked {
 impl Asked {
     /// `None` when one of them is missing.
     fn whole(&self) -> Option<Releases> {
+        let score = match &self.score {
+            None => None,
+            Some(release) => Some(release.clone()?),
+        };
+        Some(Releases { score, ..self.path()? })
+    }
+
+    /// As `whole`, without what scores.
+    fn path(&self) -> Option<Releases> {
         let known = |release: &Option<Option<Release>>| match release {
             None => Some(None),
             Some(release) => release.clone().map(Some),
@@ -335,6 +363,7 @@ impl Asked {
             transforms: self.transforms.iter().cloned().collect::<Option<_>>()?,
             parse: known(&self.parse)?,
             classify: known(&self.classify)?,
+            score: None,
         })
     }
 }
@@ -434,3 +463,6 @@ pub fn sink_topics(plan: &Plan) -> Routes<SinkTopic> {
     }
     topics
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sandpiper_sandbox::stage::WasmScorer;
+use anyhow::{Context as _, Result};
 
 use super::loop_spec::{ClientNames, LoopSpec, SourceSettings, lacks};
 use super::running::RunningFeedback;
@@ -13,23 +13,26 @@ use crate::kafka::sink::{Holder, PartitionCounts, Placement, SinkSettings, SinkT
 use crate::record::{Routes, Topics};
 use crate::stream::state::Empty;
 use crate::stream::transaction::Bounds;
-use crate::stream::worker::Handles;
 
-/// The loop with a scorer, and its release.
+/// What scores first waits in its slot: control has left it there.
+///
+/// # Errors
+/// When it does not.
 pub fn spec(
     plan: &Arc<Plan>,
     feedback: &plan::Feedback,
     names: &ClientNames,
-    (scorer, release): (WasmScorer, String),
     instance: &str,
     running: &RunningFeedback,
-    handles: Handles<Feedback>,
-) -> LoopSpec<Feedback> {
+) -> Result<LoopSpec<Feedback>> {
+    let name = format!("{}/feedback", plan.name);
+    let handles = running.handles.clone();
+    let scorer = handles.slot.take().with_context(|| format!("{name} has nothing to score with"))?;
     let (topics, [predictions, _]) = Topics::of([&plan.output.topic, &feedback.labels]);
     let counts = PartitionCounts::default();
-    let settings = Settings::new(feedback, plan, predictions, instance, release, counts.clone());
-    LoopSpec {
-        name: format!("{}/feedback", plan.name),
+    let settings = Settings::new(feedback, plan, predictions, instance, counts.clone());
+    Ok(LoopSpec {
+        name,
         source: SourceSettings {
             // Predictions and labels of one partition number must come to one member.
             properties: names.consumer(plan, &feedback.group, Assignor::Range),
@@ -53,11 +56,10 @@ pub fn spec(
         bounds: Bounds { pause_above: 1.0, ..(&**plan).into() },
         batch: (&plan.limits).into(),
         lacks: lacks(plan),
-        process: Feedback::new(settings, Box::new(scorer), Box::new(Empty), running.figures.clone())
-            .replaceable_by(running.next_scorer.clone()),
+        process: Feedback::new(settings, scorer, Box::new(Empty), running.figures.clone()),
         handles,
         ends_when_denied: false,
         persists: false,
         ended: Box::new(|_| {}),
-    }
+    })
 }

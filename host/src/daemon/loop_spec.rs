@@ -9,11 +9,12 @@ use crate::kafka::source::BatchLimits;
 use crate::kafka::{members, topics};
 use crate::record::Topics;
 use crate::stream::fault::Fault;
+use crate::stream::process::Process;
 use crate::stream::transaction::Bounds;
 use crate::stream::worker::Handles;
 
 /// A loop: where its records come from, what is made of them, and where that goes.
-pub struct LoopSpec<P> {
+pub struct LoopSpec<P: Process> {
     /// `iris/0`: its thread's name, and its name in the log.
     pub name: String,
     /// What the cluster lacks for it, which is asked before each start.

@@ -28,9 +28,10 @@ use crate::config::daemon::Control;
 use crate::config::plan::Plan;
 use crate::control::command::{By, Refused};
 use crate::control::fleet::Fleet;
+use crate::control::opened::Slots;
 use crate::control::staging::Stager;
 use crate::control::{Controller, StateDirectory};
-use crate::feedback::{Figures, NextScorer};
+use crate::feedback::Figures;
 use crate::replay::process::{self as replay, Progress, Replay, Request, Shared};
 use crate::stream::hold::Hold;
 use crate::stream::report::Publisher;
@@ -109,47 +110,25 @@ impl Daemon {
             self.join(fleet)?;
         }
         // All are staged before one starts: a mistake in the last must not stop the first in its tracks.
-        let (mut scorers, mut unfit) = (Vec::new(), Vec::new());
+        let mut unfit = Vec::new();
         for pipeline in &self.pipelines {
             match pipeline.controller.settle() {
                 Err(Refused::Stopping) => bail!(Refused::Stopping),
                 Err(refused) => unfit.push(refused.to_string()),
                 Ok(()) => {}
             }
-            let plan = &pipeline.controller.plan;
-            let scorer = plan.feedback.as_ref().map(|feedback| self.stager.scorer(plan, feedback)).transpose();
-            match scorer {
-                Ok(scorer) => scorers.push(scorer),
-                Err(error) => unfit.push(error.to_string()),
-            }
         }
         if !unfit.is_empty() {
             bail!("{}", unfit.join("\n"));
         }
-        for (pipeline, scorer) in self.pipelines.iter().zip(scorers) {
+        for pipeline in &self.pipelines {
             let plan = &pipeline.controller.plan;
             for handles in &pipeline.workers {
                 self.supervisor.start(main_loop::spec(plan, &self.names, handles.clone())?)?;
             }
-            if let (Some(feedback), Some(scorer), Some(running)) = (&plan.feedback, scorer, &pipeline.feedback) {
-                let handles = Handles {
-                    worker: 0,
-                    slot: Arc::new(Slot::new()?),
-                    stop: self.supervisor.stop_of_one(),
-                    // Scoring goes on while the pipeline is paused.
-                    hold: Arc::new(Hold::new(false, |_| {})),
-                    report: running.report.clone(),
-                };
+            if let (Some(feedback), Some(running)) = (&plan.feedback, &pipeline.feedback) {
                 let instance = self.directory.instance();
-                self.supervisor.start(feedback_loop::spec(
-                    plan,
-                    feedback,
-                    &self.names,
-                    scorer,
-                    instance,
-                    running,
-                    handles,
-                ))?;
+                self.supervisor.start(feedback_loop::spec(plan, feedback, &self.names, instance, running)?)?;
             }
         }
         self.is_started.store(true, Ordering::Relaxed);
@@ -182,6 +161,7 @@ impl Daemon {
         let plan = Arc::new(plan);
         let slots = (0..plan.limits.workers).map(|_| Slot::new().map(Arc::new)).collect::<std::io::Result<Vec<_>>>()?;
         let reports: Vec<Publisher> = slots.iter().map(|_| Publisher::default()).collect();
+        let feedback = plan.feedback.as_ref().map(|_| Slot::new().map(Arc::new)).transpose()?;
         let figures = Figures::default();
         let observed = Box::new(running::Observer { reports: reports.clone(), figures: figures.clone() });
         let (controller, thread) = Controller::start(
@@ -189,7 +169,7 @@ impl Daemon {
             self.stager.clone(),
             self.directory.clone(),
             self.fleet.clone(),
-            slots.clone(),
+            Slots { workers: slots.clone(), feedback: feedback.clone() },
             observed,
             self.develops,
         )?;
@@ -202,16 +182,21 @@ impl Daemon {
                 worker,
                 slot,
                 stop: self.supervisor.stop_of_one(),
-                hold: controller.hold.clone(),
+                hold: controller.holds.main.clone(),
                 report,
             })
             .collect();
         self.pipelines.push(Arc::new(RunningPipeline {
             workers,
-            feedback: plan.feedback.as_ref().map(|_| RunningFeedback {
-                report: Publisher::default(),
+            feedback: feedback.map(|slot| RunningFeedback {
+                handles: Handles {
+                    worker: 0,
+                    slot,
+                    stop: self.supervisor.stop_of_one(),
+                    hold: controller.holds.feedback.clone(),
+                    report: Publisher::default(),
+                },
                 figures,
-                next_scorer: NextScorer::default(),
             }),
             controller,
             replay: Shared::default(),

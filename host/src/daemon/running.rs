@@ -3,7 +3,7 @@
 use crate::control::Controller;
 use crate::control::rollout::StepFigures;
 use crate::control::runner::Observed;
-use crate::feedback::{Figures, NextScorer};
+use crate::feedback::{Feedback, Figures};
 use crate::pipeline::Pipeline;
 use crate::record::Revision;
 use crate::replay::process::Shared;
@@ -20,9 +20,8 @@ pub struct RunningPipeline {
 }
 
 pub struct RunningFeedback {
-    pub report: Publisher,
+    pub handles: Handles<Feedback>,
     pub figures: Figures,
-    pub next_scorer: NextScorer,
 }
 
 /// What this daemon's loops of one pipeline report.

@@ -181,7 +181,7 @@ fn supervise<P: Process>(mut spec: LoopSpec<P>) -> Option<Fault> {
         // Health looks at how long ago that was.
         spec.handles.report.amend(|_| {});
         // Deployed while nothing ran here.
-        spec.handles.slot.exchange(&mut spec.process);
+        spec.handles.slot.exchange(|next| spec.process.exchange(next));
         let began = Instant::now();
         let fault = match connect(&spec, matches!(last, Some(Fault::Denied(_)))) {
             Ok((source, sink)) => {
@@ -358,6 +358,12 @@ mod tests {
     struct Mistaken;
 
     impl Process for Mistaken {
+        type Next = Self;
+
+        fn exchange(&mut self, next: Self) -> Self {
+            std::mem::replace(self, next)
+        }
+
         fn process(&mut self, _: &Batch, _: &Forced, _: i64, _: &mut Outputs) {}
 
         fn revision(&self) -> Option<Revision> {

@@ -134,6 +134,8 @@ struct Score<'a> {
     role: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     release: Option<&'a str>,
+    /// The release that judged it.
+    scorer: &'a str,
     /// What the arm came to whose answer did not count, where both answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     champion: Option<OtherScore<'a>>,
@@ -149,8 +151,13 @@ struct OtherScore<'a> {
     release: &'a str,
 }
 
-/// Appends a score as JSON; `other` is what the scorer says of the other arm.
-pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement, other: Option<&Judgement>) {
+/// Appends a score as JSON: what that scorer says of the answer that counted, and of the other arm's.
+pub fn write_score(
+    out: &mut Vec<u8>,
+    joined: &Joined,
+    (judgement, other): (&Judgement, Option<&Judgement>),
+    scorer: &str,
+) {
     let prediction = &joined.prediction;
     let class = |index: u32| prediction.classes.get(index as usize).map_or("", String::as_str);
     let other = joined.other().zip(other).map(|((arm, truth), judgement)| OtherScore {
@@ -178,6 +185,7 @@ pub fn write_score(out: &mut Vec<u8>, joined: &Joined, judgement: &Judgement, ot
         revision: prediction.revision,
         role: prediction.role.name(),
         release: prediction.release.as_deref(),
+        scorer,
         champion,
         challenger,
     };

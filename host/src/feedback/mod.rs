@@ -8,33 +8,33 @@ pub mod classes;
 pub mod join;
 pub mod message;
 pub mod placement;
+pub mod scorer;
 mod stream_time;
 pub mod tally;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use join::{Bounds, Join, Kept, Kind};
 
 use crate::config::plan::Feedback as Plan;
 use crate::kafka::sink::PartitionCounts;
-use crate::pipeline::isolate::isolate;
 use crate::record::dead_letter::{Blame, DeadLetter, DeadLetterWriter, Form, Reason};
 use crate::record::output::{Output, Outputs};
-use crate::record::{Batch, Origin, Pointer, RecordId, Route, Row, TopicIndex};
+use crate::record::{Batch, Origin, Pointer, RecordId, Revision, Route, Row, TopicIndex};
 use crate::stream::fault::Fault;
-use crate::stream::process::{Forced, Process};
+use crate::stream::process::{Forced, Probation, Process};
 use crate::stream::source::TopicPartition;
 use crate::stream::state::{Restored, Store};
-use classes::{ClassLists, Classes};
+use crate::stream::transaction::Deployed;
+use classes::ClassLists;
 use join::{Arrival, Entry, Forgotten, Joined, Met, Moment};
 use placement::Placement;
-use sandpiper_sandbox::Failure;
-use sandpiper_sandbox::stage::Score;
-use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
+use sandpiper_sandbox::wit::latest::Judgement;
+pub use scorer::Scorer;
+use scorer::Time;
 pub use tally::Figures;
 use tally::Tally;
 
@@ -49,8 +49,6 @@ pub struct Settings {
     pub deadline: Duration,
     pub budget: Duration,
     pub dead_letters: DeadLetterWriter,
-    /// The scorer's release, for dead letters.
-    pub release: String,
     /// Of the loop's topics.
     pub counts: PartitionCounts,
 }
@@ -61,7 +59,6 @@ impl Settings {
         pipeline: &crate::config::plan::Plan,
         predictions: TopicIndex,
         instance: &str,
-        release: String,
         counts: PartitionCounts,
     ) -> Self {
         Self {
@@ -72,7 +69,6 @@ impl Settings {
             deadline: pipeline.limits.deadline,
             budget: pipeline.delivery.budget,
             dead_letters: DeadLetterWriter { pipeline: pipeline.name.clone(), instance: instance.to_owned() },
-            release,
             counts,
         }
     }
@@ -81,7 +77,7 @@ impl Settings {
 /// The loop's process.
 pub struct Feedback {
     settings: Settings,
-    scorer: Box<dyn Score>,
+    scorer: Scorer,
     store: Box<dyn Store<Kept>>,
     assigned: BTreeSet<TopicPartition>,
     /// By partition number: both topics have the same.
@@ -97,30 +93,11 @@ pub struct Feedback {
     /// Of the open transaction.
     staged: Tally,
     figures: Figures,
-    next_scorer: NextScorer,
-}
-
-/// Where another scorer waits for the loop to take it, between two batches. Clones share it.
-#[derive(Clone, Default)]
-pub struct NextScorer(Arc<Mutex<Option<NamedScorer>>>);
-
-/// With the name of its release.
-type NamedScorer = (Box<dyn Score>, String);
-
-impl NextScorer {
-    /// `release` names it in dead letters.
-    pub fn put(&self, scorer: Box<dyn Score>, release: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((scorer, release));
-    }
-
-    fn take(&self) -> Option<NamedScorer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 impl Feedback {
     /// What is committed is published in `figures`.
-    pub fn new(settings: Settings, scorer: Box<dyn Score>, store: Box<dyn Store<Kept>>, figures: Figures) -> Self {
+    pub fn new(settings: Settings, scorer: Scorer, store: Box<dyn Store<Kept>>, figures: Figures) -> Self {
         Self {
             settings,
             scorer,
@@ -134,13 +111,7 @@ impl Feedback {
             tally: Tally::default(),
             staged: Tally::default(),
             figures,
-            next_scorer: NextScorer::default(),
         }
-    }
-
-    /// With a place from which the loop takes another scorer.
-    pub fn replaceable_by(self, next_scorer: NextScorer) -> Self {
-        Self { next_scorer, ..self }
     }
 
     /// One record's effect on the join; what is joined now, or why it cannot be.
@@ -277,10 +248,12 @@ impl Feedback {
     /// Has the scorer look at what was joined in one batch, by list of classes.
     fn score(&mut self, batch: &Batch, joined: &[(usize, Joined)], forced: &Forced, now: i64, outputs: &mut Outputs) {
         let counted = joined.iter().map(|(_, joined)| Some((joined.prediction.classes.clone(), joined.outcome())));
-        let counted = self.judge(counted.collect());
+        let Settings { deadline, budget, .. } = self.settings;
+        let time = Time { deadline, until: Instant::now() + budget };
+        let counted = self.scorer.judge(counted.collect(), time);
         let others =
             joined.iter().map(|(_, joined)| Some((joined.other()?.0.classes.clone(), joined.other_outcome()?)));
-        let others = self.judge(others.collect());
+        let others = self.scorer.judge_in_rest(others.collect(), time);
         for ((row, joined), (judged, other)) in joined.iter().zip(counted.into_iter().zip(others)) {
             let failure = match judged {
                 Some(Ok(judgement)) => {
@@ -298,48 +271,14 @@ impl Feedback {
                 message: failure.message,
                 log: failure.log,
                 stage: "score".into(),
-                release: Some(self.settings.release.clone()),
+                release: Some(self.scorer.release.clone()),
             };
             let (id, revision) = (Some(&*joined.prediction.id), Some(joined.prediction.revision));
             let form = batch.rows.get(*row).map(|facts| form_of(forced, facts.origin)).unwrap_or_default();
             let letter = DeadLetter { reason: &reason, id, revision, form, time: now };
             self.settings.dead_letters.write(outputs, batch, *row, &letter);
+            outputs.counts.failed += 1;
         }
-    }
-
-    /// What the scorer says of each outcome, which stands beside its classes; nothing where there is none.
-    fn judge(&mut self, outcomes: Vec<Option<(Classes, Outcome)>>) -> Vec<Option<Result<Judgement, Failure>>> {
-        let mut judged: Vec<_> = outcomes.iter().map(|_| None).collect();
-        let mut places = Vec::new();
-        let mut waiting = Vec::new();
-        for (at, (classes, outcome)) in outcomes.into_iter().enumerate().filter_map(|(at, each)| Some((at, each?))) {
-            places.push(at);
-            waiting.push((classes, outcome));
-        }
-        let mut first = 0;
-        while let Some((classes, _)) = waiting.get(first) {
-            let classes = classes.clone();
-            let group: Vec<Outcome> = (waiting.iter().skip(first))
-                .take_while(|(other, _)| *other == classes)
-                .map(|(_, outcome)| outcome.clone())
-                .collect();
-            let isolated = isolate(group.len(), self.settings.deadline, self.settings.budget, |range, deadline| {
-                self.scorer.score(&classes, group.get(range).unwrap_or_default(), deadline)
-            });
-            let mut put = |at: usize, what: Result<Judgement, Failure>| {
-                if let Some(place) = places.get(first + at).and_then(|place| judged.get_mut(*place)) {
-                    *place = Some(what);
-                }
-            };
-            for (range, judgements) in isolated.answers {
-                judgements.into_iter().for_each(|judgement| put(range.start + judgement.row as usize, Ok(judgement)));
-            }
-            for (at, failure) in isolated.poison.into_iter().chain(isolated.undecided) {
-                put(at, Err(failure));
-            }
-            first += group.len();
-        }
-        judged
     }
 
     fn write_score(
@@ -354,7 +293,7 @@ impl Feedback {
         let Some(facts) = batch.rows.get(row) else { return };
         self.staged.score(joined, judgement, other);
         let key = batch.rows.key(facts).map(|key| outputs.put(key));
-        let value = outputs.write(|out| message::write_score(out, joined, judgement, other));
+        let value = outputs.write(|out| message::write_score(out, joined, (judgement, other), &self.scorer.release));
         outputs.records.push(Output {
             origin: facts.origin,
             route: Route::Output,
@@ -374,6 +313,17 @@ fn form_of(forced: &Forced, origin: Origin) -> Form {
 }
 
 impl Process for Feedback {
+    /// What is joined and counted stays, whoever judges what comes.
+    type Next = Scorer;
+
+    fn exchange(&mut self, next: Scorer) -> Scorer {
+        if next.release != self.scorer.release {
+            self.tally.forget_losses();
+            self.figures.publish(self.tally.clone());
+        }
+        std::mem::replace(&mut self.scorer, next)
+    }
+
     fn assigned(&mut self, partitions: &[TopicPartition]) {
         self.assigned.extend(partitions);
         for TopicPartition { partition, .. } in partitions {
@@ -404,9 +354,6 @@ impl Process for Feedback {
 
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
-        if let Some((scorer, release)) = self.next_scorer.take() {
-            (self.scorer, self.settings.release) = (scorer, release);
-        }
         let classes = self.classes.bytes();
         let mut joined = Vec::new();
         for (row, facts) in batch.rows.iter().enumerate() {
@@ -464,5 +411,18 @@ impl Process for Feedback {
             self.restoring.remove(&partition.partition);
             self.store.close(partition.partition);
         }
+    }
+
+    fn revision(&self) -> Option<Revision> {
+        Some(self.scorer.revision)
+    }
+
+    fn probation(&self) -> Probation {
+        self.scorer.probation
+    }
+
+    /// What waits for its label is judged by any scorer, so the group's offsets name none, and no partition waits for one.
+    fn deployed(&self) -> Option<Deployed> {
+        None
     }
 }

@@ -108,6 +108,10 @@ impl Release {
         self.confusion.entry(truth.to_owned()).or_default().insert(predicted.to_owned(), count);
     }
 
+    fn forget_loss(&mut self) {
+        (self.loss_sum, self.weight_sum) = (0.0, 0.0);
+    }
+
     fn forget_matrix(&mut self) {
         self.confusion.clear();
         (self.matrix_bytes, self.is_partial) = (0, true);
@@ -272,6 +276,12 @@ impl Tally {
         self.forget_matrices(other);
         self.clocks.add(&other.clocks);
         self.unknown.add(&other.unknown);
+    }
+
+    /// Another scorer judges from now on: the losses of two have no mean in common.
+    pub fn forget_losses(&mut self) {
+        let all = self.by_revision.values_mut().chain(self.by_release.values_mut());
+        all.for_each(|release| Arc::make_mut(release).forget_loss());
     }
 
     /// Keeps all confusion matrices within their bound: those go that nothing was added to now, of the fewest outcomes first.

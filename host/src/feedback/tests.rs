@@ -1,5 +1,7 @@
 //! Predictions and labels through the loop's process: scores, tallies, dead letters.
 
+mod scorer;
+
 use std::sync::Arc;
 
 use super::*;
@@ -9,6 +11,8 @@ use crate::record::{BatchBuilder, Role, Topics};
 use crate::stream::process::Refusal;
 use crate::stream::state::{Empty, Progress};
 use join::{Entry, Met, Prediction};
+use sandpiper_sandbox::stage::Score;
+use sandpiper_sandbox::wit::latest::Outcome;
 use sandpiper_sandbox::{Failure, FailureKind};
 
 const PREDICTIONS: TopicIndex = TopicIndex::FIRST;
@@ -65,10 +69,11 @@ fn remembering(store: impl Store<Kept> + 'static) -> Feedback {
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
-        release: "scorer-1".into(),
         counts: PartitionCounts::default(),
     };
-    Feedback::new(settings, Box::new(ZeroOne), Box::new(store), Figures::default())
+    let (release, revision, probation) = ("scorer-1".into(), revision(1), Probation::Passed);
+    let scorer = Scorer { score: Box::new(ZeroOne), release, revision, probation };
+    Feedback::new(settings, scorer, Box::new(store), Figures::default())
 }
 
 /// Records of partition 0 of both topics, as they are read.
@@ -171,7 +176,8 @@ fn a_label_for_a_prediction_is_a_score_keyed_as_the_label() {
     let score = &scores(&outputs)[0];
     let expected = serde_json::json!({
         "id": "a", "predicted": "cat", "truth": "dog", "correct": false, "loss": 1.0, "weight": 2.0, "accepted": true,
-        "source": "vet", "delay_ms": 0, "origin": "in/0@1", "revision": 7, "role": "champion"
+        "source": "vet", "delay_ms": 0, "origin": "in/0@1", "revision": 7, "role": "champion",
+        "scorer": "scorer-1"
     });
     assert_eq!(score, &expected);
     let output = &outputs.records[0];

@@ -115,6 +115,12 @@ impl Pipeline {
 }
 
 impl Process for Pipeline {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         outputs.clear();
         let mut run = Run {

@@ -393,6 +393,12 @@ fn count(progress: &mut Progress, outputs: &Outputs) {
 }
 
 impl Process for Replay {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn assigned(&mut self, partitions: &[TopicPartition]) {
         self.restoring.extend(partitions);
         self.notes = None;

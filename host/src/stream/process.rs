@@ -17,6 +17,10 @@ use sandpiper_sandbox::Digest;
 /// A partition's life in it: `assigned`, then `restore` until nothing of it is left; `process`, whose effects in memory are
 /// staged until `committed` or `aborted`; `unassigned`, at any time. A process that remembers nothing needs `process` alone.
 pub trait Process: Send + 'static {
+    /// What waits in its slot until it is to run instead: the process itself, or a part of it where the rest remembers something.
+    type Next: Send + 'static;
+    /// Runs that from now on, and gives back what it ran. Nothing is staged.
+    fn exchange(&mut self, next: Self::Next) -> Self::Next;
     /// These partitions are ours, and the last owner's transaction is over: begins to restore what is remembered of them.
     /// Nothing happens to one that is assigned already.
     fn assigned(&mut self, _partitions: &[TopicPartition]) {}

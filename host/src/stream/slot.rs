@@ -45,18 +45,19 @@ impl<P: Send + 'static> Slot<P> {
         next
     }
 
-    /// Exchanges what runs for what waits; whether there was something.
-    pub fn exchange(&self, running: &mut P) -> bool {
+    /// Has what waits run, by an exchange that gives back what ran; whether there was something.
+    pub fn exchange(&self, exchange: impl FnOnce(P) -> P) -> bool {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         self.waiting.store(false, Ordering::Release);
         let Some(next) = next.take() else { return false };
-        self.discard(std::mem::replace(running, next));
+        self.discard(exchange(next));
         true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::mem::replace;
     use std::sync::Arc;
     use std::thread::{self, ThreadId};
 
@@ -67,7 +68,7 @@ mod tests {
         let slot = Slot::new().unwrap();
         let mut running = 1;
         assert!(!slot.is_waiting());
-        assert!(!slot.exchange(&mut running));
+        assert!(!slot.exchange(|next| replace(&mut running, next)));
         assert_eq!(running, 1);
     }
 
@@ -77,9 +78,9 @@ mod tests {
         let mut running = 1;
         slot.put(2);
         assert!(slot.is_waiting());
-        assert!(slot.exchange(&mut running));
+        assert!(slot.exchange(|next| replace(&mut running, next)));
         assert_eq!((running, slot.is_waiting()), (2, false));
-        assert!(!slot.exchange(&mut running));
+        assert!(!slot.exchange(|next| replace(&mut running, next)));
         assert_eq!(running, 2);
     }
 
@@ -89,7 +90,7 @@ mod tests {
         let mut running = 1;
         slot.put(2);
         slot.put(3);
-        assert!(slot.exchange(&mut running));
+        assert!(slot.exchange(|next| replace(&mut running, next)));
         assert_eq!((running, slot.is_waiting()), (3, false));
     }
 
@@ -100,7 +101,7 @@ mod tests {
         for next in 1..100 {
             let control = slot.clone();
             thread::spawn(move || control.put(next)).join().unwrap();
-            assert!(slot.is_waiting() && slot.exchange(&mut running));
+            assert!(slot.is_waiting() && slot.exchange(|next| replace(&mut running, next)));
             assert_eq!(running, next);
         }
     }
@@ -120,7 +121,7 @@ mod tests {
         let slot = Slot::new().unwrap();
         let mut running = Old(tell.clone());
         slot.put(Old(tell));
-        assert!(slot.exchange(&mut running));
+        assert!(slot.exchange(|next| replace(&mut running, next)));
         assert_ne!(dropped.recv().unwrap(), thread::current().id());
     }
 

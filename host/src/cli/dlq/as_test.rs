@@ -78,6 +78,7 @@ fn releases(global: &Global, plan: &Plan, letter: &Letter) -> Result<Releases> {
         transforms: plan.transforms.iter().map(|transform| release(&transform.stage)).collect::<Result<_>>()?,
         parse: plan.parse.as_ref().map(release).transpose()?,
         classify: plan.classify.as_ref().map(release).transpose()?,
+        score: None,
     })
 }
 

@@ -9,6 +9,7 @@ use super::super::history::time;
 use super::super::table::{Table, grouped};
 use crate::api::status::{ControlStatus, FeedbackStatus, PipelineStatus, ReleaseStatus, WorkerStatus};
 use crate::config::plan::Guarantee;
+use crate::control::fold::SCORE;
 use crate::record::Revision;
 use crate::stream::report::{PartitionReport, WorkerState};
 use crate::stream::state::Progress;
@@ -170,8 +171,8 @@ fn releases(status: &PipelineStatus) -> String {
     let shown = |number: Option<f64>| number.map_or_else(|| "-".into(), |number| format!("{number:.4}"));
     for release in &status.releases {
         let mut stages: Vec<_> = release.releases.iter().collect();
-        // In the order of a record's path: transforms, parse, classify.
-        stages.sort_by_key(|(stage, _)| (*stage == "classify", *stage == "parse"));
+        // In the order of a record's path: transforms, parse, classify; last what judges it.
+        stages.sort_by_key(|(stage, _)| (*stage == SCORE, *stage == "classify", *stage == "parse"));
         let stages: Vec<String> = stages.iter().map(|(stage, release)| format!("{stage} {release}")).collect();
         table.row([
             release.revision.to_string(),

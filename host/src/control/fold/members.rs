@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::artifacts::ON_ITS_WAY;
 use super::super::command::{CommandId, Outcome};
+use super::super::deployment::Releases;
 use super::super::history::History;
 use super::{Artifact, Came, Control, Fold, Member, Staging};
 use crate::record::Revision;
@@ -43,18 +44,24 @@ impl Fold {
 
     /// Whether a daemon's file asks for something that is to be applied: it has changed since that daemon asked last, or nobody
     /// has asked for it yet. A daemon that comes late with what was replaced in the meantime takes what runs.
-    pub(super) fn is_new_wish(&mut self, wanted: Digest) -> bool {
-        let before = self.member().wish.replace(wanted);
-        if self.next.history.current().is_some() && self.next.history.applied == Some(wanted) {
+    pub(super) fn is_new_wish(&mut self, releases: &Releases) -> bool {
+        let (wanted, scorer) = (releases.digest(), releases.score_digest());
+        let member = self.member();
+        let (before, scorer_before) = (member.wish.replace(wanted), std::mem::replace(&mut member.wish_score, scorer));
+        if self.next.history.current().is_some() && self.next.history.has_applied(releases) {
             return false;
         }
+        // A file without a scorer asks for none in particular, and versions that deployed none did not say what theirs was.
+        let same_scorer = |other: Option<Digest>| scorer.zip(other).is_none_or(|(scorer, other)| scorer == other);
+        let same = |member: &Member| member.wish == Some(wanted) && same_scorer(member.wish_score);
         let from = &self.from;
-        let others = || self.next.members.iter().any(|(name, member)| name != from && member.wish == Some(wanted));
-        let ran = || self.next.history.deployments.iter().any(|each| each.releases.digest() == wanted);
+        let others = || self.next.members.iter().any(|(name, member)| name != from && same(member));
+        let runs = |each: &Releases| each.digest() == wanted && same_scorer(each.score_digest());
+        let ran = || self.next.history.deployments.iter().any(|each| runs(&each.releases));
         match before {
             // It could not be run when it was asked for first, or the control topics were lost since.
             _ if self.next.history.current().is_none() => true,
-            Some(before) => before != wanted,
+            Some(before) => before != wanted || !same_scorer(scorer_before),
             None => !(others() || ran()),
         }
     }
@@ -170,7 +177,7 @@ impl Fold {
         if history.revision() > self.next.history.revision() {
             self.next.history = std::sync::Arc::new(history.clone());
             // What it was about is not current any more.
-            self.next.failed = None;
+            (self.next.failed, self.next.failed_scorer) = (None, None);
         }
         self.done(Outcome::Noted);
     }

@@ -27,7 +27,7 @@ impl Fold {
         let mut deployment = self.successor(runs, String::new(), on_probation);
         let rollout = Rollout {
             id: deployment.revision,
-            candidate: releases,
+            candidate: Releases { score: None, ..releases },
             allow_new_classes: steps.allow_new_classes,
             plan: steps.plan.clone(),
             step: 0,
@@ -72,7 +72,8 @@ impl Fold {
         let against = self.next.history.revision();
         let colon = if reason.trim().is_empty() { "" } else { ": " };
         let reason = format!("rollout {} promoted{colon}{}", rollout.id, reason.trim());
-        let deployment = self.successor(rollout.candidate, reason, true);
+        let candidate = rollout.candidate.scored_as(&self.current()?.releases);
+        let deployment = self.successor(candidate, reason, true);
         self.stage(Staging::of(deployment, against, RolloutThen::Ends));
         Ok(())
     }
@@ -203,7 +204,7 @@ impl Fold {
 
 /// A challenger stands in one place of a record's path: whether it is that of parser and classifier.
 fn is_one_challenger(runs: &Releases, candidate: &Releases) -> Result<bool, Refused> {
-    let changed: Vec<String> = (candidate.iter())
+    let changed: Vec<String> = (candidate.path())
         .filter(|(stage, release)| runs.get(stage).is_none_or(|runs| runs.digest() != release.digest()))
         .map(|(stage, _)| stage)
         .collect();

@@ -2,6 +2,7 @@
 
 mod members;
 mod rollout;
+mod scorer;
 
 use std::collections::BTreeSet;
 
@@ -23,6 +24,7 @@ fn releases(classifier: &str) -> Releases {
         transforms: Vec::new(),
         parse: Some(release("csv", "csv")),
         classify: Some(release(classifier, classifier)),
+        score: None,
     }
 }
 
@@ -224,7 +226,7 @@ fn what_cannot_be_asked_for_is_refused_by_name() {
     for (action, expected) in [
         (Action::Deploy { stages, reason: " ".into(), rollout: None }, "--reason TEXT"),
         (none, "changes nothing"),
-        (of_stage("score"), "no stage \"score\"; it has parse, classify"),
+        (of_stage("judge"), "no stage \"judge\"; it has parse, classify"),
         (of_stage("transform[0]"), "no stage \"transform[0]\""),
         (of_stage("transform[x]"), "no stage \"transform[x]\""),
         (of_stage("classify"), "runs exactly this already, as revision 1"),
@@ -399,6 +401,9 @@ fn the_oldest_deployments_are_forgotten() {
 enum Step {
     Wish(u8),
     Deploy(u8),
+    Score(u8),
+    ScorerFailed(u64),
+    ScorerPassed(u64),
     DeployAgainst(u8, u64),
     Undo,
     Pause,
@@ -425,6 +430,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         1 => (0..4u8).prop_map(Step::Wish),
         4 => (0..4u8).prop_map(Step::Deploy),
+        2 => (0..4u8).prop_map(Step::Score),
+        2 => (0..3u64).prop_map(Step::ScorerFailed),
+        1 => (0..3u64).prop_map(Step::ScorerPassed),
         1 => (0..4u8, 1..6u64).prop_map(|(classifier, against)| Step::DeployAgainst(classifier, against)),
         2 => Just(Step::Undo),
         1 => Just(Step::Pause),
@@ -458,8 +466,16 @@ fn action(story: &Story, step: &Step) -> Option<(Option<Revision>, Action)> {
     let one = |at: &usize| staging.get(at % staging.len().max(1)).copied();
     let pause = || Pause { at: 1, cause: Cause::Breaker, why: "too many".into(), reasons: BTreeMap::new() };
     let action = match step {
-        Step::Wish(at) => Action::Wish { releases: Box::new(releases(classifier(at))), reason: "applied".into() },
+        // Of one file the scorer, too.
+        Step::Wish(at) => {
+            let score = Some(release("loss", if *at < 2 { "loss" } else { "cost" }));
+            let releases = Releases { score, ..releases(classifier(at)) };
+            Action::Wish { releases: Box::new(releases), reason: "applied".into() }
+        }
         Step::Deploy(at) => deploy(classifier(at)),
+        Step::Score(at) => scorer::deploy_scorer(classifier(at)),
+        Step::ScorerFailed(by) => Action::ScorerFailed { revision: back(*by)?, why: "it traps".into() },
+        Step::ScorerPassed(by) => Action::ScorerPassed { revision: back(*by)? },
         Step::DeployAgainst(at, against) => return Some((Revision::new(*against), deploy(classifier(at)))),
         Step::Undo => Action::Undo { reason: String::new(), to: None },
         Step::Pause => Action::Pause { reason: String::new() },

@@ -87,7 +87,7 @@ pub(in crate::control) fn read(bytes: &[u8]) -> Result<Kept> {
         }
         None => {
             let Older { applied, deployments, paused, rollout, calls, last_command } = serde_json::from_slice(bytes)?;
-            let history = History { applied, deployments, paused, rollout, calls };
+            let history = History { applied, deployments, paused, rollout, calls, ..History::default() };
             Kept { history, last: last_command.map(|last| last.id) }
         }
     };
@@ -178,6 +178,7 @@ mod tests {
             by: None,
             at: 1,
             on_probation: false,
+            scorer_on_probation: false,
             failed,
             challenger: None,
         };

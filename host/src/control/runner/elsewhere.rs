@@ -10,6 +10,7 @@ use crate::control::command::{Action, Command, CommandId, Outcome, Refused};
 use crate::control::history::History;
 use crate::control::journal::kafka::MAX_RECORD;
 use crate::control::journal::{Entry, Link, News};
+use crate::control::opened::StandsStill;
 use crate::control::rollout::StepFigures;
 use crate::record::Revision;
 use crate::stream::clock::{Clock as _, SystemClock};
@@ -61,7 +62,7 @@ pub(super) struct Sent {
     /// Kept only where it is sent again when it could not be.
     pub(super) report: Option<Action>,
     /// A worker stands still until it is decided.
-    pub(super) holds: bool,
+    pub(super) holds: Option<StandsStill>,
 }
 
 /// As much of a history as one command has room for: the newest.
@@ -263,9 +264,9 @@ impl<P: Send + 'static> Runner<P> {
             *number < news.position && command.renewed.is_none_or(|renewed| era > renewed)
         };
         for (number, command) in elsewhere.undecided.extract_if(.., is_decided) {
-            if command.holds {
-                self.reconciler.await_successor();
-                self.hold.decided();
+            if let Some(of) = command.holds {
+                self.reconciler.await_successor(of);
+                self.reconciler.decided(of);
             }
             if command.asker.is_some() {
                 elsewhere.waiting.insert(news.id(number), command);

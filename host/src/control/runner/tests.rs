@@ -11,8 +11,10 @@ use serde_json::json;
 use super::*;
 use crate::control::command::{NamedPlugin, StageChange};
 use crate::control::deployment::{Release, Releases};
+use crate::control::fold::SCORE;
 use crate::control::history::History;
 use crate::control::journal::Kept;
+use crate::stream::slot::Slot;
 
 /// Keeps everything, unless it is told to fail.
 #[derive(Default)]
@@ -81,6 +83,7 @@ struct Stand {
     slot: Arc<Slot<u64>>,
     inbox: Inbox<u64>,
     hold: Arc<Hold>,
+    scoring: Arc<Hold>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -92,24 +95,27 @@ impl Drop for Stand {
 }
 
 fn releases(classifier: &str) -> Releases {
-    let release =
-        Release { name: classifier.into(), plugin: Digest::of(classifier.as_bytes()), model: None, config: json!({}) };
-    Releases { classify: Some(release), ..Releases::default() }
+    let release = |name: &str| {
+        let (name, plugin) = (name.to_owned(), Digest::of(name.as_bytes()));
+        Some(Release { name, plugin, model: None, config: json!({}) })
+    };
+    Releases { classify: release(classifier), score: release("loss"), ..Releases::default() }
 }
 
 fn stand(journal: Arc<InMemory>) -> Stand {
     let (gate, slot) = (Arc::new(Gate::default()), Arc::new(Slot::new().unwrap()));
     let turns = gate.clone();
-    let stage = Arc::new(move |deployment: &Deployment, _: Probation| {
+    let stage = Arc::new(move |deployment: &Deployment, _: Trust| {
         if deployment.reason == "panic" {
             panic!("staging has a mistake");
         }
         turns.wait()?;
-        Ok(vec![deployment.revision.get()])
+        Ok(Opened { workers: vec![deployment.revision.get()], scorer: None })
     });
-    let (inbox, hold, thread) =
-        Runner::start("iris", false, journal.clone(), None, stage, Box::new(Nothing), vec![slot.clone()]).unwrap();
-    Stand { journal, gate, slot, inbox, hold, thread: Some(thread) }
+    let slots = Slots { workers: vec![slot.clone()], feedback: None };
+    let (inbox, holds, thread) =
+        Runner::start("iris", false, journal.clone(), None, stage, Box::new(Nothing), slots).unwrap();
+    Stand { journal, gate, slot, inbox, hold: holds.main, scoring: holds.feedback, thread: Some(thread) }
 }
 
 /// Runs revision 1.
@@ -123,9 +129,13 @@ fn running() -> Stand {
 }
 
 fn deploy(classifier: &str, reason: &str) -> Action {
-    let plugin = NamedPlugin { name: classifier.into(), digest: Digest::of(classifier.as_bytes()) };
+    deploy_to("classify", classifier, reason)
+}
+
+fn deploy_to(stage: &str, name: &str, reason: &str) -> Action {
+    let plugin = NamedPlugin { name: name.into(), digest: Digest::of(name.as_bytes()) };
     let change = StageChange { plugin: Some(plugin), ..StageChange::default() };
-    Action::Deploy { stages: [("classify".to_owned(), change)].into(), reason: reason.into(), rollout: None }
+    Action::Deploy { stages: [(stage.to_owned(), change)].into(), reason: reason.into(), rollout: None }
 }
 
 #[test]
@@ -195,6 +205,25 @@ fn a_failed_revision_is_replaced_and_the_workers_go_on() {
     // Answered behind the decision.
     assert!(stand.inbox.ask(None, Action::Resume).is_err());
     assert!(!stand.hold.is_on());
+}
+
+#[test]
+fn a_scorer_that_fails_is_replaced_and_records_are_processed_meanwhile() {
+    let stand = running();
+    stand.gate.pass(Ok(()));
+    stand.inbox.ask(None, deploy_to(SCORE, "brier", "judge otherwise")).unwrap();
+    assert_eq!(stand.slot.take(), Some(2));
+    stand.scoring.fail(Some(Revision::FIRST.next()), "it traps".into());
+    stand.gate.until_somebody_waits();
+    assert!(stand.scoring.is_on() && !stand.hold.is_on());
+    stand.gate.pass(Ok(()));
+    while stand.scoring.is_on() {
+        std::thread::yield_now();
+    }
+    let history = stand.inbox.snapshot().history.clone();
+    let current = history.current().unwrap();
+    assert_eq!((current.revision.get(), &*current.releases.score.as_ref().unwrap().name), (3, "loss"));
+    assert!(history.deployment(Revision::FIRST.next()).unwrap().failed.is_some());
 }
 
 #[test]

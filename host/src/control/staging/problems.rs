@@ -10,7 +10,7 @@ pub enum StageName {
     Transform(usize),
     Parse,
     Classify,
-    /// The feedback's, which no deployment changes.
+    /// The feedback's.
     Score,
 }
 
@@ -59,6 +59,10 @@ impl Problems {
     /// What came out; what went wrong instead is noted.
     pub fn note<T>(&mut self, stage: StageName, came: Result<T, Error>) -> Option<T> {
         came.map_err(|error| self.0.push(Problem { stage, error })).ok()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What came out where nothing went wrong. A value is missing only where a problem was noted.

@@ -48,16 +48,16 @@ const LOOK: Duration = Duration::from_millis(500);
 const RESTORE: Duration = Duration::from_millis(20);
 
 /// What a worker shares with whoever has it started.
-pub struct Handles<P> {
+pub struct Handles<P: Process> {
     /// Its number among its loop's workers.
     pub worker: usize,
-    pub slot: Arc<Slot<P>>,
+    pub slot: Arc<Slot<P::Next>>,
     pub stop: Stop,
     pub hold: Arc<Hold>,
     pub report: Publisher,
 }
 
-impl<P> Clone for Handles<P> {
+impl<P: Process> Clone for Handles<P> {
     fn clone(&self) -> Self {
         Self {
             worker: self.worker,
@@ -382,7 +382,7 @@ impl<W: Parts> Worker<W> {
     /// Exchanges what runs for what waits. No transaction is open.
     fn swap(&mut self) -> Result<(), Fault> {
         let started = self.clock.now();
-        if !self.handles.slot.exchange(&mut self.process) {
+        if !self.handles.slot.exchange(|next| self.process.exchange(next)) {
             return Ok(());
         }
         self.reporting.swapped(self.clock.now().saturating_duration_since(started));

@@ -10,6 +10,7 @@ mod hold;
 mod memory;
 mod rebalance;
 mod recovery;
+mod scorer;
 mod stop;
 mod swap;
 

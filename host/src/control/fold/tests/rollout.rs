@@ -74,6 +74,23 @@ fn arms(number: u64, champion: &str, challenger: Option<(&str, f32)>) -> (u64, S
 }
 
 #[test]
+fn whoever_began_a_rollout_that_goes_on_before_every_worker_has_its_first_step_is_told_that_it_runs() {
+    let mut story = Story::running();
+    story.tell(Action::Runs { worker: 0, revision: Some(revision(1)) });
+    story.tell(Action::Runs { worker: 1, revision: Some(revision(1)) });
+    let of = story.tell(by_steps("logistic", steps()));
+    story.tell(Action::Staged { of, owns: true });
+    story.taken();
+    assert!(!story.is_answered(of), "worker 1 runs the old one");
+    story.tell(measured(2, 100, 0));
+    let step = *story.control.staging.keys().next().unwrap();
+    story.tell(Action::Staged { of: step, owns: true });
+    assert_eq!(story.arms(), arms(3, "tree", Some(("logistic", 0.25))));
+    let Ok(Outcome::Activated { deployment, not_yet_taken_by }) = story.answer(of) else { panic!() };
+    assert_eq!((deployment.revision, not_yet_taken_by.as_slice()), (revision(2), &["1".to_owned()][..]));
+}
+
+#[test]
 fn a_candidate_goes_through_its_steps_each_a_revision_and_is_promoted_by_a_person() {
     let mut story = Story::rolling_out();
     assert_eq!(story.arms(), arms(2, "tree", Some(("logistic", 0.0))));

@@ -250,6 +250,12 @@ fn emit(outputs: &mut Outputs, origin: Origin, route: Route, changes: &Changes) 
 }
 
 impl Process for Decider {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn assigned(&mut self, partitions: &[TopicPartition]) {
         if let (Some(partition), Restoring::Nothing) = (partitions.first(), &self.restoring) {
             self.restoring = Restoring::Opening(*partition);

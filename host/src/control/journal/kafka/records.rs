@@ -42,6 +42,8 @@ struct Head {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     applied: Option<Digest>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    applied_score: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     paused: Option<Pause>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rollout: Option<Rollout>,
@@ -51,6 +53,8 @@ struct Head {
     handover: Option<Handover>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     failed: Option<Revision>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed_scorer: Option<Revision>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,7 +158,7 @@ impl View {
 
     /// The control that they say. Where a part of the history is gone there is none: a daemon that remembers it gives it back.
     pub fn control(&self, pipeline: &str) -> Control {
-        let Head { revisions, applied, paused, rollout, staging, handover, failed, .. } = self.head.clone();
+        let Head { revisions, applied, applied_score, paused, rollout, .. } = self.head.clone();
         let deployments: Option<Vec<Deployment>> = revisions
             .iter()
             .map(|revision| self.deployments.get(revision).map(|each| Deployment::clone(each)))
@@ -165,8 +169,10 @@ impl View {
         match deployments {
             None => control,
             Some(deployments) => {
-                let history = History { applied, deployments, paused, rollout, calls: self.calls.clone() };
-                Control { history: Arc::new(history), staging, handover, failed, ..control }
+                let calls = self.calls.clone();
+                let history = History { applied, applied_score, deployments, paused, rollout, calls };
+                let Head { staging, handover, failed, failed_scorer, .. } = self.head.clone();
+                Control { history: Arc::new(history), staging, handover, failed, failed_scorer, ..control }
             }
         }
     }
@@ -238,11 +244,13 @@ impl View {
             at,
             revisions: history.deployments.iter().map(|deployment| deployment.revision).collect(),
             applied: history.applied,
+            applied_score: history.applied_score,
             paused: history.paused.clone(),
             rollout: history.rollout.clone(),
             staging: control.staging.clone(),
             handover: control.handover,
             failed: control.failed,
+            failed_scorer: control.failed_scorer,
         };
         let known = self.written.contains_key("").then(|| serde_json::to_value(&self.head)).transpose()?;
         let head = self.merged("", known, serde_json::to_value(head)?)?;

@@ -49,13 +49,23 @@ struct Shared {
 
 fn shared(journal: Arc<InMemory>) -> Shared {
     let (link, slot) = (Arc::new(Deciding::default()), Arc::new(Slot::new().unwrap()));
-    let stage = Arc::new(move |deployment: &Deployment, _: Probation| Ok(vec![deployment.revision.get()]));
+    let stage = Arc::new(move |deployment: &Deployment, _: Trust| {
+        Ok(Opened { workers: vec![deployment.revision.get()], scorer: None })
+    });
     let of_runner: Arc<dyn Link> = link.clone();
-    let (inbox, hold, thread) =
-        Runner::start("iris", false, journal.clone(), Some(of_runner), stage, Box::new(Nothing), vec![slot.clone()])
-            .unwrap();
+    let slots = Slots { workers: vec![slot.clone()], feedback: None };
+    let (inbox, holds, thread) =
+        Runner::start("iris", false, journal.clone(), Some(of_runner), stage, Box::new(Nothing), slots).unwrap();
     let tell = inbox.news();
-    let stand = Stand { journal, gate: Arc::default(), slot, inbox, hold, thread: Some(thread) };
+    let stand = Stand {
+        journal,
+        gate: Arc::default(),
+        slot,
+        inbox,
+        hold: holds.main,
+        scoring: holds.feedback,
+        thread: Some(thread),
+    };
     let control = Control { pipeline: "iris".into(), is_shared: true, ..Control::default() };
     Shared { link, stand, tell, news: News { control, is_whole: true, ..News::default() } }
 }
@@ -160,7 +170,7 @@ fn a_journal_that_has_less_is_given_what_this_daemon_remembers_and_is_not_follow
     assert!(matches!(&shared.link.sent.lock().unwrap()[0].action, Action::Restore { .. }));
     shared.stand.inbox.ready().unwrap().recv().unwrap();
     assert_eq!(shared.stand.slot.take(), Some(2));
-    assert_eq!(*shared.link.shared.lock().unwrap(), [Digest::of(b"forest")]);
+    assert_eq!(*shared.link.shared.lock().unwrap(), [b"forest" as &[u8], b"loss"].map(Digest::of));
 }
 
 #[test]

@@ -179,6 +179,12 @@ struct Slow {
 }
 
 impl Process for Slow {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         if let Some(clock) = self.clock.lock().unwrap().as_ref() {
             clock.advance(BOUNDS.budget);

@@ -5,10 +5,11 @@ use std::time::Duration;
 use proptest::collection;
 use proptest::prelude::*;
 
-use super::above::feedback::{self, Feedback, Figures, Kind};
+use super::above::feedback::{self, Feedback, Figures, Kind, Scorer};
 use super::fakes::{BOUNDS, Ending, Journal, World, diary};
 use crate::record::dead_letter::DeadLetterWriter;
 use crate::record::{RecordId, Revision, Route, TopicIndex};
+use crate::stream::process::Probation;
 use crate::stream::source::TopicPartition;
 use crate::stream::state::Empty;
 use sandpiper_sandbox::Failure;
@@ -18,7 +19,7 @@ use sandpiper_sandbox::wit::latest::{Judgement, Outcome};
 const PREDICTIONS: TopicPartition = TopicPartition { topic: TopicIndex::FIRST, partition: 0 };
 const LABELS: TopicPartition = TopicPartition { topic: TopicIndex::nth(1), partition: 0 };
 
-struct ZeroOne;
+pub(super) struct ZeroOne;
 
 impl Score for ZeroOne {
     fn score(
@@ -35,7 +36,13 @@ impl Score for ZeroOne {
     }
 }
 
-fn feedback() -> (World<Feedback>, Figures) {
+/// A scorer that calls itself by its revision.
+pub(super) fn scorer(score: Box<dyn Score>, revision: u64, probation: Probation) -> Scorer {
+    let (release, revision) = (format!("scorer-{revision}"), Revision::new(revision).unwrap());
+    Scorer { score, release, revision, probation }
+}
+
+pub(super) fn feedback() -> (World<Feedback>, Figures) {
     let settings = feedback::Settings {
         predictions: TopicIndex::FIRST,
         labels_id: RecordId::Key,
@@ -44,31 +51,31 @@ fn feedback() -> (World<Feedback>, Figures) {
         deadline: Duration::from_secs(3_600),
         budget: Duration::from_secs(3_600),
         dead_letters: DeadLetterWriter { pipeline: "fake".into(), instance: "here".into() },
-        release: "scorer-1".into(),
         counts: Default::default(),
     };
     let figures = Figures::default();
-    let process = Feedback::new(settings, Box::new(ZeroOne), Box::new(Empty), figures.clone());
+    let process =
+        Feedback::new(settings, scorer(Box::new(ZeroOne), 1, Probation::Passed), Box::new(Empty), figures.clone());
     let mut world = World::of(process, Journal::default(), BOUNDS);
     world.assign_all(&[PREDICTIONS, LABELS]);
     (world, figures)
 }
 
 impl World<Feedback> {
-    fn predicted(&mut self, id: &str, class: &str) {
+    pub(super) fn predicted(&mut self, id: &str, class: &str) {
         let value = format!(
             r#"{{"id":"{id}","class":"{class}","probabilities":{{"cat":0.75,"dog":0.25}},"revision":7,"origin":"in/0@1","role":"champion"}}"#
         );
         self.record(PREDICTIONS, Some(id), &value);
     }
 
-    fn labelled(&mut self, id: &str, class: &str) {
+    pub(super) fn labelled(&mut self, id: &str, class: &str) {
         self.record(LABELS, Some(id), class);
     }
 }
 
 impl Figures {
-    fn labels(&self, kind: Kind) -> u64 {
+    pub(super) fn labels(&self, kind: Kind) -> u64 {
         self.latest().labels.get(&kind).copied().unwrap_or_default()
     }
 }

@@ -77,6 +77,12 @@ impl Rememberer {
 }
 
 impl Process for Rememberer {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn assigned(&mut self, partitions: &[TopicPartition]) {
         let new: Vec<TopicPartition> =
             partitions.iter().filter(|partition| self.assigned.insert(**partition)).copied().collect();

@@ -64,6 +64,12 @@ impl Diary {
 }
 
 impl Process for Diary {
+    type Next = Self;
+
+    fn exchange(&mut self, next: Self) -> Self {
+        std::mem::replace(self, next)
+    }
+
     fn process(&mut self, batch: &Batch, forced: &Forced, now: i64, outputs: &mut Outputs) {
         self.journal.write(format!("process {}", batch.len()));
         self.inner.process(batch, forced, now, outputs);
@@ -94,7 +100,7 @@ pub struct World<P: Process> {
     pub worker: Worker<(Scripted, Ledger, HandClock, P)>,
     pub hold: Arc<Hold>,
     worker_events: mpsc::Receiver<WorkerEvent>,
-    slot: Arc<Slot<P>>,
+    slot: Arc<Slot<P::Next>>,
     stop: Stop,
     report: Publisher,
 }
@@ -214,7 +220,7 @@ impl<P: Process> World<P> {
         self.worker.sink.rests_until = Some(at);
     }
 
-    pub fn offer(&mut self, next: P) {
+    pub fn offer(&mut self, next: P::Next) {
         self.slot.put(next);
     }
 
