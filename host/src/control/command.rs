@@ -253,16 +253,6 @@ pub enum Refused {
          --now, or have the steps wait for records or a time"
     )]
     LabelsOfTransform,
-    #[error(
-        "a scorer has no rollout, and this changes {stages} as well, which has one: deploy the scorer by itself, or all at once with \
-         --now"
-    )]
-    ScorerInRollout { stages: String },
-    #[error(
-        "pipeline {pipeline} has no [feedback], so nothing of it is scored: add the section to its file, start the daemon anew, and \
-         deploy a scorer then"
-    )]
-    NoFeedback { pipeline: String },
     #[error("pipeline {pipeline} is paused already: {why}")]
     PausedAlready { pipeline: String, why: String },
     #[error("pipeline {pipeline} is not paused")]

@@ -15,7 +15,7 @@ use super::command::{Action, By, NamedPlugin, Outcome, Refused, StageChange, Ste
 use super::deployment::{Deployment, Releases};
 use super::directory::StateDirectory;
 use super::fleet::Fleet;
-use super::fold::{Control, SCORE};
+use super::fold::{Control, SCORE, no_feedback};
 use super::history::History;
 use super::journal::Link;
 use super::journal::kafka::follower::Subscriber;
@@ -196,7 +196,7 @@ impl Controller {
     /// When it is unfit: then nothing changed, and what runs never stopped.
     pub fn deploy(&self, change: &Change, by: Option<By>) -> Answer {
         if change.stages.contains_key(SCORE) && self.plan.feedback.is_none() {
-            return Err(Refused::NoFeedback { pipeline: self.plan.name.clone() });
+            return Err(no_feedback(&self.plan.name));
         }
         let (mut stages, mut unfit) = (BTreeMap::new(), Vec::new());
         for (name, request) in &change.stages {

@@ -21,7 +21,7 @@ use super::rollout::{Rollout, RolloutState, StepFigures};
 use crate::record::Revision;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
-pub use scorer::SCORE;
+pub use scorer::{SCORE, no_feedback};
 
 /// Deployments that are staged at the same time, at most: each compiles and opens on a thread of its own.
 const STAGED_AT_ONCE: usize = 8;
@@ -651,7 +651,7 @@ pub fn change_stage(pipeline: &str, releases: &mut Releases, stage: &str, change
     let (pipeline, name) = (pipeline.to_owned(), stage.to_owned());
     let Some(release) = releases.get_mut(stage) else {
         if stage == SCORE {
-            return Err(Refused::NoFeedback { pipeline });
+            return Err(no_feedback(&pipeline));
         }
         return Err(Refused::NoSuchStage { pipeline, stage: name, known });
     };

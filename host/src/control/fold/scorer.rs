@@ -19,6 +19,17 @@ impl Control {
     }
 }
 
+/// What a change of the scorer comes to where nothing is scored. Answers stand in the control topics, and every version reads
+/// this one.
+pub fn no_feedback(pipeline: &str) -> Refused {
+    Refused::Unfit {
+        why: format!(
+            "pipeline {pipeline} has no [feedback], so nothing of it is scored: add the section to its file, start the daemon anew, \
+             and deploy a scorer then"
+        ),
+    }
+}
+
 /// The stage as a command names it.
 pub const SCORE: &str = "score";
 
@@ -38,7 +49,13 @@ impl Fold {
             return Ok(true);
         }
         let others: Vec<&str> = changed.map(String::as_str).filter(|stage| *stage != SCORE).collect();
-        Err(Refused::ScorerInRollout { stages: others.join(", ") })
+        let stages = others.join(", ");
+        Err(Refused::Unfit {
+            why: format!(
+                "a scorer has no rollout, and this changes {stages} as well, which has one: deploy the scorer by itself, or all at \
+                 once with --now"
+            ),
+        })
     }
 
     /// Whether a deployment that comes now has a scorer on probation: the one that runs stays as it is.

@@ -261,8 +261,8 @@ fn a_file_without_feedback_asks_for_no_scorer_in_particular() {
 
 #[test]
 fn of_several_daemons_each_says_once_that_its_file_asks_for_another_scorer() {
-    let mut story = Story::default();
-    story.control = Control { pipeline: "iris".into(), is_shared: true, ..Control::default() };
+    let control = Control { pipeline: "iris".into(), is_shared: true, ..Control::default() };
+    let mut story = Story { control, ..Story::default() };
     let done = |story: &mut Story, daemon: &str, action| {
         story.from(daemon).tell(action);
         while let Some(of) = story.control.staging.keys().next().copied() {

@@ -11,6 +11,8 @@ struct Deciding {
     shared: Mutex<Vec<Digest>>,
     /// The next command cannot be sent.
     fails: Mutex<bool>,
+    /// Says that the last command was taken.
+    taken: Mutex<Option<JoinHandle<()>>>,
     changed: Condvar,
 }
 
@@ -23,7 +25,12 @@ impl Link for Deciding {
         let mut all = self.sent.lock().unwrap();
         all.push(command.clone());
         let number = all.len() as i64 - 1;
-        std::thread::spawn(move || sent(Ok(number)));
+        // A broker takes commands in their order, and says so in it.
+        let before = self.taken.lock().unwrap().take();
+        *self.taken.lock().unwrap() = Some(std::thread::spawn(move || {
+            before.into_iter().for_each(|before| before.join().unwrap());
+            sent(Ok(number));
+        }));
         self.changed.notify_all();
     }
 

@@ -147,3 +147,23 @@ fn what_no_topic_takes_is_refused_before_it_is_written() {
     let error = View::default().changes("iris", &large, DECIDED, &[], false).unwrap_err().to_string();
     assert!(error.contains("bytes"), "{error}");
 }
+
+#[test]
+fn what_is_known_of_scorers_is_read_again_and_nothing_of_it_need_be_there() {
+    let mut control = control(&["tree"]);
+    let changes = View::default().changes("iris", &control, DECIDED, &[], true).unwrap();
+    for (key, value) in changes {
+        let text = String::from_utf8(value.unwrap()).unwrap();
+        assert!(
+            !text.contains("scorer") && !text.contains("_score"),
+            "{key} is as it was before there were any: {text}"
+        );
+    }
+    let history = Arc::make_mut(&mut control.history);
+    history.applied_score = Some(digest("loss"));
+    history.deployments[0].scorer_on_probation = true;
+    history.deployments[0].releases.score = history.deployments[0].releases.classify.clone();
+    control.failed_scorer = Some(Revision::FIRST);
+    control.members.values_mut().for_each(|member| member.wish_score = Some(digest("loss")));
+    assert_eq!(view_of(&control).control("iris"), control);
+}
