@@ -93,7 +93,7 @@ fn one_history(scene: &Scene, daemons: &mut [Daemon]) -> Result<Vec<Value>> {
 }
 
 fn kills_while_one_decides_for_three(scene: &Scene) -> Result<()> {
-    let cycles = times(4, 60)?;
+    let cycles = times(3, 60)?;
     let mut random = SeededRandom::new(&scene.name)?;
     let test = LoadTest::direct(scene, STEPS)?;
     let mut daemons = start(&test)?;
@@ -144,7 +144,7 @@ fn failing(scene: &Scene, name: &str, pipeline: &Path, random: &mut SeededRandom
 }
 
 fn whoever_decides_is_killed_at_each_step(scene: &Scene) -> Result<()> {
-    let (kills, mut random) = (times(4, 60)?, SeededRandom::new(&scene.name)?);
+    let (kills, mut random) = (times(2, 60)?, SeededRandom::new(&scene.name)?);
     scene.create_usual(4)?;
     let pipeline = scene.flower_pipeline("id = \"key\"", &scene.model_of("setosa")?, "")?;
     let mut first = scene.shared_daemon("a", &pipeline)?;

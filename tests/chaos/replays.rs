@@ -17,11 +17,9 @@ use std::time::Duration;
 crate::tests![replay_on_two_daemons_at_once];
 
 const NAMES: [&str; 2] = ["a", "b"];
-/// Letters a second: so slowly that kills leave some for the last round.
-const RATE: &str = "30";
-
 fn replay_on_two_daemons_at_once(scene: &Scene) -> Result<()> {
-    let (letters, kills) = (times(300, 2_000)?, times(4, 40)?);
+    // As many letters as do not pause the pipeline, and so slowly that kills leave some for the last round.
+    let (letters, kills, rate) = (300, times(4, 40)?, times(30, 3)?.to_string());
     let mut random = SeededRandom::new(&scene.name)?;
     let mut test = LoadTest::direct(scene, "[limits]\nworkers = 2\n")?;
     let mut daemons = [test.daemon(NAMES[0])?, test.daemon(NAMES[1])?];
@@ -40,14 +38,14 @@ fn replay_on_two_daemons_at_once(scene: &Scene) -> Result<()> {
         // Before either can have come to the end; whichever is killed last has had it to itself for a while.
         let after = [(); 2].map(|()| Duration::from_millis(1_000 + random.below(2_000)));
         let [a, b] = &mut daemons;
-        ask_both(&scene.name, [a, b], after.map(Some));
+        ask_both(&scene.name, [a, b], &rate, after.map(Some));
         for (daemon, name) in daemons.iter_mut().zip(NAMES) {
             until_killed(daemon)?;
             *daemon = test.daemon(name)?;
         }
     }
     let [a, b] = &mut daemons;
-    ask_both(&scene.name, [a, b], [None; 2]);
+    ask_both(&scene.name, [a, b], "300", [None; 2]);
     let rest = daemons[0].cli(&["dlq", "replay", &scene.name, "-o", "json"])?.json()?;
     ensure!(rest["error"].is_null(), "{rest}");
     let nothing = daemons[1].cli(&["dlq", "replay", &scene.name, "-o", "json"])?.json()?;
@@ -59,7 +57,7 @@ fn replay_on_two_daemons_at_once(scene: &Scene) -> Result<()> {
 
 /// Asks both at once to replay all letters. Which of the two takes over from the other, and when, is chance; one that is
 /// killed has no answer.
-fn ask_both(pipeline: &str, daemons: [&mut Daemon; 2], killed_after: [Option<Duration>; 2]) {
+fn ask_both(pipeline: &str, daemons: [&mut Daemon; 2], rate: &str, killed_after: [Option<Duration>; 2]) {
     std::thread::scope(|threads| {
         for (daemon, killed_after) in daemons.into_iter().zip(killed_after) {
             let process = daemon.process() as i32;
@@ -70,7 +68,7 @@ fn ask_both(pipeline: &str, daemons: [&mut Daemon; 2], killed_after: [Option<Dur
                     unsafe { libc::kill(process, libc::SIGKILL) };
                 });
             }
-            threads.spawn(move || daemon.cli(&["dlq", "replay", pipeline, "--rate", RATE]));
+            threads.spawn(move || daemon.cli(&["dlq", "replay", pipeline, "--rate", rate]));
         }
     });
 }

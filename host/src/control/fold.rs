@@ -19,6 +19,7 @@ use super::deployment::{Deployment, Release, Releases};
 use super::history::{Call, CallKind, History};
 use super::rollout::{Rollout, RolloutState, StepFigures};
 use crate::record::Revision;
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::pause::{Cause, Pause};
 use crate::stream::process::Probation;
 pub use scorer::{SCORE, no_feedback};
@@ -171,7 +172,9 @@ pub struct Applied {
 pub fn apply(control: &Control, command: &Command, now: i64) -> Result<Applied, Refused> {
     let (id, from, by) = (command.id, command.from.clone(), command.by.clone());
     let mut fold = Fold { next: control.clone(), id, from, by, now, answers: Vec::new() };
-    if let (Some(against), Some(current)) = (command.against, control.history.revision())
+    let mut against = command.against;
+    planted_mistake!(ACCEPTS_STALE, against = None);
+    if let (Some(against), Some(current)) = (against, control.history.revision())
         && against != current
     {
         return Err(Refused::Stale { pipeline: control.pipeline.clone(), against, current });

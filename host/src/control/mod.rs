@@ -10,6 +10,7 @@
 //! - `fleet`: a daemon's part where one decides for several
 //! - `journal`: what outlives the process; `directory`, `artifacts`: where, on this machine
 //! - `remembered`: the same for a verb that runs beside the daemon
+//! - `simulation`: the control of several daemons, under test on a Kafka of the test's own
 //! - `staging`: from releases to opened pipelines; `compiler`: this program, started anew to compile a plugin
 
 mod artifacts;
@@ -31,3 +32,6 @@ pub mod staging;
 
 pub use controller::Controller;
 pub use directory::StateDirectory;
+
+#[cfg(test)]
+mod simulation;

@@ -12,6 +12,7 @@ use super::deployment::Deployment;
 use super::fold::Control;
 use super::opened::{Holds, Opened, Slots, StandsStill, Trust};
 use crate::record::Revision;
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::hold::Hold;
 use sandpiper_sandbox::Digest;
 
@@ -216,6 +217,7 @@ impl<P: Send + 'static> Reconciler<P> {
             .iter()
             .find(|(key, state)| key.is_of(current) && is_decided(key.of) && matches!(state, State::Open(_)));
         let Some(key) = open.map(|(key, _)| *key) else { return };
+        planted_mistake!(NEVER_HANDS_OVER, return);
         if let Some(State::Open(opened)) = self.deployments.remove(&key) {
             self.slots.put(opened);
         }

@@ -25,7 +25,7 @@ use super::opened::{Holds, Opened, Slots, StandsStill, Trust};
 use super::reconcile::{Key, Opening, Reconciler};
 use super::rollout::StepFigures;
 use crate::record::Revision;
-use crate::stream::clock::{Clock as _, SystemClock};
+use crate::stream::clock::{Clock, SystemClock};
 use crate::stream::hold::{Hold, WorkerEvent};
 use crate::stream::pause::{Cause, Pause};
 use elsewhere::{DECIDED, Elsewhere, Sent};
@@ -117,10 +117,20 @@ impl<P: Send + 'static> Inbox<P> {
     /// # Errors
     /// As `ask`.
     pub fn ask_by(&self, by: Option<By>, against: Option<Revision>, action: Action) -> Answer {
+        self.asked(by, against, action)?.recv().unwrap_or(Err(Refused::Stopping))
+    }
+
+    /// Where what comes of a command will be heard.
+    pub(super) fn asked(
+        &self,
+        by: Option<By>,
+        against: Option<Revision>,
+        action: Action,
+    ) -> Result<Receiver<Answer>, Refused> {
         let (asker, answer) = channel();
         let message = Message::Command { by, against, action, asker: Some(asker) };
         self.messages.send(message).map_err(|_| Refused::Stopping)?;
-        answer.recv().unwrap_or(Err(Refused::Stopping))
+        Ok(answer)
     }
 
     /// Hears once that the workers have something to run; nothing when the daemon stops first.
@@ -202,8 +212,26 @@ enum Decides {
     Elsewhere(Box<Elsewhere>),
 }
 
+/// Has something done on a thread of that name.
+type Spawn = dyn Fn(String, Box<dyn FnOnce() + Send>) -> std::io::Result<()> + Send;
+
+/// What a runner needs of the machine.
+pub(super) struct Machine {
+    pub(super) clock: Box<dyn Clock>,
+    pub(super) spawn: Box<Spawn>,
+}
+
+impl Machine {
+    fn real() -> Self {
+        let spawn =
+            |name: String, work: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name).spawn(work).map(drop);
+        Self { clock: Box::new(SystemClock), spawn: Box::new(spawn) }
+    }
+}
+
 /// What one pipeline's runner works on.
 pub struct Runner<P> {
+    machine: Machine,
     journal: Arc<dyn Journal>,
     stage: Arc<Stage<P>>,
     observed: Box<dyn Observed>,
@@ -235,6 +263,24 @@ impl<P: Send + 'static> Runner<P> {
         observed: Box<dyn Observed>,
         slots: Slots<P>,
     ) -> Result<(Inbox<P>, Holds, JoinHandle<()>)> {
+        let machine = Machine::real();
+        let (runner, inbox, holds) = Self::new(pipeline, develops, journal, link, stage, observed, slots, machine)?;
+        let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
+        Ok((inbox, holds, thread.spawn(move || runner.run()).context("starting the control thread")?))
+    }
+
+    /// As `start`, for whoever has it take its turns.
+    #[allow(clippy::too_many_arguments, reason = "each is another's: nothing holds two of them together")]
+    pub(super) fn new(
+        pipeline: &str,
+        develops: bool,
+        journal: Arc<dyn Journal>,
+        link: Option<Arc<dyn Link>>,
+        stage: Arc<Stage<P>>,
+        observed: Box<dyn Observed>,
+        slots: Slots<P>,
+        machine: Machine,
+    ) -> Result<(Self, Inbox<P>, Holds)> {
         let kept = journal.read(pipeline)?;
         let history = Arc::new(kept.history);
         let is_shared = link.is_some();
@@ -255,7 +301,8 @@ impl<P: Send + 'static> Runner<P> {
             stage,
             observed,
             decides,
-            judged: Instant::now() + JUDGED,
+            judged: machine.clock.now() + JUDGED,
+            machine,
             reconciler: Reconciler::new(slots, holds.clone(), is_shared),
             inbox: inbox.clone(),
             messages,
@@ -264,30 +311,46 @@ impl<P: Send + 'static> Runner<P> {
             awaiting: Vec::new(),
             reminders: HashMap::new(),
         };
-        let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
-        Ok((inbox, holds, thread.spawn(move || runner.run()).context("starting the control thread")?))
+        Ok((runner, inbox, holds))
     }
 
     fn run(mut self) {
         loop {
-            let now = Instant::now();
+            let now = self.machine.clock.now();
             self.do_what_is_due(now);
             let message = match self.next_due() {
                 Some(at) => self.messages.recv_timeout(at.saturating_duration_since(now)),
                 None => self.messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match message {
-                Ok(Message::Command { by, against, action, asker }) => self.command(by, against, action, asker),
-                Ok(Message::Opened { key, opened }) => self.opened(key, opened),
-                Ok(Message::Sent { request, sent }) => self.sent(request, sent),
-                Ok(Message::News(news)) => self.heard(news),
-                Ok(Message::Await(what, asker)) => {
-                    self.awaiting.push((what, asker));
-                    self.tell_ready();
-                }
-                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => return self.say_goodbye(),
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
             }
+        }
+    }
+
+    fn take(&mut self, message: Message<P>) {
+        match message {
+            Message::Command { by, against, action, asker } => self.command(by, against, action, asker),
+            Message::Opened { key, opened } => self.opened(key, opened),
+            Message::Sent { request, sent } => self.sent(request, sent),
+            Message::News(news) => self.heard(news),
+            Message::Await(what, asker) => {
+                self.awaiting.push((what, asker));
+                self.tell_ready();
+            }
+            // Whoever receives it stops.
+            Message::End => {}
+        }
+    }
+
+    /// What is due, and every message that waits.
+    #[cfg(test)]
+    pub(super) fn turn(&mut self) {
+        self.do_what_is_due(self.machine.clock.now());
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message);
         }
     }
 
@@ -373,7 +436,7 @@ impl<P: Send + 'static> Runner<P> {
                 // What is told again by itself, or means nothing later, is not sent again.
                 let passes = matches!(action, Action::Measured { .. } | Action::Overdue { .. });
                 let report = (asker.is_none() && !passes).then(|| action.clone());
-                let (until, renewed) = (Instant::now() + DECIDED, None);
+                let (until, renewed) = (self.machine.clock.now() + DECIDED, None);
                 elsewhere.unsent.insert(request, Sent { until, renewed, asker, report, holds });
                 let from = elsewhere.link.daemon().to_owned();
                 let command = Command { id: CommandId(0), from, by, against, action };
@@ -386,7 +449,7 @@ impl<P: Send + 'static> Runner<P> {
 
     /// Decides about a command here.
     fn decide(&mut self, command: Command) {
-        let at = SystemClock.unix_ms();
+        let at = self.machine.clock.unix_ms();
         let applied = match apply(&self.control, &command, at) {
             Ok(applied) => applied,
             Err(refused) => {
@@ -443,7 +506,7 @@ impl<P: Send + 'static> Runner<P> {
     }
 
     fn reconcile(&mut self) {
-        for opening in self.reconciler.reconcile(&self.control, Instant::now()) {
+        for opening in self.reconciler.reconcile(&self.control, self.machine.clock.now()) {
             self.stage(opening);
         }
         self.tell_ready();
@@ -470,7 +533,7 @@ impl<P: Send + 'static> Runner<P> {
         let staging = self.control.staging.keys().filter(|_| self.control.is_shared).map(|of| (*of, STAGED));
         let waits: HashMap<CommandId, Duration> = staging.chain(handover).collect();
         self.reminders.retain(|of, _| waits.contains_key(of));
-        let now = Instant::now();
+        let now = self.machine.clock.now();
         // The daemon that decides may not run this pipeline: then another one says it, a little later.
         let later = if self.decides_here() { Duration::ZERO } else { LATER };
         for (of, wait) in waits.into_iter().map(|(of, wait)| (of, wait + later)) {
@@ -488,8 +551,7 @@ impl<P: Send + 'static> Runner<P> {
                 .unwrap_or_else(|_| Err(anyhow::anyhow!("staging panicked; the log says where")));
             let _ = messages.send(Message::Opened { key, opened });
         };
-        let thread = std::thread::Builder::new().name(format!("{}/stage", self.control.pipeline)).spawn(open);
-        if let Err(error) = thread {
+        if let Err(error) = (self.machine.spawn)(format!("{}/stage", self.control.pipeline), Box::new(open)) {
             // Not by the inbox, which may be full: only this thread empties it.
             self.opened(key, Err(anyhow::Error::from(error).context("no thread to stage on")));
         }
@@ -498,7 +560,7 @@ impl<P: Send + 'static> Runner<P> {
     fn opened(&mut self, key: Key, opened: Result<Opened<P>>) {
         let opened = opened.map_err(|error| format!("{error:#}"));
         let why = opened.as_ref().err().cloned();
-        self.reconciler.opened(key, opened, Instant::now());
+        self.reconciler.opened(key, opened, self.machine.clock.now());
         match (key.of, why) {
             (Some(of), Some(why)) => self.report(Action::Unfit { of, why }),
             (Some(of), None) if matches!(self.decides, Decides::Here { .. }) => {

@@ -31,7 +31,16 @@ pub(crate) const IN_STAGING: &str = "in-staging";
 /// The control topics' records are of the next version.
 pub(crate) const LATER_VERSION: &str = "later-version";
 
-const ALL: [&str; 11] = [
+/// A command that was decided is decided once more.
+pub(crate) const DECIDES_TWICE: &str = "bug-decides-twice";
+/// What was made against another revision is accepted.
+pub(crate) const ACCEPTS_STALE: &str = "bug-accepts-stale";
+/// What no daemon can run becomes current.
+pub(crate) const ACTIVATES_UNFIT: &str = "bug-activates-unfit";
+/// What is current is not handed to the workers.
+pub(crate) const NEVER_HANDS_OVER: &str = "bug-never-hands-over";
+
+const ALL: [&str; 15] = [
     AFTER_BEGIN,
     IN_PRODUCE,
     AFTER_OFFSETS,
@@ -43,6 +52,10 @@ const ALL: [&str; 11] = [
     REWIND_FROM_MEMORY,
     IN_STAGING,
     LATER_VERSION,
+    DECIDES_TWICE,
+    ACCEPTS_STALE,
+    ACTIVATES_UNFIT,
+    NEVER_HANDS_OVER,
 ];
 
 /// What a consumer is given to commit by itself.
@@ -132,8 +145,39 @@ pub(crate) fn is_on(point: &str) -> bool {
     requested(point).is_some()
 }
 
+/// A transaction of whoever was fenced is kept: by the simulated Kafka.
+#[cfg(test)]
+pub(crate) const KEEPS_FENCED: &str = "bug-keeps-fenced";
+
+#[cfg(test)]
+thread_local! {
+    /// A mistake of this thread's alone: other tests run beside it.
+    static PLANTED: std::cell::Cell<Option<&'static str>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a mistake as long as this lives, on this thread.
+#[cfg(test)]
+pub(crate) struct Planted;
+
+#[cfg(test)]
+pub(crate) fn plant(mistake: &'static str) -> Planted {
+    PLANTED.set(Some(mistake));
+    Planted
+}
+
+#[cfg(test)]
+impl Drop for Planted {
+    fn drop(&mut self) {
+        PLANTED.set(None);
+    }
+}
+
 #[inline]
 fn requested(point: &str) -> Option<String> {
+    #[cfg(test)]
+    if PLANTED.get() == Some(point) {
+        return Some(String::new());
+    }
     if fail::has_failpoints() && CONFIGURED.load(Ordering::Relaxed) { action_of(point) } else { None }
 }
 

@@ -8,6 +8,7 @@ use super::super::deployment::Releases;
 use super::super::history::History;
 use super::{Artifact, Came, Control, Fold, Member, Staging};
 use crate::record::Revision;
+use crate::stream::failpoint::planted_mistake;
 use sandpiper_sandbox::Digest;
 
 /// Daemons that are remembered, at most, as long as none of them runs anything.
@@ -133,7 +134,8 @@ impl Fold {
     fn decide(&mut self, of: CommandId, is_overdue: bool) {
         let Some(staging) = self.next.staging.get(&of) else { return };
         let all_answered = is_overdue || self.next.present().all(|name| staging.came.contains_key(name));
-        let is_staged = staging.came.values().any(|came| matches!(came, Came::Staged { .. }));
+        let mut is_staged = staging.came.values().any(|came| matches!(came, Came::Staged { .. }));
+        planted_mistake!(ACTIVATES_UNFIT, is_staged = true);
         let is_owned = staging.came.values().any(|came| *came == Came::Staged { owns: true });
         if !(is_owned || all_answered) {
             return;

@@ -13,7 +13,6 @@ use crate::control::journal::{Entry, Link, News};
 use crate::control::opened::StandsStill;
 use crate::control::rollout::StepFigures;
 use crate::record::Revision;
-use crate::stream::clock::{Clock as _, SystemClock};
 
 /// How long a journal that was given what a daemon remembers has to say so.
 const GIVEN_AGAIN: Duration = Duration::from_secs(10);
@@ -126,13 +125,13 @@ impl Elsewhere {
 
     /// The commands' topic was made anew, and what stood in the old one is not decided any more. Workers that stand still for it
     /// do so until it is.
-    pub(super) fn give_up_old_numbers(&mut self) {
+    pub(super) fn give_up_old_numbers(&mut self, now: Instant) {
         for (_, command) in self.undecided.extract_if(.., |_, command| command.renewed.is_none()) {
             if let Some(asker) = command.asker {
                 let _ = asker.send(Err(Refused::Undecided { seconds: DECIDED.as_secs() }));
             }
             self.again.extend(command.report);
-            self.again_at.get_or_insert(Instant::now());
+            self.again_at.get_or_insert(now);
         }
     }
 
@@ -182,7 +181,7 @@ impl<P: Send + 'static> Runner<P> {
                     if !elsewhere.again.contains(&action) {
                         elsewhere.again.push(action);
                     }
-                    elsewhere.again_at.get_or_insert(Instant::now() + Self::AGAIN);
+                    elsewhere.again_at.get_or_insert(self.machine.clock.now() + Self::AGAIN);
                 }
             }
         }
@@ -191,6 +190,7 @@ impl<P: Send + 'static> Runner<P> {
 
     /// What was decided for all daemons.
     pub(super) fn heard(&mut self, mut news: Box<News>) {
+        let now = self.machine.clock.now();
         let Decides::Elsewhere(elsewhere) = &mut self.decides else { return };
         let known = &self.control.history;
         let is_first = elsewhere.news.is_none();
@@ -204,19 +204,19 @@ impl<P: Send + 'static> Runner<P> {
         let next = (!lost).then(|| news.control.clone());
         let news_is_whole = news.is_whole;
         elsewhere.news = Some(news);
-        let is_given = elsewhere.given.is_some_and(|at| at.elapsed() < GIVEN_AGAIN);
+        let is_given = elsewhere.given.is_some_and(|at| now.saturating_duration_since(at) < GIVEN_AGAIN);
         if !lost {
             elsewhere.given = None;
         }
         if is_renewed {
             elsewhere.era += 1;
-            elsewhere.give_up_old_numbers();
+            elsewhere.give_up_old_numbers(now);
         }
         if !lost && !news_is_whole && !is_given {
-            elsewhere.given = Some(Instant::now());
+            elsewhere.given = Some(now);
             self.report(Action::Incomplete);
         } else if lost && !is_given {
-            elsewhere.given = Some(Instant::now());
+            elsewhere.given = Some(now);
             let history = fitting(History::clone(known));
             tracing::warn!(
                 pipeline = self.control.pipeline,
@@ -247,7 +247,7 @@ impl<P: Send + 'static> Runner<P> {
             against: None,
             action: Action::Staged { of: CommandId(0), owns: false },
         };
-        let entry = Entry { command, at: SystemClock.unix_ms() };
+        let entry = Entry { command, at: self.machine.clock.unix_ms() };
         if let Err(error) = self.journal.keep(&self.control.pipeline, &entry, history) {
             let why = format!("{error:#}");
             tracing::warn!(pipeline = self.control.pipeline, why, "this daemon keeps no copy of what is deployed");

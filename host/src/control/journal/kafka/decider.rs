@@ -14,9 +14,10 @@ use crate::config::plan::Properties;
 use crate::control::command::{Action, By, Command, CommandId, Outcome, Refused};
 use crate::control::fold::{Artifact, Control, apply, note_refusal};
 use crate::control::runner::Answer;
-use crate::kafka::reader::{Next, Partitions, ReadFrom, Reader};
+use crate::kafka::reader::{self, Next, Partitions, ReadFrom, Reader};
 use crate::record::output::{Output, Outputs};
 use crate::record::{Batch, Origin, Route};
+use crate::stream::failpoint::planted_mistake;
 use crate::stream::fault::Fault;
 use crate::stream::process::{Forced, Process};
 use crate::stream::source::TopicPartition;
@@ -30,10 +31,26 @@ const PIPELINES: usize = 10_000;
 /// Where tombstones of artifacts' chunks go.
 pub const ARTIFACTS: Route = Route::Named(0);
 
+/// What was decided before, read from its beginning.
+pub trait Past: Send {
+    fn next(&mut self, wait: Duration) -> Result<Next, Fault>;
+    fn progress(&self) -> reader::Progress;
+}
+
+impl Past for Reader {
+    fn next(&mut self, wait: Duration) -> Result<Next, Fault> {
+        Reader::next(self, wait)
+    }
+
+    fn progress(&self) -> reader::Progress {
+        Reader::progress(self)
+    }
+}
+
+type Opens = dyn Fn() -> Result<Box<dyn Past>, Fault> + Send;
+
 pub struct Decider {
-    /// Of a reader of the deployments' topic.
-    properties: Properties,
-    deployments: String,
+    opens: Box<Opens>,
     standing: Arc<Standing>,
     /// As committed.
     views: BTreeMap<String, View>,
@@ -47,7 +64,7 @@ enum Restoring {
     /// The commands' partition is somebody else's.
     Nothing,
     Opening(TopicPartition),
-    Reading(TopicPartition, Box<Reader>),
+    Reading(TopicPartition, Box<dyn Past>),
     Done,
 }
 
@@ -75,28 +92,25 @@ struct Working {
 }
 
 impl Decider {
+    /// Reads what was decided before from that topic, by a reader of those properties.
     pub fn new(properties: Properties, deployments: String, standing: Arc<Standing>) -> Self {
-        Self {
-            properties,
-            deployments,
-            standing,
-            views: BTreeMap::new(),
-            staged: BTreeMap::new(),
-            restoring: Restoring::Nothing,
-        }
+        let open = move || {
+            Reader::open(&properties, &deployments, &Partitions::All, &ReadFrom::Beginning, PATIENCE)
+                .map(|reader| Box::new(reader) as Box<dyn Past>)
+        };
+        Self::reading(Box::new(open), standing)
+    }
+
+    pub(in crate::control) fn reading(opens: Box<Opens>, standing: Arc<Standing>) -> Self {
+        Self { opens, standing, views: BTreeMap::new(), staged: BTreeMap::new(), restoring: Restoring::Nothing }
     }
 
     fn view(&self, pipeline: &str) -> View {
         self.staged.get(pipeline).or_else(|| self.views.get(pipeline)).cloned().unwrap_or_default()
     }
 
-    fn open(&self) -> Result<Reader, Fault> {
-        Reader::open(&self.properties, &self.deployments, &Partitions::All, &ReadFrom::Beginning, PATIENCE)
-            .map_err(passing)
-    }
-
     /// Reads on for a while; whether everything is there.
-    fn read(views: &mut BTreeMap<String, View>, reader: &mut Reader, wait: Duration) -> Result<bool, Fault> {
+    fn read(views: &mut BTreeMap<String, View>, reader: &mut dyn Past, wait: Duration) -> Result<bool, Fault> {
         loop {
             match reader.next(wait).map_err(passing)? {
                 Next::Record(record) => {
@@ -147,7 +161,9 @@ impl Decider {
         });
         let decided = &mut working.decided;
         if command.offset < decided.position {
-            if command.at <= decided.at {
+            let mut is_decided = command.at <= decided.at;
+            planted_mistake!(DECIDES_TWICE, is_decided = false);
+            if is_decided {
                 // The group's offset was lost, and not what was decided.
                 return;
             }
@@ -268,12 +284,12 @@ impl Process for Decider {
             Restoring::Opening(partition) => {
                 let partition = *partition;
                 self.views.clear();
-                self.restoring = Restoring::Reading(partition, Box::new(self.open()?));
+                self.restoring = Restoring::Reading(partition, (self.opens)().map_err(passing)?);
                 Ok(Restored { left: vec![(partition, Progress::default())] })
             }
             Restoring::Reading(partition, reader) => {
                 let partition = *partition;
-                match Self::read(&mut self.views, reader, wait) {
+                match Self::read(&mut self.views, &mut **reader, wait) {
                     Ok(true) => {
                         self.restoring = Restoring::Done;
                         self.standing.decides(true);
