@@ -2,6 +2,7 @@
 
 use sandpiper_sandbox::Digest;
 
+use crate::control::journal::kafka::records::Changes;
 use crate::record::Revision;
 use crate::stream::failpoint::{self, is_on};
 
@@ -16,7 +17,7 @@ pub struct Asked {
 /// A transaction of whoever decides.
 #[derive(Clone)]
 pub struct Decided {
-    pub records: Vec<(String, Option<Vec<u8>>)>,
+    pub records: Changes,
 }
 
 /// What a worker has written of a record, by what.
@@ -77,7 +78,7 @@ impl Cluster {
     }
 
     /// Outputs and offset, or neither.
-    pub fn commit(&mut self, generation: u64, records: Vec<(String, Option<Vec<u8>>)>, position: usize) -> Committed {
+    pub fn commit(&mut self, generation: u64, records: Changes, position: usize) -> Committed {
         if generation != self.generation && !is_on(failpoint::KEEPS_FENCED) {
             return Committed::Fenced;
         }

@@ -15,7 +15,7 @@ use crate::control::history::History;
 use crate::control::journal::kafka::commands;
 use crate::control::journal::kafka::decider::{Decider, Past};
 use crate::control::journal::kafka::link::Standing;
-use crate::control::journal::kafka::records::{View, split};
+use crate::control::journal::kafka::records::{Changes, View, split};
 use crate::control::journal::{Entry, Journal, Kept, Link, News, Sent};
 use crate::control::opened::{Holds, Opened, Slots, Trust};
 use crate::control::rollout::StepFigures;
@@ -148,7 +148,7 @@ struct Deciding {
     generation: u64,
     is_restored: bool,
     /// What its open transaction writes, and the position behind it.
-    open: Option<(Vec<(String, Option<Vec<u8>>)>, usize)>,
+    open: Option<(Changes, usize)>,
 }
 
 type Stagings = Arc<Mutex<VecDeque<Box<dyn FnOnce() + Send>>>>;
