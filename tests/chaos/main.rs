@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         ("replays", replays::TESTS),
     ];
     // Rows mostly wait for the group to drop a dead member.
-    let code = trial::main("sandpiper-chaos-", 2, &themes, load_test::start);
+    let code = trial::main("sandpiper-chaos-", 3, &themes, load_test::start);
     match matrix::write_report() {
         Ok(file) => eprintln!("report: {}", file.display()),
         Err(error) => eprintln!("no report: {error:#}"),

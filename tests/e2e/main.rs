@@ -81,5 +81,5 @@ fn main() -> ExitCode {
         ("demo", demo::TESTS),
     ];
     // Tests wait far more than they compute.
-    trial::main("sandpiper-e2e-", 4, &themes, |directory| Kafka::start(directory, Life::Short))
+    trial::main("sandpiper-e2e-", 6, &themes, |directory| Kafka::start(directory, Life::Short))
 }
