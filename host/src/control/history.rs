@@ -141,7 +141,7 @@ impl History {
 
     /// The file's scorer was that of all deployments so far, where a version made them that deployed none.
     pub(super) fn was_scored_by(&mut self, scorer: &Release) {
-        self.applied_score = Some(scorer.digest());
+        self.applied_score.get_or_insert(scorer.digest());
         for deployment in &mut self.deployments {
             deployment.releases.score.get_or_insert_with(|| scorer.clone());
         }

@@ -130,12 +130,13 @@ impl Fold {
         refused
     }
 
-    /// No version before this one deployed scorers: what it left was scored by the file's.
+    /// No version before this one deployed scorers: what it left, or has decided since, was scored by the file's.
     pub(super) fn name_scorer(&mut self, wanted: &Releases) {
         let history = &self.next.history;
-        if let Some(scorer) =
-            wanted.score.as_ref().filter(|_| history.applied_score.is_none() && history.current().is_some())
-        {
+        let is_unnamed = history
+            .current()
+            .is_some_and(|current| history.applied_score.is_none() || current.releases.score.is_none());
+        if let Some(scorer) = wanted.score.as_ref().filter(|_| is_unnamed) {
             self.history().was_scored_by(scorer);
         }
     }

@@ -33,18 +33,19 @@ fn steps(seed: u64, size: Size) -> Vec<Step> {
     steps
 }
 
-fn breaks(steps: &[Step], size: Size) -> bool {
+/// What those steps break, if they break something.
+fn breaks(steps: &[Step], size: Size) -> Option<String> {
     let run = || {
         let mut fleet = Fleet::new(size);
         for step in steps {
             fleet.step(step);
-            if fleet.check().is_err() {
-                return true;
+            if let Err(broken) = fleet.check() {
+                return Some(broken);
             }
         }
-        fleet.settle().is_err()
+        fleet.settle().err()
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or(true)
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| Some("it panics".into()))
 }
 
 /// Leaves out whatever is not needed to break something (delta debugging, Zeller and Hildebrandt 2002), and tells the rest.
@@ -56,7 +57,7 @@ pub fn shortest(seed: u64, size: Size, broken: &str) -> String {
         while from < kept.len() {
             let to = (from + part).min(kept.len());
             let without: Vec<Step> = [&kept[..from], &kept[to..]].concat();
-            if breaks(&without, size) {
+            if breaks(&without, size).is_some() {
                 kept = without;
             } else {
                 from = to;
@@ -64,7 +65,8 @@ pub fn shortest(seed: u64, size: Size, broken: &str) -> String {
         }
         part = if part == 1 { 0 } else { part.div_ceil(2) };
     }
-    let mut story = format!("seed {seed}, {size:?}: {broken}\n");
+    let shorter = breaks(&kept, size).unwrap_or_default();
+    let mut story = format!("seed {seed}, {size:?}: {broken}; what follows breaks: {shorter}\n");
     for (at, step) in kept.iter().enumerate() {
         story.push_str(&format!("{:>4}  {step:?}\n", at + 1));
     }

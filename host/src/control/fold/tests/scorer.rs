@@ -244,6 +244,20 @@ fn what_an_older_version_ran_was_scored_by_the_files_scorer() {
 }
 
 #[test]
+fn what_an_older_version_decides_in_an_upgrade_is_scored_by_the_files_scorer() {
+    let mut story = Story::scoring();
+    let mut history = (*story.control.history).clone();
+    let mut decided = story.current().clone();
+    (decided.revision, decided.releases.score) = (revision(2), None);
+    history.deployments.push(decided);
+    story.control.history = Arc::new(history);
+    story.done(wish("tree", "loss"));
+    assert_eq!(story.scores(), scores(2, "tree", "loss"));
+    story.done(deploy_scorer("brier"));
+    assert_eq!(story.scores(), scores(3, "tree", "brier"));
+}
+
+#[test]
 fn an_older_versions_file_that_changed_is_applied() {
     let mut story = of_an_older_version();
     story.done(wish("boost", "loss"));
