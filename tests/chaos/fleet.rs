@@ -166,7 +166,7 @@ fn whoever_decides_is_killed_at_each_step(scene: &Scene) -> Result<()> {
         ensure!(asked <= 20 * kills, "{killed} kills after {asked} commands");
         let model = scene.file(&format!("step-{asked}.json"), flowers::model_of("virginica") + &" ".repeat(asked))?;
         let (reason, model) = (format!("command {asked}"), model.to_string_lossy().into_owned());
-        let arguments = ["deploy", &scene.name, "--model", &model, "--reason", &reason, "-o", "json"];
+        let arguments = ["deploy", &scene.name, "--model", &model, "--reason", &reason];
         // Whoever has just been started may not have its address yet, and one that has been killed answers nobody.
         if let Ok(command) = daemons[random.below(3) as usize].start_cli(&arguments) {
             let output = command.wait_with_output()?;
@@ -282,5 +282,8 @@ fn upgraded_one_by_one_in_a_canary(scene: &Scene) -> Result<()> {
     }
     one_history(scene, &mut daemons)?;
     let [a, b, c] = &mut daemons[..] else { unreachable!("three were started") };
-    test.assert_exactly_once(&mut [a, b, c], &format!("{upgrades} upgrades; all ended on revision {last}"))
+    test.assert_exactly_once(
+        &mut [a, b, c],
+        &format!("an upgrade and {} rounds more; all ended on revision {last}", upgrades - 1),
+    )
 }

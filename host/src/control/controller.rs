@@ -116,8 +116,9 @@ impl Controller {
             Ok(opener.stage(&staging_plan, deployment, trust, workers)?)
         });
         let link = fleet.as_ref().map(|fleet| fleet.link.clone() as Arc<dyn Link>);
-        let (inbox, holds, thread) =
-            Runner::start(&plan.name, develops, directory.clone(), link, stage, observed, slots)?;
+        let (runner, inbox, holds) =
+            Runner::new(&plan.name, develops, directory.clone(), link, stage, observed, slots)?;
+        let thread = runner.start()?;
         Ok((Self { plan, holds, stager, directory, fleet, inbox, asked: OnceLock::new() }, thread))
     }
 

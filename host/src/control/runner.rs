@@ -253,8 +253,8 @@ impl<P: Send + 'static> Runner<P> {
     /// start. With a link somebody decides for several daemons, and the journal keeps a copy.
     ///
     /// # Errors
-    /// When the journal cannot be read, or there is no thread.
-    pub fn start(
+    /// When the journal cannot be read.
+    pub fn new(
         pipeline: &str,
         develops: bool,
         journal: Arc<dyn Journal>,
@@ -262,24 +262,6 @@ impl<P: Send + 'static> Runner<P> {
         stage: Arc<Stage<P>>,
         observed: Box<dyn Observed>,
         slots: Slots<P>,
-    ) -> Result<(Inbox<P>, Holds, JoinHandle<()>)> {
-        let machine = Machine::real();
-        let (runner, inbox, holds) = Self::new(pipeline, develops, journal, link, stage, observed, slots, machine)?;
-        let thread = std::thread::Builder::new().name(format!("{pipeline}/control"));
-        Ok((inbox, holds, thread.spawn(move || runner.run()).context("starting the control thread")?))
-    }
-
-    /// As `start`, for whoever has it take its turns.
-    #[allow(clippy::too_many_arguments, reason = "each is another's: nothing holds two of them together")]
-    pub(super) fn new(
-        pipeline: &str,
-        develops: bool,
-        journal: Arc<dyn Journal>,
-        link: Option<Arc<dyn Link>>,
-        stage: Arc<Stage<P>>,
-        observed: Box<dyn Observed>,
-        slots: Slots<P>,
-        machine: Machine,
     ) -> Result<(Self, Inbox<P>, Holds)> {
         let kept = journal.read(pipeline)?;
         let history = Arc::new(kept.history);
@@ -301,8 +283,8 @@ impl<P: Send + 'static> Runner<P> {
             stage,
             observed,
             decides,
-            judged: machine.clock.now() + JUDGED,
-            machine,
+            judged: Instant::now() + JUDGED,
+            machine: Machine::real(),
             reconciler: Reconciler::new(slots, holds.clone(), is_shared),
             inbox: inbox.clone(),
             messages,
@@ -312,6 +294,21 @@ impl<P: Send + 'static> Runner<P> {
             reminders: HashMap::new(),
         };
         Ok((runner, inbox, holds))
+    }
+
+    /// On another machine, for whoever has it take its turns.
+    #[cfg(test)]
+    pub(super) fn on(self, machine: Machine) -> Self {
+        Self { judged: machine.clock.now() + JUDGED, machine, ..self }
+    }
+
+    /// Follows on a thread of its own.
+    ///
+    /// # Errors
+    /// When there is no thread.
+    pub fn start(self) -> Result<JoinHandle<()>> {
+        let thread = std::thread::Builder::new().name(format!("{}/control", self.control.pipeline));
+        thread.spawn(move || self.run()).context("starting the control thread")
     }
 
     fn run(mut self) {

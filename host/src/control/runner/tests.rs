@@ -113,8 +113,9 @@ fn stand(journal: Arc<InMemory>) -> Stand {
         Ok(Opened { workers: vec![deployment.revision.get()], scorer: None })
     });
     let slots = Slots { workers: vec![slot.clone()], feedback: None };
-    let (inbox, holds, thread) =
-        Runner::start("iris", false, journal.clone(), None, stage, Box::new(Nothing), slots).unwrap();
+    let (runner, inbox, holds) =
+        Runner::new("iris", false, journal.clone(), None, stage, Box::new(Nothing), slots).unwrap();
+    let thread = runner.start().unwrap();
     Stand { journal, gate, slot, inbox, hold: holds.main, scoring: holds.feedback, thread: Some(thread) }
 }
 

@@ -213,12 +213,11 @@ impl Daemon {
             Arc::new(stage),
             Box::new(seen.clone()),
             slots,
-            machine,
         )
         .unwrap();
         Self {
             name: name.to_owned(),
-            runner,
+            runner: runner.on(machine),
             tell: inbox.news(),
             inbox,
             holds,

@@ -61,8 +61,9 @@ fn shared(journal: Arc<InMemory>) -> Shared {
     });
     let of_runner: Arc<dyn Link> = link.clone();
     let slots = Slots { workers: vec![slot.clone()], feedback: None };
-    let (inbox, holds, thread) =
-        Runner::start("iris", false, journal.clone(), Some(of_runner), stage, Box::new(Nothing), slots).unwrap();
+    let (runner, inbox, holds) =
+        Runner::new("iris", false, journal.clone(), Some(of_runner), stage, Box::new(Nothing), slots).unwrap();
+    let thread = runner.start().unwrap();
     let tell = inbox.news();
     let stand = Stand {
         journal,
